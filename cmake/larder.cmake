@@ -1,0 +1,48 @@
+# Compiler settings and the two functions every folder uses.
+find_package(Threads REQUIRED)
+find_package(fmt REQUIRED)
+find_package(nlohmann_json 3.11 REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+find_path(LARDER_EXPECTED_DIR tl/expected.hpp REQUIRED)
+
+add_library(larder_settings INTERFACE)
+target_include_directories(larder_settings INTERFACE ${PROJECT_SOURCE_DIR}/include
+                                                     ${PROJECT_SOURCE_DIR}/src)
+target_compile_options(larder_settings INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
+                                                 -Wno-sign-conversion)
+if(LARDER_WERROR)
+  target_compile_options(larder_settings INTERFACE -Werror)
+endif()
+if(LARDER_SANITIZE)
+  target_compile_options(larder_settings INTERFACE -fsanitize=${LARDER_SANITIZE}
+                         -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(larder_settings INTERFACE -fsanitize=${LARDER_SANITIZE})
+endif()
+# Reproducible results: the compiler must not fuse or reorder what the reference code spells out.
+target_compile_options(larder_settings INTERFACE -ffp-contract=off)
+
+# larder_module(NAME [DEPS ...]): a static library of the .cc files below this folder; it links only
+# what the include directions of docs/architecture.md allow.
+function(larder_module name)
+  cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  add_library(larder_${name} STATIC ${sources})
+  target_link_libraries(larder_${name} PUBLIC larder_settings fmt::fmt ${ARG_DEPS})
+endfunction()
+
+# larder_tests(NAME [DEPS ...]): one GoogleTest program of the *_test.cc files below this folder.
+function(larder_tests name)
+  cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*_test.cc)
+  if(NOT sources)
+    return()
+  endif()
+  add_executable(${name}_tests ${sources})
+  target_link_libraries(${name}_tests PRIVATE ${ARG_DEPS} GTest::gmock GTest::gtest_main)
+  target_include_directories(${name}_tests PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  target_compile_definitions(${name}_tests PRIVATE
+                             LARDER_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data"
+                             LARDER_MODELS_DIR="${PROJECT_SOURCE_DIR}/models")
+  gtest_discover_tests(${name}_tests DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 600)
+endfunction()

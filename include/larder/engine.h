@@ -1,0 +1,119 @@
+// The engine: requests in, tokens out.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "larder/options.h"
+#include "larder/result.h"
+
+namespace larder {
+
+class ModelSource;
+class Tokenizer;
+struct ModelConfig;
+struct GenerationDefaults;
+
+/// As in llama.cpp and vLLM. Order of work: penalties, bias, (greedy: arg max), temperature, top-k,
+/// top-p, min-p, draw. Neutral values switch a step off.
+struct SamplingOptions {
+  float temperature = 0.8F;          // 0: greedy
+  std::uint32_t top_k = 40;          // 0: off
+  float top_p = 0.95F;               // 1: off
+  float min_p = 0.05F;               // 0: off
+  float repetition_penalty = 1.0F;   // 1: off; divides positive logits, multiplies negative ones
+  float presence_penalty = 0.0F;
+  float frequency_penalty = 0.0F;
+  std::uint32_t penalty_window = 64; // newest tokens that count for the repetition penalty
+  std::vector<std::pair<std::int32_t, float>> logit_bias;
+  std::uint64_t seed = 0;            // the same seed and prompt give the same text, whatever runs beside
+};
+
+using RequestId = std::uint64_t;
+
+struct Request {
+  std::vector<std::int32_t> prompt;
+  std::uint32_t max_tokens = 0;      // 0: until the context is full
+  std::uint32_t n_samples = 1;       // continuations of one prompt; they share its blocks
+  SamplingOptions sampling;
+  std::vector<std::string> stop;     // text that ends a continuation and is not returned
+  bool ignore_eos = false;
+  std::int32_t n_logprobs = -1;      // -1: none; 0: of the chosen token; k: of the k best too
+  bool prompt_logprobs = false;      // log-probability of every prompt token but the first
+  bool keep_cache = false;           // keep sample 0's rows after the end, until `release`
+  RequestId reuse = 0;               // a kept request whose common prefix is shared; 0: none
+};
+
+enum class FinishReason : std::uint8_t { none, stop, length, cancelled };
+
+struct TokenLogprob {
+  std::int32_t token;
+  float logprob;  // natural log of the model's own distribution, before temperature
+};
+
+/// One sampled token, or (with `prompt_logprobs`) news of the prompt.
+struct TokenEvent {
+  RequestId request = 0;
+  std::uint32_t sample = 0;
+  std::int32_t token = -1;           // -1: no token in this event
+  std::string text;                  // valid UTF-8, may be empty while a character is incomplete
+  std::optional<TokenLogprob> logprob;
+  std::vector<TokenLogprob> top;     // best first
+  std::vector<TokenLogprob> prompt;  // prompt tokens scored in this step, in order
+  FinishReason finish = FinishReason::none;
+};
+
+struct StepReport {
+  std::uint32_t n_prefill_tokens = 0, n_decode_tokens = 0;
+  std::vector<TokenEvent> events;
+};
+
+struct EngineStats {
+  std::uint64_t kv_bytes = 0, kv_peak_bytes = 0, kv_budget_bytes = 0;
+  std::uint32_t n_running = 0, n_waiting = 0;
+  std::uint64_t n_prefill_tokens = 0, n_decode_tokens = 0, n_reused_tokens = 0;
+  double prefill_seconds = 0, decode_seconds = 0;  // mixed steps count by their rows
+  std::uint64_t n_preempted = 0;
+};
+
+/// Not thread-safe: one thread submits and steps.
+class Engine {
+ public:
+  /// Progress of loading, 0..1; may be empty.
+  using Progress = std::function<void(float)>;
+  /// Errors: those of the model file; invalid_argument with the arithmetic shown when the memory budget cannot
+  /// hold the requested context; unsupported combinations with the reason.
+  static Result<std::unique_ptr<Engine>> open(const EngineOptions& options, const Progress& progress = {});
+  /// The same over an already opened model (shared with inspection, tests).
+  static Result<std::unique_ptr<Engine>> open(std::unique_ptr<ModelSource> source, const EngineOptions& options);
+  ~Engine();
+
+  /// Errors: invalid_argument (empty prompt, token out of range, prompt longer than the context, sampling values), with the values.
+  Result<RequestId> submit(Request request);
+  /// One forward pass over what is ready: see docs/architecture.md. Empty report when idle.
+  Result<StepReport> step();
+  bool idle() const;
+  void cancel(RequestId id);   // its blocks are free at once; no further events
+  void release(RequestId id);  // drops a kept cache
+
+  const Tokenizer& tokenizer() const;
+  const ModelConfig& config() const;
+  const GenerationDefaults& generation_defaults() const;
+  const EngineOptions& options() const;  // with defaults resolved: context, threads, budget
+  EngineStats stats() const;
+  /// What really runs: "avx512, 2 threads, K bf16, V bf16, 32-token blocks, 1.0 GiB KV budget, ...".
+  std::string description() const;
+  std::uint64_t kv_bytes_per_token() const;  // at full blocks, all layers
+
+ private:
+  struct Impl;
+  explicit Engine(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace larder

@@ -1,0 +1,48 @@
+// Options of an engine. Flags, JSON and documentation are made from the field lists here.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "larder/result.h"
+
+namespace larder {
+
+struct KvOptions {
+  std::string type_k = "bf16";       // storage format of keys
+  std::string type_v = "bf16";       // storage format of values
+  std::uint32_t block_tokens = 32;   // rows per block
+  std::uint64_t memory_bytes = 0;    // 0: what n_context * n_sequences needs
+};
+template <class F>
+void for_each_field(KvOptions& o, F&& f) {
+  f("cache-type-k", o.type_k, "storage format of keys: f32, f16, bf16");
+  f("cache-type-v", o.type_v, "storage format of values: f32, f16, bf16");
+  f("block-size", o.block_tokens, "tokens per KV block: a power of two, 16 to 128");
+  f("kv-memory", o.memory_bytes, "byte budget of the KV cache, e.g. 512M (0: fits the context)");
+}
+
+struct EngineOptions {
+  std::string model_path;
+  std::uint32_t n_context = 0;       // tokens per sequence; 0: the model's own, at most 8192
+  std::uint32_t n_sequences = 1;     // sequences that may run at once
+  std::uint32_t n_batch = 512;       // rows of one step: prefill chunks and decode tokens together
+  std::uint32_t n_threads = 0;       // 0: one per core
+  std::string isa;                   // "scalar", "avx2", "avx512"; empty: the best this machine has
+  KvOptions kv;
+};
+template <class F>
+void for_each_field(EngineOptions& o, F&& f) {
+  f("model", o.model_path, "GGUF file or Hugging Face directory");
+  f("ctx-size", o.n_context, "tokens per sequence (0: the model's own, at most 8192)");
+  f("parallel", o.n_sequences, "sequences that may run at once");
+  f("ubatch-size", o.n_batch, "rows of one step");
+  f("threads", o.n_threads, "threads (0: one per core)");
+  f("isa", o.isa, "instruction set: scalar, avx2, avx512 (empty: the best)");
+  for_each_field(o.kv, f);
+}
+
+/// All rules in one place; messages name the field and the value.
+Result<void> validate(const EngineOptions& options);
+
+}  // namespace larder

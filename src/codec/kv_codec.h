@@ -1,0 +1,53 @@
+// Storage formats of cached K and V rows: how one KV head's share of a block becomes bytes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "simd/simd.h"
+
+namespace larder {
+
+using simd::BlockShape;
+
+enum class KvFormat : std::uint8_t { f32, f16, bf16 };
+
+/// What the run-time choice of a format comes to. One constant table per format (see `kv_codec`);
+/// kernels fetch the entry once per call, never per row.
+///
+/// Raw formats (all of today's) store each row on its own, so an open block is written row by row
+/// and sealing it changes nothing. A later lossy format sets `raw` to the format of its open blocks.
+///
+/// Layouts of the raw formats (`n` = block_tokens, `d` = head_dim), chosen so that one load feeds
+/// 16 tokens of K or 16 channels of V and no kernel needs a horizontal sum:
+///  - K f32, f16: [n / 16][d][16 tokens].
+///  - K bf16:     [n / 16][d / 2][16 tokens][2 channels]: pairs of channels interleaved, as VNNI
+///                and AMX instructions read them.
+///  - V f32, f16: [n][d].
+///  - V bf16:     [n / 2][d][2 tokens]: pairs of tokens interleaved.
+struct KvCodec {
+  KvFormat format;
+  KvFormat raw;           // format of open blocks of this codec
+  std::string_view name;  // as users write it: "bf16"
+  std::size_t (*k_bytes)(BlockShape shape);
+  std::size_t (*v_bytes)(BlockShape shape);
+  /// Writes row `row` of an open block from `in` [head_dim] f32; other rows keep their bytes.
+  /// Raw formats only.
+  void (*append_k)(const float* in, std::uint32_t row, BlockShape shape, std::byte* k);
+  void (*append_v)(const float* in, std::uint32_t row, BlockShape shape, std::byte* v);
+  /// Decodes row `row` into `out` [head_dim]: for tests, export and conversion, not for attention.
+  void (*read_k)(const std::byte* k, std::uint32_t row, BlockShape shape, float* out);
+  void (*read_v)(const std::byte* v, std::uint32_t row, BlockShape shape, float* out);
+  /// Attention primitives of this format in the given instruction set.
+  simd::ScoresFn (*scores)(const simd::Table& table);
+  simd::AccumulateFn (*accumulate)(const simd::Table& table);
+};
+
+const KvCodec& kv_codec(KvFormat format) noexcept;
+std::optional<KvFormat> parse_kv_format(std::string_view name) noexcept;
+std::span<const KvCodec* const> kv_codecs() noexcept;
+
+}  // namespace larder

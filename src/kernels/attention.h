@@ -1,0 +1,85 @@
+// Attention over paged K and V: the attention state, its merge, and one ragged batch of sequences.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/block_id.h"
+#include "codec/kv_codec.h"
+#include "kernels/compute.h"
+#include "tensor/buffer.h"
+
+namespace larder {
+
+/// Result of attending to any set of cached rows: running maximum, sum of exponentials and weighted
+/// value. The empty set is {-inf, 0, zeros}. Two states over disjoint sets merge exactly.
+///   out [head_dim]: sum of exp(s - max) * v, not yet divided by `sum`.
+struct AttentionState {
+  float max;
+  float sum;
+  float* out;
+};
+/// into = into merged with from (Milakov & Gimelshein 2018, arXiv:1805.02867).
+void merge_state(AttentionState& into, const AttentionState& from, std::size_t head_dim);
+
+/// The cached rows of one KV head of one layer of one sequence, as the kernels see them.
+struct KvRows {
+  std::span<const BlockId> blocks;  // blocks[i] holds rows (first_block + i) * block_tokens ...
+  std::uint32_t first_block = 0;    // earlier blocks left the window and were freed
+};
+
+/// One sequence's share of a step: `n_rows` new tokens whose K and V are already appended.
+struct AttentionItem {
+  std::uint32_t first_row;  // where its queries begin in the batch
+  std::uint32_t n_rows;     // queries: 1 when decoding, a chunk when prefilling
+  std::uint32_t n_past;     // cached rows before the first of them; query i sees n_past + i + 1 rows
+  std::span<const KvRows> heads;  // [n_kv_heads]
+};
+
+struct AttentionShape {
+  std::uint32_t n_heads, n_kv_heads, head_dim;  // n_heads a multiple of n_kv_heads
+  std::uint32_t block_tokens;
+  std::uint32_t window = 0;  // a query sees this many newest rows, its own included; 0: all
+  float scale = 0;           // of the scores, usually 1 / sqrt(head_dim)
+  float soft_cap = 0;        // scores become cap * tanh(score / cap); 0: off (Gemma 2)
+};
+
+struct KvLayout {  // how the bytes of one block are read; same for all blocks of a layer
+  std::byte* pool = nullptr;  // block id b begins at pool + to_offset(b)
+  const KvCodec* k = nullptr;
+  const KvCodec* v = nullptr;
+  std::size_t v_offset = 0;  // the K part comes first, the V part at this offset
+};
+
+/// Rows of a block run: partial states are kept per run and merged in run order, so that the result
+/// depends on position alone: not on threads, batch, or how the prompt was cut into chunks.
+inline constexpr std::uint32_t kRunTokens = 512;
+
+/// Memory that `attend` works in, sized once for the largest step.
+class AttentionScratch {
+ public:
+  AttentionScratch() = default;
+  /// For steps of at most `max_rows` rows over sequences whose rows sum to at most... see .cc.
+  AttentionScratch(const AttentionShape& shape, unsigned n_threads, std::uint32_t max_rows,
+                   std::uint32_t max_context, std::uint32_t max_sequences);
+
+ private:
+  friend struct AttentionScratchAccess;
+  Buffer<float> states_;   // partial states of split runs
+  Buffer<float> scratch_;  // per thread: queries, scores, accumulators
+};
+
+/// Appends K and V rows of the batch to the open blocks. k, v: [n_batch_rows, n_kv_heads, head_dim]
+/// f32, K already rotated. REQUIRES: the blocks exist and are owned by this sequence alone.
+void append_rows(const Compute& compute, const AttentionShape& shape, const KvLayout& layout,
+                 std::span<const AttentionItem> items, const float* k, const float* v);
+
+/// out[row, head, :] = softmax(scale * q K^T) V for each query row of each item, causal and windowed.
+///   q, out [n_batch_rows, n_heads, head_dim] f32, q rotated and not yet scaled.
+/// Each cached row is read once per group of query heads. Allocates nothing; cannot fail.
+void attend(const Compute& compute, const AttentionShape& shape, const KvLayout& layout,
+            std::span<const AttentionItem> items, const float* q, float* out,
+            AttentionScratch& scratch);
+
+}  // namespace larder

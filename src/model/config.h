@@ -1,0 +1,71 @@
+// What a decoder-only transformer is: sizes and switches, the same for every file kind.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "larder/result.h"
+
+namespace larder {
+
+/// Which two channels of a head rotate together.
+enum class RopeStyle : std::uint8_t {
+  adjacent,  // (2i, 2i + 1): llama.cpp's "norm", used by GGUF files of the llama architecture
+  halves     // (i, i + n/2): "neox", Hugging Face's layout
+};
+
+enum class RopeScaling : std::uint8_t { none, linear, llama3, yarn, longrope };
+
+struct RopeConfig {
+  RopeStyle style = RopeStyle::halves;
+  std::uint32_t n_rot = 0;  // rotated channels of a head, the first ones; 0 in files: head_dim
+  float base = 10000.0F;
+  float local_base = 0;     // base of sliding-window layers (Gemma 3); 0: same as `base`
+  RopeScaling scaling = RopeScaling::none;
+  float factor = 1.0F;                  // linear, llama3, yarn
+  std::uint32_t original_context = 0;   // context before scaling
+  float low_freq_factor = 1.0F, high_freq_factor = 4.0F;     // llama3
+  float beta_fast = 32.0F, beta_slow = 1.0F;                 // yarn
+  float attention_factor = 0;           // yarn, longrope: multiplies sin and cos; 0: by the formula
+  std::vector<float> short_factors, long_factors;            // longrope: [n_rot / 2]
+  std::vector<float> frequency_divisors;  // GGUF rope_freqs.weight: [n_rot / 2], empty: none
+};
+
+enum class Activation : std::uint8_t { silu, gelu_tanh };
+
+struct ModelConfig {
+  std::string arch;  // GGUF's general.architecture: "llama", "qwen2", "gemma3", ...
+  std::string name;  // general.name; may be empty
+  std::uint32_t n_layers = 0;
+  std::uint32_t n_embd = 0;
+  std::uint32_t n_ff = 0;
+  std::uint32_t n_heads = 0;
+  std::uint32_t n_kv_heads = 0;
+  std::uint32_t head_dim = 0;
+  std::uint32_t n_vocab = 0;
+  std::uint32_t n_context_train = 0;
+  float norm_eps = 1e-5F;
+  RopeConfig rope;
+  Activation activation = Activation::silu;
+  float attention_scale = 0;      // 0: 1 / sqrt(head_dim)
+  float attention_soft_cap = 0;   // 0: none
+  float logit_soft_cap = 0;       // 0: none
+  float embedding_scale = 1.0F;   // Gemma multiplies embeddings by sqrt(n_embd)
+  std::uint32_t window = 0;       // sliding window in tokens; 0: none
+  std::vector<std::uint8_t> windowed;  // [n_layers] 1: the layer uses `window`; empty: all do if window > 0
+  bool qk_norm = false;           // RMS norm of each q and k head before rope
+  bool post_norms = false;        // norms after attention and feed-forward as well (Gemma 2, 3)
+  bool fused_qkv = false;         // attn_qkv.weight instead of three (Phi-3)
+  bool fused_gate_up = false;     // ffn_up.weight holds gate and up (Phi-3)
+
+  std::uint32_t layer_window(std::uint32_t layer) const noexcept {
+    return window != 0 && (windowed.empty() || windowed[layer] != 0) ? window : 0;
+  }
+};
+
+/// Refuses sizes no real model has (zero or absurd counts, n_heads not a multiple of n_kv_heads,
+/// odd head_dim, ...) before anything is allocated by them. `origin` names the file in messages.
+Result<void> validate(const ModelConfig& config, const std::string& origin);
+
+}  // namespace larder

@@ -1,0 +1,89 @@
+// The only door to instruction sets: a table of primitives per set, chosen once from CPUID.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "tensor/dtype.h"
+
+namespace larder::simd {
+
+/// Activations of one or more rows, ready to be multiplied with quantised weights: int8 per 32
+/// elements with one float scale each. `sums` holds, per 16 elements, the plain sum of their int8
+/// values (formats with an offset or a minimum need it).
+/// Buffers belong to the caller; row t of `q` begins at q + t * n_cols, of `scales` at
+/// scales + t * n_cols / 32, of `sums` at sums + t * n_cols / 16.
+struct Q8Rows {
+  std::int8_t* q;
+  float* scales;
+  std::int32_t* sums;
+  std::size_t n_cols;  // multiple of 32
+};
+
+/// `n_rows` weight rows in their file format, each `row_bytes` long.
+struct WeightRows {
+  const std::byte* data;
+  std::size_t row_bytes;
+  std::size_t n_rows;
+  std::size_t n_cols;
+};
+
+/// out[t * ld_out + r] = <weight row r, x row t> for t in [0, n_x), r in [0, w.n_rows).
+/// A result depends on its two rows alone: never on n_rows, n_x or where the rows stand. That is
+/// what makes a token's logits independent of the batch it travels in.
+using LinearQ8Fn = void (*)(const WeightRows& w, const Q8Rows& x, std::size_t n_x, float* out,
+                            std::size_t ld_out);
+/// The same with float activations, for f32, f16 and bf16 weights. x: [n_x, n_cols].
+using LinearF32Fn = void (*)(const WeightRows& w, const float* x, std::size_t n_x, float* out,
+                             std::size_t ld_out);
+
+/// A run of queries against the K part of one block, and a run of weights against its V part.
+/// A block holds `block_tokens` rows (multiple of 16) of one KV head. See codec/kv_codec.h for the layouts.
+struct BlockShape {
+  std::uint32_t block_tokens;
+  std::uint32_t head_dim;  // even
+};
+/// scores[i * block_tokens + t] = <q row i, K row t>; q: [n_q, head_dim] f32. Rows not yet written
+/// give garbage that the caller masks. Independent of n_q, as above.
+using ScoresFn = void (*)(const float* q, std::size_t n_q, const std::byte* k, BlockShape shape,
+                          float* scores);
+/// out[i * head_dim + d] += sum over t < n_tokens of weights[i * block_tokens + t] * V[t][d].
+using AccumulateFn = void (*)(const float* weights, std::size_t n_q, const std::byte* v,
+                              BlockShape shape, std::uint32_t n_tokens, float* out);
+
+struct Table {
+  std::string_view name;  // "scalar", "avx2", "avx512"
+
+  // --- vectors of floats ---------------------------------------------------------------------
+  float (*dot)(const float* a, const float* b, std::size_t n);
+  void (*axpy)(float a, const float* x, float* y, std::size_t n);   // y += a * x
+  void (*scale)(float a, float* x, std::size_t n);                  // x *= a
+  float (*sum_squares)(const float* x, std::size_t n);
+  float (*max)(const float* x, std::size_t n);                      // n > 0
+  /// x[i] = exp(x[i] - shift); returns the sum. exp(-inf) is exactly 0.
+  float (*exp_shift_sum)(float* x, float shift, std::size_t n);
+  void (*silu_mul)(const float* gate, const float* up, float* out, std::size_t n);
+  void (*gelu_tanh_mul)(const float* gate, const float* up, float* out, std::size_t n);
+  void (*tanh_cap)(float* x, float cap, std::size_t n);             // x = cap * tanh(x / cap)
+
+  // --- linear layers -------------------------------------------------------------------------
+  /// x: [n_rows, rows.n_cols] -> rows
+  void (*quantize_q8)(const float* x, std::size_t n_rows, const Q8Rows& rows);
+  LinearF32Fn linear_f32, linear_f16, linear_bf16;
+  LinearQ8Fn linear_q8_0, linear_q4_0, linear_q4_1, linear_q5_0, linear_q5_1;
+  LinearQ8Fn linear_q4_k, linear_q5_k, linear_q6_k;  // n_cols multiple of 256
+
+  // --- KV blocks -----------------------------------------------------------------------------
+  ScoresFn scores_f32, scores_f16, scores_bf16;
+  AccumulateFn accumulate_f32, accumulate_f16, accumulate_bf16;
+};
+
+const Table& scalar_table() noexcept;
+/// Sets that this machine can run, the slowest (scalar) first.
+std::span<const Table* const> available() noexcept;
+/// The fastest of `available()`.
+const Table& best() noexcept;
+
+}  // namespace larder::simd
