@@ -1,0 +1,219 @@
+#include "model/forward.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/check.h"
+#include "kernels/rmsnorm.h"
+#include "model/rope_table.h"
+#include "tensor/quantize.h"
+
+namespace larder {
+namespace {
+
+float attention_scale(const ModelConfig& config) {
+  return config.attention_scale != 0 ? config.attention_scale
+                                     : 1.0F / std::sqrt(static_cast<float>(config.head_dim));
+}
+
+std::size_t max_input_columns(const ModelConfig& config) {
+  return std::max({config.n_embd, config.n_ff, config.n_heads * config.head_dim});
+}
+
+}  // namespace
+
+ForwardPass::ForwardPass(const Weights& weights, const Compute& compute, const KvLayout& layout,
+                         std::uint32_t block_tokens, const ForwardLimits& limits)
+    : weights_(weights),
+      config_(weights.config()),
+      compute_(compute),
+      layout_(layout),
+      block_tokens_(block_tokens),
+      limits_(limits),
+      x_(std::size_t{limits.max_rows} * config_.n_embd),
+      normed_(x_.size()),
+      q_(std::size_t{limits.max_rows} * config_.n_heads * config_.head_dim),
+      k_(std::size_t{limits.max_rows} * config_.n_kv_heads * config_.head_dim),
+      v_(k_.size()),
+      attended_(q_.size()),
+      delta_(x_.size()),
+      gate_(std::size_t{limits.max_rows} * config_.n_ff),
+      up_(gate_.size()),
+      logit_rows_(std::size_t{limits.max_logit_rows} * config_.n_embd),
+      input_(std::max(limits.max_rows, limits.max_logit_rows), max_input_columns(config_)),
+      items_(limits.max_sequences),
+      positions_(limits.max_rows) {
+  const bool has_local = config_.rope.local_base != 0;
+  for (int local = 0; local <= static_cast<int>(has_local); ++local) {
+    Rope rope{make_rope_table(config_, local != 0, limits.max_context), {}, {}};
+    const std::size_t n = std::size_t{limits.max_rows} * rope.table.inv_freq.size();
+    rope.cos = Buffer<float>(n);
+    rope.sin = Buffer<float>(n);
+    ropes_.push_back(std::move(rope));
+  }
+  attention_scratch_ =
+      AttentionScratch(attention_shape(0), compute.pool.n_threads(), limits.max_rows,
+                       limits.max_context, limits.max_sequences);
+}
+
+void ForwardPass::run(const ForwardBatch& batch) {
+  n_rows_ = static_cast<std::uint32_t>(batch.tokens.size());
+  LARDER_CHECK(n_rows_ <= limits_.max_rows && batch.sequences.size() <= limits_.max_sequences);
+  embed(batch);
+  for (std::uint32_t layer = 0; layer < config_.n_layers; ++layer) {
+    attention_part(layer, batch);
+    feed_forward_part(layer);
+  }
+}
+
+void ForwardPass::logits(std::span<const std::uint32_t> rows, std::span<float> out) {
+  LARDER_CHECK(rows.size() <= limits_.max_logit_rows);
+  const std::size_t n_embd = config_.n_embd;
+  compute_.pool.for_each(rows.size(), [&](std::size_t i, unsigned) {
+    rmsnorm(compute_.simd, x_.data() + rows[i] * n_embd, weights_.output_norm(), config_.norm_eps,
+            n_embd, logit_rows_.data() + i * n_embd);
+  });
+  input_.set(logit_rows_.data(), rows.size(), n_embd);
+  linear(compute_, weights_.output(), input_, out, config_.n_vocab);
+  if (config_.logit_soft_cap != 0) {
+    compute_.pool.for_each(rows.size(), [&](std::size_t i, unsigned) {
+      compute_.simd.tanh_cap(out.data() + i * config_.n_vocab, config_.logit_soft_cap,
+                             config_.n_vocab);
+    });
+  }
+}
+
+void ForwardPass::embed(const ForwardBatch& batch) {
+  const TensorView& table = weights_.token_embedding();
+  const std::size_t n_embd = config_.n_embd;
+  const std::size_t stride = row_bytes(table.dtype, n_embd);
+  compute_.pool.for_each(n_rows_, [&](std::size_t row, unsigned) {
+    float* x = x_.data() + row * n_embd;
+    decode_row(table.dtype, table.bytes.data() + static_cast<std::size_t>(batch.tokens[row]) * stride,
+               n_embd, x);
+    if (config_.embedding_scale != 1.0F) compute_.simd.scale(config_.embedding_scale, x, n_embd);
+  });
+  for (const SequenceRows& s : batch.sequences) {
+    for (std::uint32_t i = 0; i < s.n_rows; ++i) positions_[s.first_row + i] = s.n_past + i;
+  }
+  for (Rope& rope : ropes_) {
+    const std::size_t n = n_rows_ * rope.table.inv_freq.size();
+    rope_angles(rope.table, std::span(positions_).first(n_rows_), rope.cos.span().first(n),
+                rope.sin.span().first(n));
+  }
+}
+
+AttentionShape ForwardPass::attention_shape(std::uint32_t layer) const {
+  return {.n_heads = config_.n_heads,
+          .n_kv_heads = config_.n_kv_heads,
+          .head_dim = config_.head_dim,
+          .block_tokens = block_tokens_,
+          .window = config_.layer_window(layer),
+          .scale = attention_scale(config_),
+          .soft_cap = config_.attention_soft_cap};
+}
+
+/// x += attention(norm(x)), K and V of the new rows appended on the way.
+void ForwardPass::attention_part(std::uint32_t layer, const ForwardBatch& batch) {
+  const LayerWeights& w = weights_.layer(layer);
+  const AttentionShape shape = attention_shape(layer);
+  const std::uint32_t q_width = config_.n_heads * config_.head_dim;
+  const std::uint32_t kv_width = config_.n_kv_heads * config_.head_dim;
+
+  normalise(x_, w.attn_norm, normed_);
+  input_.set(normed_.data(), n_rows_, config_.n_embd);
+  linear(compute_, w.q, input_, q_.span(), q_width);
+  linear(compute_, w.k, input_, k_.span(), kv_width);
+  linear(compute_, w.v, input_, v_.span(), kv_width);
+  if (w.q_norm != nullptr) {
+    head_norm(q_, config_.n_heads, w.q_norm);
+    head_norm(k_, config_.n_kv_heads, w.k_norm);
+  }
+
+  const Rope& rope = ropes_[ropes_.size() > 1 && shape.window != 0 ? 1 : 0];
+  const std::size_t n_angles = rope.table.inv_freq.size();
+  compute_.pool.for_each(n_rows_, [&](std::size_t row, unsigned) {
+    const auto cos = rope.cos.span().subspan(row * n_angles, n_angles);
+    const auto sin = rope.sin.span().subspan(row * n_angles, n_angles);
+    rope_rotate(rope.table, cos, sin, q_.data() + row * q_width, 1, q_width, config_.n_heads,
+                config_.head_dim);
+    rope_rotate(rope.table, cos, sin, k_.data() + row * kv_width, 1, kv_width, config_.n_kv_heads,
+                config_.head_dim);
+  });
+
+  const auto items = std::span(items_).first(batch.sequences.size());
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    const SequenceRows& s = batch.sequences[i];
+    items[i] = {s.first_row, s.n_rows, s.n_past,
+                s.heads.subspan(std::size_t{layer} * config_.n_kv_heads, config_.n_kv_heads)};
+  }
+  append_rows(compute_, shape, layout_, items, k_.data(), v_.data());
+  attend(compute_, shape, layout_, items, q_.data(), attended_.data(), attention_scratch_);
+
+  input_.set(attended_.data(), n_rows_, q_width);
+  linear(compute_, w.o, input_, delta_.span(), config_.n_embd);
+  add_normed(delta_, w.post_attn_norm);
+}
+
+/// x += down(act(gate(norm(x))) * up(norm(x))).
+void ForwardPass::feed_forward_part(std::uint32_t layer) {
+  const LayerWeights& w = weights_.layer(layer);
+  const std::size_t n_ff = config_.n_ff;
+  normalise(x_, w.ffn_norm, normed_);
+  input_.set(normed_.data(), n_rows_, config_.n_embd);
+  linear(compute_, w.gate, input_, gate_.span(), n_ff);
+  linear(compute_, w.up, input_, up_.span(), n_ff);
+  const auto activate = config_.activation == Activation::silu ? compute_.simd.silu_mul
+                                                               : compute_.simd.gelu_tanh_mul;
+  compute_.pool.for_each(n_rows_, [&](std::size_t row, unsigned) {
+    float* gate = gate_.data() + row * n_ff;
+    activate(gate, up_.data() + row * n_ff, gate, n_ff);
+  });
+  input_.set(gate_.data(), n_rows_, n_ff);
+  linear(compute_, w.down, input_, delta_.span(), config_.n_embd);
+  add_normed(delta_, w.post_ffn_norm);
+}
+
+void ForwardPass::normalise(const Buffer<float>& from, const float* weight, Buffer<float>& to) {
+  const std::size_t n_embd = config_.n_embd;
+  compute_.pool.for_each(n_rows_, [&](std::size_t row, unsigned) {
+    rmsnorm(compute_.simd, from.data() + row * n_embd, weight, config_.norm_eps, n_embd,
+            to.data() + row * n_embd);
+  });
+}
+
+/// x += delta, through the norm that Gemma puts behind each part.
+void ForwardPass::add_normed(const Buffer<float>& delta, const float* post_norm) {
+  const std::size_t n_embd = config_.n_embd;
+  compute_.pool.for_each(n_rows_, [&](std::size_t row, unsigned) {
+    const float* d = delta.data() + row * n_embd;
+    if (post_norm != nullptr) {
+      float* normed = normed_.data() + row * n_embd;
+      rmsnorm(compute_.simd, d, post_norm, config_.norm_eps, n_embd, normed);
+      d = normed;
+    }
+    compute_.simd.axpy(1.0F, d, x_.data() + row * n_embd, n_embd);
+  });
+}
+
+void ForwardPass::head_norm(Buffer<float>& x, std::uint32_t n_heads, const float* weight) {
+  const std::size_t head_dim = config_.head_dim;
+  compute_.pool.for_each(n_rows_, [&](std::size_t row, unsigned) {
+    float* heads = x.data() + row * n_heads * head_dim;
+    for (std::uint32_t h = 0; h < n_heads; ++h) {
+      float* head = heads + h * head_dim;
+      rmsnorm(compute_.simd, head, weight, config_.norm_eps, head_dim, head);
+    }
+  });
+}
+
+std::size_t ForwardPass::scratch_bytes() const noexcept {
+  std::size_t floats = x_.size() + normed_.size() + q_.size() + k_.size() + v_.size() +
+                       attended_.size() + delta_.size() + gate_.size() + up_.size() +
+                       logit_rows_.size();
+  for (const Rope& rope : ropes_) floats += rope.cos.size() + rope.sin.size();
+  return floats * sizeof(float);
+}
+
+}  // namespace larder

@@ -1,0 +1,88 @@
+// The forward pass of a decoder-only transformer over one ragged batch of sequences.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/attention.h"
+#include "kernels/compute.h"
+#include "kernels/linear.h"
+#include "kernels/rope.h"
+#include "model/weights.h"
+#include "tensor/buffer.h"
+
+namespace larder {
+
+/// The new tokens of one sequence and where its cached rows lie.
+struct SequenceRows {
+  std::uint32_t first_row;         // its first row of the batch
+  std::uint32_t n_rows;            // new tokens: 1 when decoding, a chunk when prefilling
+  std::uint32_t n_past;            // tokens before them; the first new one has this position
+  std::span<const KvRows> heads;   // [n_layers, n_kv_heads]; room for the new rows included
+};
+
+struct ForwardBatch {
+  std::span<const TokenId> tokens;            // [n_rows]
+  std::span<const SequenceRows> sequences;    // in row order, together all rows
+};
+
+struct ForwardLimits {
+  std::uint32_t max_rows;       // of one batch
+  std::uint32_t max_sequences;  // of one batch
+  std::uint32_t max_context;    // tokens of a sequence
+  std::uint32_t max_logit_rows; // of one `logits` call
+};
+
+/// Owns the activations; borrows everything else. Its working memory is allocated at construction
+/// and counted by `scratch_bytes`. One batch at a time.
+/// A row's result depends on its sequence alone: not on the batch, the chunking or the threads.
+class ForwardPass {
+ public:
+  ForwardPass(const Weights& weights, const Compute& compute, const KvLayout& layout,
+              std::uint32_t block_tokens, const ForwardLimits& limits);
+
+  /// Computes all rows of the batch and appends their K and V to the blocks.
+  void run(const ForwardBatch& batch);
+  /// Logits of the given rows of the last batch. out: [rows.size(), n_vocab].
+  /// REQUIRES: rows.size() <= max_logit_rows, rows of the last batch.
+  void logits(std::span<const std::uint32_t> rows, std::span<float> out);
+
+  std::size_t scratch_bytes() const noexcept;
+
+ private:
+  void embed(const ForwardBatch& batch);
+  void attention_part(std::uint32_t layer, const ForwardBatch& batch);
+  void feed_forward_part(std::uint32_t layer);
+  void normalise(const Buffer<float>& from, const float* weight, Buffer<float>& to);
+  void add_normed(const Buffer<float>& delta, const float* post_norm);
+  void head_norm(Buffer<float>& x, std::uint32_t n_heads, const float* weight);
+  AttentionShape attention_shape(std::uint32_t layer) const;
+
+  const Weights& weights_;
+  const ModelConfig& config_;
+  const Compute& compute_;
+  const KvLayout layout_;
+  const std::uint32_t block_tokens_;
+  const ForwardLimits limits_;
+  std::uint32_t n_rows_ = 0;                 // of the batch at work
+
+  struct Rope {                              // one kind of layer: global, or local (Gemma 3)
+    RopeTable table;
+    Buffer<float> cos, sin;                  // [max_rows, n_rot / 2]
+  };
+  std::vector<Rope> ropes_;                  // [0] global, [1] local when it differs
+  Buffer<float> x_;                          // [max_rows, n_embd] residual stream
+  Buffer<float> normed_;                     // [max_rows, n_embd]
+  Buffer<float> q_, k_, v_;                  // [max_rows, n_heads or n_kv_heads, head_dim]
+  Buffer<float> attended_;                   // [max_rows, n_heads, head_dim]
+  Buffer<float> delta_;                      // [max_rows, n_embd] what a part adds to x
+  Buffer<float> gate_, up_;                  // [max_rows, n_ff]
+  Buffer<float> logit_rows_;                 // [max_logit_rows, n_embd]
+  LinearInput input_;
+  AttentionScratch attention_scratch_;
+  std::vector<AttentionItem> items_;         // [max_sequences]
+  std::vector<std::uint32_t> positions_;     // [max_rows]
+};
+
+}  // namespace larder

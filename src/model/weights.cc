@@ -1,0 +1,145 @@
+#include "model/weights.h"
+
+#include <string>
+#include <utility>
+
+#include "base/fail.h"
+#include "tensor/quantize.h"
+
+namespace larder {
+
+/// Looks tensors up by canonical name and checks what it finds.
+class WeightsLoader {
+ public:
+  WeightsLoader(const ModelSource& source, Weights& weights)
+      : source_(source), config_(source.config()), weights_(weights) {}
+
+  Result<void> load_model() {
+    weights_.config_ = &config_;
+    LARDER_ASSIGN(weights_.token_embedding_,
+                  matrix("token_embd.weight", config_.n_vocab, config_.n_embd));
+    LARDER_ASSIGN(weights_.output_norm_, norm("output_norm.weight", config_.n_embd));
+    const bool tied = !source_.find("output.weight");
+    LARDER_ASSIGN(weights_.output_, linear_layer(tied ? "token_embd" : "output", config_.n_vocab,
+                                                 config_.n_embd));
+    return {};
+  }
+
+  Result<LayerWeights> load_layer(std::uint32_t index) {
+    prefix_ = fmt::format("blk.{}.", index);
+    LayerWeights w;
+    LARDER_ASSIGN(w.attn_norm, norm(prefix_ + "attn_norm.weight", config_.n_embd));
+    LARDER_TRY(load_attention(w));
+    LARDER_ASSIGN(w.ffn_norm, norm(prefix_ + "ffn_norm.weight", config_.n_embd));
+    LARDER_TRY(load_feed_forward(w));
+    if (config_.post_norms) {
+      LARDER_ASSIGN(w.post_attn_norm, norm(prefix_ + "post_attention_norm.weight", config_.n_embd));
+      LARDER_ASSIGN(w.post_ffn_norm, norm(prefix_ + "post_ffw_norm.weight", config_.n_embd));
+    }
+    return w;
+  }
+
+ private:
+  Result<void> load_attention(LayerWeights& w) {
+    const std::uint32_t n_q = config_.n_heads * config_.head_dim;
+    const std::uint32_t n_kv = config_.n_kv_heads * config_.head_dim;
+    if (config_.fused_qkv) {
+      LARDER_ASSIGN(auto qkv, linear_layer(prefix_ + "attn_qkv", n_q + 2 * n_kv, config_.n_embd));
+      w.q = rows_of(qkv, 0, n_q);
+      w.k = rows_of(qkv, n_q, n_kv);
+      w.v = rows_of(qkv, n_q + n_kv, n_kv);
+    } else {
+      LARDER_ASSIGN(w.q, linear_layer(prefix_ + "attn_q", n_q, config_.n_embd));
+      LARDER_ASSIGN(w.k, linear_layer(prefix_ + "attn_k", n_kv, config_.n_embd));
+      LARDER_ASSIGN(w.v, linear_layer(prefix_ + "attn_v", n_kv, config_.n_embd));
+    }
+    LARDER_ASSIGN(w.o, linear_layer(prefix_ + "attn_output", config_.n_embd, n_q));
+    if (config_.qk_norm) {
+      LARDER_ASSIGN(w.q_norm, norm(prefix_ + "attn_q_norm.weight", config_.head_dim));
+      LARDER_ASSIGN(w.k_norm, norm(prefix_ + "attn_k_norm.weight", config_.head_dim));
+    }
+    return {};
+  }
+
+  Result<void> load_feed_forward(LayerWeights& w) {
+    if (config_.fused_gate_up) {
+      LARDER_ASSIGN(auto both, linear_layer(prefix_ + "ffn_up", 2 * config_.n_ff, config_.n_embd));
+      w.gate = rows_of(both, 0, config_.n_ff);
+      w.up = rows_of(both, config_.n_ff, config_.n_ff);
+    } else {
+      LARDER_ASSIGN(w.gate, linear_layer(prefix_ + "ffn_gate", config_.n_ff, config_.n_embd));
+      LARDER_ASSIGN(w.up, linear_layer(prefix_ + "ffn_up", config_.n_ff, config_.n_embd));
+    }
+    LARDER_ASSIGN(w.down, linear_layer(prefix_ + "ffn_down", config_.n_embd, config_.n_ff));
+    return {};
+  }
+
+  /// Output rows [first, first + n) of a fused layer.
+  static LinearWeight rows_of(LinearWeight w, std::uint32_t first, std::uint32_t n) {
+    w.data += first * row_bytes(w.dtype, w.n_in);
+    if (w.bias != nullptr) w.bias += first;
+    w.n_out = n;
+    return w;
+  }
+
+  Result<TensorView> matrix(const std::string& name, std::uint64_t n_rows, std::uint64_t n_cols) {
+    const auto view = source_.find(name);
+    if (!view) return fail(Errc::not_found, "{}: tensor '{}' is missing", source_.path(), name);
+    if (view->n_dims != 2 || view->shape[0] != n_rows || view->shape[1] != n_cols) {
+      return fail(Errc::corrupt, "{}: tensor '{}' is [{}, {}], expected [{}, {}]", source_.path(),
+                  name, view->n_rows(), view->n_cols(), n_rows, n_cols);
+    }
+    return *view;
+  }
+
+  Result<LinearWeight> linear_layer(const std::string& name, std::uint32_t n_out,
+                                    std::uint32_t n_in) {
+    LARDER_ASSIGN(const auto view, matrix(name + ".weight", n_out, n_in));
+    LinearWeight w{view.dtype, n_out, n_in, view.bytes.data(), nullptr};
+    LARDER_TRY(check_linear(w, source_.path() + ": tensor '" + name + ".weight'"));
+    if (source_.find(name + ".bias")) {
+      LARDER_ASSIGN(w.bias, vector(name + ".bias", n_out, 0));
+    }
+    return w;
+  }
+
+  Result<const float*> norm(const std::string& name, std::uint32_t n) {
+    return vector(name, n, source_.norm_weight_offset());
+  }
+
+  Result<const float*> vector(const std::string& name, std::uint32_t n, float offset) {
+    const auto view = source_.find(name);
+    if (!view) return fail(Errc::not_found, "{}: tensor '{}' is missing", source_.path(), name);
+    if (view->n_rows() != 1 || view->n_cols() != n) {
+      return fail(Errc::corrupt, "{}: tensor '{}' has {} x {} elements, expected {}",
+                  source_.path(), name, view->n_rows(), view->n_cols(), n);
+    }
+    Buffer<float> values(n);
+    decode_row(view->dtype, view->bytes.data(), n, values.data());
+    for (float& v : values.span()) v += offset;
+    weights_.floats_.push_back(std::move(values));
+    return weights_.floats_.back().data();
+  }
+
+  const ModelSource& source_;
+  const ModelConfig& config_;
+  Weights& weights_;
+  std::string prefix_;
+};
+
+Result<Weights> Weights::load(const ModelSource& source,
+                              const std::function<void(float)>& progress) {
+  Weights weights;
+  WeightsLoader loader(source, weights);
+  LARDER_TRY(loader.load_model());
+  const std::uint32_t n_layers = source.config().n_layers;
+  weights.layers_.reserve(n_layers);
+  for (std::uint32_t i = 0; i < n_layers; ++i) {
+    LARDER_ASSIGN(auto layer, loader.load_layer(i));
+    weights.layers_.push_back(layer);
+    if (progress) progress(static_cast<float>(i + 1) / static_cast<float>(n_layers));
+  }
+  return weights;
+}
+
+}  // namespace larder
