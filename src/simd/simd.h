@@ -45,13 +45,20 @@ struct BlockShape {
   std::uint32_t block_tokens;
   std::uint32_t head_dim;  // even
 };
-/// scores[i * block_tokens + t] = <q row i, K row t>; q: [n_q, head_dim] f32. Rows not yet written
+/// Scores, later weights, of `n_q` queries against the rows of a block: those of query i begin at
+/// data + i * stride. A stride of more than one block lets the blocks of a run stand side by side.
+struct ScoreTile {
+  float* data;
+  std::size_t n_q;
+  std::size_t stride;
+};
+/// scores.data[i * stride + t] = <q row i, K row t>; q: [n_q, head_dim] f32. Rows not yet written
 /// give garbage that the caller masks. Independent of n_q, as above.
-using ScoresFn = void (*)(const float* q, std::size_t n_q, const std::byte* k, BlockShape shape,
-                          float* scores);
-/// out[i * head_dim + d] += sum over t < n_tokens of weights[i * block_tokens + t] * V[t][d].
-using AccumulateFn = void (*)(const float* weights, std::size_t n_q, const std::byte* v,
-                              BlockShape shape, std::uint32_t n_tokens, float* out);
+using ScoresFn = void (*)(const float* q, const std::byte* k, BlockShape shape, ScoreTile scores);
+/// out[i * head_dim + d] += sum over t < n_tokens of weights.data[i * stride + t] * V[t][d].
+/// Rows from n_tokens on are not looked at. Independent of n_q.
+using AccumulateFn = void (*)(ScoreTile weights, const std::byte* v, BlockShape shape,
+                              std::uint32_t n_tokens, float* out);
 
 struct Table {
   std::string_view name;  // "scalar", "avx2", "avx512"
