@@ -1,0 +1,62 @@
+#include "table.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstddef>
+
+namespace larder {
+namespace {
+
+std::vector<std::size_t> column_widths(const Table& table) {
+  std::vector<std::size_t> widths;
+  const auto absorb = [&](const std::vector<std::string>& row) {
+    widths.resize(std::max(widths.size(), row.size()), 3);
+    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+  };
+  absorb(table.header);
+  for (const auto& row : table.rows) absorb(row);
+  return widths;
+}
+
+std::string row_text(const std::vector<std::string>& row, const std::vector<std::size_t>& widths,
+                     std::string_view between) {
+  std::string line;
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    if (i > 0) line += between;
+    line += i == 0 ? fmt::format("{:<{}}", row[i], widths[i])
+                   : fmt::format("{:>{}}", row[i], widths[i]);
+  }
+  return line;
+}
+
+}  // namespace
+
+std::string plain_table(const Table& table) {
+  const auto widths = column_widths(table);
+  std::string text;
+  if (!table.header.empty()) text += row_text(table.header, widths, "  ") + "\n";
+  for (const auto& row : table.rows) text += row_text(row, widths, "  ") + "\n";
+  return text;
+}
+
+std::string markdown_table(const Table& table) {
+  const auto widths = column_widths(table);
+  std::string text = "| " + row_text(table.header, widths, " | ") + " |\n|";
+  for (std::size_t i = 0; i < widths.size(); ++i) {
+    text += " " + std::string(widths[i] - 1, '-') + (i == 0 ? "- |" : ": |");
+  }
+  text += "\n";
+  for (const auto& row : table.rows) text += "| " + row_text(row, widths, " | ") + " |\n";
+  return text;
+}
+
+std::string fact_list(const std::vector<std::pair<std::string, std::string>>& facts) {
+  std::size_t width = 0;
+  for (const auto& fact : facts) width = std::max(width, fact.first.size());
+  std::string text;
+  for (const auto& [name, value] : facts) text += fmt::format("{:<{}}  {}\n", name, width, value);
+  return text;
+}
+
+}  // namespace larder
