@@ -38,8 +38,8 @@ struct BlockQ5_1 {
   std::uint8_t q[16];
 };
 /// x = (d * scale_j) * q - m * min_j, j = element / 32. `scales` packs eight 6-bit scales and eight
-/// 6-bit mins (see scale_min). Bytes of `q` come in four runs of 32: run p holds sub-block 2p in the
-/// low and 2p + 1 in the high half.
+/// 6-bit mins (see scale_min). Bytes of `q` come in four runs of 32: run p holds sub-block 2p in
+/// the low and 2p + 1 in the high half.
 struct BlockQ4K {
   std::uint16_t d, m;
   std::uint8_t scales[12];
@@ -70,11 +70,12 @@ struct ScaleMin {
 };
 
 /// Sub-block j < 8 of the 12 packed bytes: the first four sub-blocks lie in the low six bits of
-/// bytes 0..3 (scales) and 4..7 (mins); the others have their low four bits in bytes 8..11 and their
-/// upper two in the spare bits of bytes 0..7.
+/// bytes 0..3 (scales) and 4..7 (mins); the others have their low four bits in bytes 8..11 and
+/// their upper two in the spare bits of bytes 0..7.
 constexpr ScaleMin scale_min(const std::uint8_t* packed, std::size_t j) noexcept {
   if (j < 4) {
-    return {static_cast<std::uint8_t>(packed[j] & 63), static_cast<std::uint8_t>(packed[j + 4] & 63)};
+    return {static_cast<std::uint8_t>(packed[j] & 63),
+            static_cast<std::uint8_t>(packed[j + 4] & 63)};
   }
   return {static_cast<std::uint8_t>((packed[j + 4] & 15) | (packed[j - 4] >> 6 << 4)),
           static_cast<std::uint8_t>((packed[j + 4] >> 4) | (packed[j] >> 6 << 4))};

@@ -74,16 +74,26 @@ void decode_row(DType dtype, const std::byte* in, std::size_t n, float* out) {
     case DType::f32:
       if (n != 0) std::memcpy(out, in, n * sizeof(float));
       return;
-    case DType::f16: return decode_halves<f16_to_f32>(in, n, out);
-    case DType::bf16: return decode_halves<bf16_to_f32>(in, n, out);
-    case DType::q8_0: return decode_blocks<BlockQ8_0, kSmallBlock>(in, n, out);
-    case DType::q4_0: return decode_blocks<BlockQ4_0, kSmallBlock>(in, n, out);
-    case DType::q4_1: return decode_blocks<BlockQ4_1, kSmallBlock>(in, n, out);
-    case DType::q5_0: return decode_blocks<BlockQ5_0, kSmallBlock>(in, n, out);
-    case DType::q5_1: return decode_blocks<BlockQ5_1, kSmallBlock>(in, n, out);
-    case DType::q4_k: return decode_blocks<BlockQ4K, kSuperBlock>(in, n, out);
-    case DType::q5_k: return decode_blocks<BlockQ5K, kSuperBlock>(in, n, out);
-    case DType::q6_k: return decode_blocks<BlockQ6K, kSuperBlock>(in, n, out);
+    case DType::f16:
+      return decode_halves<f16_to_f32>(in, n, out);
+    case DType::bf16:
+      return decode_halves<bf16_to_f32>(in, n, out);
+    case DType::q8_0:
+      return decode_blocks<BlockQ8_0, kSmallBlock>(in, n, out);
+    case DType::q4_0:
+      return decode_blocks<BlockQ4_0, kSmallBlock>(in, n, out);
+    case DType::q4_1:
+      return decode_blocks<BlockQ4_1, kSmallBlock>(in, n, out);
+    case DType::q5_0:
+      return decode_blocks<BlockQ5_0, kSmallBlock>(in, n, out);
+    case DType::q5_1:
+      return decode_blocks<BlockQ5_1, kSmallBlock>(in, n, out);
+    case DType::q4_k:
+      return decode_blocks<BlockQ4K, kSuperBlock>(in, n, out);
+    case DType::q5_k:
+      return decode_blocks<BlockQ5K, kSuperBlock>(in, n, out);
+    case DType::q6_k:
+      return decode_blocks<BlockQ6K, kSuperBlock>(in, n, out);
   }
 }
 
@@ -94,16 +104,26 @@ void encode_row(DType dtype, const float* in, std::size_t n, std::byte* out,
     case DType::f32:
       if (n != 0) std::memcpy(out, in, n * sizeof(float));
       return;
-    case DType::f16: return encode_halves<f32_to_f16>(in, n, out);
-    case DType::bf16: return encode_halves<f32_to_bf16>(in, n, out);
-    case DType::q8_0: return encode_blocks<BlockQ8_0, kSmallBlock>(in, n, out, importance);
-    case DType::q4_0: return encode_blocks<BlockQ4_0, kSmallBlock>(in, n, out, importance);
-    case DType::q4_1: return encode_blocks<BlockQ4_1, kSmallBlock>(in, n, out, importance);
-    case DType::q5_0: return encode_blocks<BlockQ5_0, kSmallBlock>(in, n, out, importance);
-    case DType::q5_1: return encode_blocks<BlockQ5_1, kSmallBlock>(in, n, out, importance);
-    case DType::q4_k: return encode_blocks<BlockQ4K, kSuperBlock>(in, n, out, importance);
-    case DType::q5_k: return encode_blocks<BlockQ5K, kSuperBlock>(in, n, out, importance);
-    case DType::q6_k: return encode_blocks<BlockQ6K, kSuperBlock>(in, n, out, importance);
+    case DType::f16:
+      return encode_halves<f32_to_f16>(in, n, out);
+    case DType::bf16:
+      return encode_halves<f32_to_bf16>(in, n, out);
+    case DType::q8_0:
+      return encode_blocks<BlockQ8_0, kSmallBlock>(in, n, out, importance);
+    case DType::q4_0:
+      return encode_blocks<BlockQ4_0, kSmallBlock>(in, n, out, importance);
+    case DType::q4_1:
+      return encode_blocks<BlockQ4_1, kSmallBlock>(in, n, out, importance);
+    case DType::q5_0:
+      return encode_blocks<BlockQ5_0, kSmallBlock>(in, n, out, importance);
+    case DType::q5_1:
+      return encode_blocks<BlockQ5_1, kSmallBlock>(in, n, out, importance);
+    case DType::q4_k:
+      return encode_blocks<BlockQ4K, kSuperBlock>(in, n, out, importance);
+    case DType::q5_k:
+      return encode_blocks<BlockQ5K, kSuperBlock>(in, n, out, importance);
+    case DType::q6_k:
+      return encode_blocks<BlockQ6K, kSuperBlock>(in, n, out, importance);
   }
 }
 

@@ -78,7 +78,8 @@ void decode_block(const BlockQ6K& block, float* out) noexcept {
     const std::size_t half = i / 128, e = i % 128;
     const int low = block.low[64 * half + e % 64] >> (e < 64 ? 0 : 4) & 15;
     const int high = block.high[32 * half + e % 32] >> (2 * (e / 32)) & 3;
-    out[i] = d * static_cast<float>(block.scales[i / 16]) * static_cast<float>((low | high << 4) - 32);
+    out[i] =
+        d * static_cast<float>(block.scales[i / 16]) * static_cast<float>((low | high << 4) - 32);
   }
 }
 
