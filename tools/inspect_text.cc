@@ -1,0 +1,163 @@
+#include <fmt/format.h>
+
+#include <limits>
+#include <utility>
+
+#include "flag_values.h"
+#include "inspect_facts.h"
+#include "inspect_report.h"
+#include "kv_arithmetic.h"
+#include "table.h"
+
+namespace larder {
+namespace {
+
+using Facts = std::vector<std::pair<std::string, std::string>>;
+
+/// "327,680": digits in groups of three.
+std::string grouped(double value) {
+  std::string digits = fmt::format("{:.0f}", value);
+  for (std::size_t i = digits.size(); i > 3; i -= 3) digits.insert(i - 3, ",");
+  return digits;
+}
+
+std::string heads_text(const ModelConfig& c) {
+  const std::string_view kind = c.n_kv_heads == c.n_heads ? "MHA"
+                                : c.n_kv_heads == 1       ? "MQA"
+                                                          : "GQA";
+  return fmt::format("{} query, {} KV ({}), head_dim {}", c.n_heads, c.n_kv_heads, kind,
+                     c.head_dim);
+}
+
+std::string context_text(const ModelConfig& c) {
+  std::string text = fmt::format("{} tokens; rope base {:g}", c.n_context_train, c.rope.base);
+  if (c.rope.scaling != RopeScaling::none) {
+    text += fmt::format(", {} scaling", rope_scaling_name(c.rope.scaling));
+    if (c.rope.factor != 1.0F) text += fmt::format(" by {:g}", c.rope.factor);
+  }
+  return text;
+}
+
+void add_config_facts(const ModelConfig& c, Facts& facts) {
+  facts.emplace_back("layers",
+                     fmt::format("{}, width {}, feed-forward {}", c.n_layers, c.n_embd, c.n_ff));
+  facts.emplace_back("heads", heads_text(c));
+  facts.emplace_back("context", context_text(c));
+  if (const std::uint32_t n = n_windowed_layers(c)) {
+    facts.emplace_back("sliding window",
+                       fmt::format("{} tokens in {} of {} layers", c.window, n, c.n_layers));
+  }
+}
+
+std::string vocabulary_text(const TokenizerData& data) {
+  if (data.tokens.empty()) return "none in the file";
+  std::string text = fmt::format("{} tokens, {}", data.tokens.size(), tokenizer_name(data));
+  if (!data.pre.empty()) text += fmt::format(" ({})", data.pre);
+  if (data.bos != kNoToken) text += fmt::format("; BOS {}", data.bos);
+  if (data.eos != kNoToken) text += fmt::format("; EOS {}", data.eos);
+  return text;
+}
+
+std::string facts_text(const ModelSource& source) {
+  const ModelConfig& config = source.config();
+  Facts facts;
+  facts.emplace_back("file", source.path());
+  facts.emplace_back("name", config.name.empty() ? "not given" : config.name);
+  facts.emplace_back("family", config.arch.empty() ? "not given" : config.arch);
+  if (has_config(config)) add_config_facts(config, facts);
+  facts.emplace_back("vocabulary", vocabulary_text(source.tokenizer()));
+  facts.emplace_back("chat template", source.tokenizer().chat_template.empty() ? "no" : "yes");
+  const auto n_tensors = source.tensor_names().size();
+  facts.emplace_back(
+      "weights",
+      n_tensors == 0
+          ? "none: a vocabulary only"
+          : fmt::format("{}, {} in {} tensors, {} parameters", source.weights_description(),
+                        show_bytes(static_cast<double>(source.weights_bytes())), n_tensors,
+                        grouped(static_cast<double>(n_parameters(source)))));
+  return fact_list(facts);
+}
+
+std::string token_table(const ModelConfig& config) {
+  Table table;
+  table.header = {"heads"};
+  for (const KvCodec* codec : kv_codecs()) table.header.emplace_back(codec->name);
+  table.header.emplace_back("");
+  for (const KvSharing& sharing : kv_sharings(config)) {
+    std::vector<std::string> row = {fmt::format("{}, {} KV", sharing.name, sharing.n_kv_heads)};
+    for (const KvCodec* codec : kv_codecs()) {
+      row.push_back(grouped(token_bytes({&config, codec, codec, sharing.n_kv_heads})));
+    }
+    row.emplace_back(sharing.actual ? "<- as it is" : "");
+    table.rows.push_back(std::move(row));
+  }
+  std::string text =
+      "\nKV cache, bytes per token (2 x layers x KV heads x head_dim x bytes per element)\n";
+  text += plain_table(table);
+  if (const std::uint32_t n = n_windowed_layers(config)) {
+    text += fmt::format("Beyond the window of {} tokens only {} of {} layers grow.\n",
+                        config.window, config.n_layers - n, config.n_layers);
+  }
+  return text;
+}
+
+std::string cache_table(const ModelConfig& config) {
+  Table table;
+  table.header = {"context"};
+  for (const KvCodec* codec : kv_codecs()) table.header.emplace_back(codec->name);
+  for (const std::uint64_t n_tokens : typical_contexts(config)) {
+    std::vector<std::string> row = {fmt::format("{} tokens", n_tokens)};
+    for (const KvCodec* codec : kv_codecs()) {
+      row.push_back(show_bytes(cache_bytes({&config, codec, codec, config.n_kv_heads}, n_tokens)));
+    }
+    table.rows.push_back(std::move(row));
+  }
+  return table.rows.empty() ? "" : "\nKV cache of one sequence\n" + plain_table(table);
+}
+
+std::string longest_table(const ModelConfig& config, const InspectOptions& options) {
+  Table table;
+  table.header = {"memory"};
+  for (const KvCodec* codec : kv_codecs()) table.header.emplace_back(codec->name);
+  for (const std::uint64_t n_bytes : options.memory_bytes) {
+    std::vector<std::string> row = {show_bytes(static_cast<double>(n_bytes))};
+    for (const KvCodec* codec : kv_codecs()) {
+      const std::uint64_t n = longest_context({&config, codec, codec, config.n_kv_heads}, n_bytes);
+      row.push_back(
+          n == std::numeric_limits<std::uint64_t>::max() ? "any" : grouped(static_cast<double>(n)));
+    }
+    table.rows.push_back(std::move(row));
+  }
+  return "\nLongest context for a KV cache of given size, tokens\n" + plain_table(table);
+}
+
+std::string tensor_table(const ModelSource& source) {
+  Table table;
+  table.header = {"tensor", "type", "shape", "bytes"};
+  for (const std::string& name : source.tensor_names()) {
+    const auto view = source.find(name);
+    if (!view) continue;
+    std::string shape;
+    for (std::uint32_t i = 0; i < view->n_dims; ++i) {
+      shape += fmt::format("{}{}", i == 0 ? "" : " x ", view->shape[i]);
+    }
+    table.rows.push_back({name, std::string(dtype_info(view->dtype).name), shape,
+                          grouped(static_cast<double>(view->bytes.size()))});
+  }
+  return "\n" + plain_table(table);
+}
+
+}  // namespace
+
+std::string inspect_text(const ModelSource& source, const InspectOptions& options) {
+  std::string text = facts_text(source);
+  if (has_config(source.config())) {
+    text += token_table(source.config());
+    text += cache_table(source.config());
+    text += longest_table(source.config(), options);
+  }
+  if (options.tensors) text += tensor_table(source);
+  return text;
+}
+
+}  // namespace larder
