@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <utility>
 #include <vector>
 
 #include "base/block_id.h"
@@ -13,8 +12,9 @@
 namespace larder {
 
 /// The blocks of one (sequence, layer, KV head), in order of position: entry i holds rows
-/// (first_block() + i) * block_tokens and following. Owns one reference to each; the destructor releases
-/// them in reverse. Move-only. Not thread-safe. Capacity is reserved up front, so growing does not allocate.
+/// (first_block() + i) * block_tokens and following. Owns one reference to each; the destructor
+/// releases them in reverse. Move-only; the pool must outlive it. Not thread-safe. Capacity is
+/// reserved up front, so growing does not allocate.
 class BlockTable {
  public:
   BlockTable(BlockPool& pool, std::size_t max_blocks);
@@ -22,17 +22,32 @@ class BlockTable {
   BlockTable(BlockTable&&) noexcept;
   BlockTable& operator=(BlockTable&&) noexcept;
 
-  std::span<const BlockId> blocks() const noexcept;
-  std::uint32_t first_block() const noexcept;
-  std::uint32_t end_block() const noexcept;  // first_block() + blocks().size()
+  std::span<const BlockId> blocks() const noexcept { return blocks_; }
+  std::uint32_t first_block() const noexcept { return first_block_; }
+  std::uint32_t end_block() const noexcept {  // first_block() + blocks().size()
+    return first_block_ + static_cast<std::uint32_t>(blocks_.size());
+  }
 
-  void push(BlockId owned);             // takes over the reference the caller holds
-  void drop_front(std::uint32_t n);     // blocks that left the window
-  void truncate(std::uint32_t end_block);  // keeps logical blocks [first, end)
-  BlockId replace_last(BlockId owned);  // copy-on-write: releases the old one, returns its id
-  /// Another table over the same blocks [first, end_block): references are shared.
+  void push(BlockId owned);  // takes over the caller's reference. REQUIRES: fewer than max_blocks
+  /// Releases the `n` oldest blocks (they left the window). REQUIRES: n <= blocks().size()
+  void drop_front(std::uint32_t n);
+  /// Keeps the blocks [first_block(), end_block) of the sequence, releases the others.
+  /// REQUIRES: end_block >= first_block()
+  void truncate(std::uint32_t end_block);
+  /// Copy-on-write: takes over `owned` in place of the last block; releases that and returns its
+  /// id.
+  BlockId replace_last(BlockId owned);
+  /// Another table of the same capacity over the blocks [first_block(), end_block): references are
+  /// shared. REQUIRES: first_block() <= end_block <= this->end_block()
   BlockTable fork(std::uint32_t end_block) const;
-  // private part: the implementer's
+
+ private:
+  void release_all() noexcept;
+
+  BlockPool* pool_;
+  std::size_t max_blocks_;
+  std::uint32_t first_block_ = 0;
+  std::vector<BlockId> blocks_;
 };
 
 }  // namespace larder

@@ -1,9 +1,9 @@
-// The KV cache of one sequence: a block table per (layer, KV head), grown, forked and trimmed together.
+// The KV cache of one sequence: a block table per (layer, KV head), grown, forked and trimmed
+// together.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -12,10 +12,10 @@
 
 namespace larder {
 
-struct CacheLayer {           // facts of one layer that decide about its blocks
+struct CacheLayer {  // facts of one layer that decide about its blocks
   std::uint32_t n_kv_heads;
-  std::uint32_t window;       // 0: all rows are kept
-  BlockClass open_class;      // class of its blocks (open and sealed are the same for raw formats)
+  std::uint32_t window;   // a query sees this many newest rows, its own included; 0: all
+  BlockClass open_class;  // class of its blocks (open and sealed are the same for raw formats)
 };
 
 struct CacheShape {
@@ -27,28 +27,68 @@ struct BlockCopy {  // the caller copies the bytes (store/block_store.h) before 
   BlockId from, to;
 };
 
+/// Extents of each class (index = BlockClass) that one sequence of up to `n_tokens` tokens holds at
+/// most, when no step brings it more than `step_rows` of them. Beside budget_for, the whole
+/// arithmetic of a memory budget. `classes` as in the pool, `out` [classes.size()], overwritten.
+void count_for_context(const CacheShape& shape, std::span<const BlockClassSpec> classes,
+                       std::uint32_t n_tokens, std::uint32_t step_rows,
+                       std::span<std::uint64_t> out);
+
 /// Not thread-safe; moves, does not copy. See invariants 1 and 2 of docs/architecture.md.
+/// The blocks of all KV heads of a layer are acquired as extents and stay in step. A block is
+/// written only while this sequence is the only one that refers to it: `reserve` sees to that, so
+/// between `reserve` and `commit` the sequence must not be forked.
 class SequenceCache {
  public:
-  /// `shape` and `pool` must outlive it. `max_tokens` bounds the tables (reserved here, not on the step path).
+  /// `shape` and `pool` must outlive it. `max_tokens` bounds the tables (reserved here, not on the
+  /// step path).
   SequenceCache(const CacheShape& shape, BlockPool& pool, std::uint32_t max_tokens);
 
-  std::uint32_t n_rows() const noexcept;  // rows appended so far (true length)
-  /// Extents needed, per class (index = BlockClass), so that `n` more rows fit: what an admission asks.
+  std::uint32_t n_rows() const noexcept { return n_rows_; }  // rows appended so far (true length)
+  /// Extents needed, per class (index = BlockClass), so that `n` more rows fit: what an admission
+  /// asks. Overwrites `extents_per_class`, one entry per class of the pool.
   void count_needed(std::uint32_t n, std::span<std::uint32_t> extents_per_class) const;
-  /// Makes room for `n` more rows: first copies a shared, partly filled last block (appended to `copies`), then
-  /// acquires whole extents. False (and nothing changed) when the pool cannot give them.
+  /// Makes room for `n` more rows: first copies a shared, partly filled last block (appended to
+  /// `copies`), then acquires whole extents. False (and nothing changed) when the pool cannot give
+  /// them. Allocates only when `copies` is out of capacity (one entry per KV head of each layer).
+  /// REQUIRES: n_rows() + n <= max_tokens
   bool reserve(std::uint32_t n, std::vector<BlockCopy>& copies);
-  /// Rows were written: n_rows grows; blocks that no later query can see (sliding window) are released.
+  /// Rows were written: n_rows grows; blocks that no later query can see (sliding window) are
+  /// released. REQUIRES: reserve(m) came before, for an m >= n.
   void commit(std::uint32_t n);
-  void truncate(std::uint32_t n_rows);  // forgets rows at the end (REQUIRES: n_rows <= n_rows(); windowed blocks stay gone)
-  /// True when a continuation from `n_rows` sees every row that it would need (no window block was freed).
+  /// Forgets rows at the end, and blocks reserved beyond them. REQUIRES: can_truncate(n_rows)
+  void truncate(std::uint32_t n_rows);
+  /// True when n_rows <= n_rows() and a continuation from there sees every row that it would need
+  /// (no window block was freed).
   bool can_truncate(std::uint32_t n_rows) const;
-  /// A sequence over the same rows [0, n_rows): shares every block, copies none.
+  /// A sequence over the same rows [0, n_rows): shares every block, copies none. Allocates the
+  /// tables. REQUIRES: can_truncate(n_rows)
   SequenceCache fork(std::uint32_t n_rows) const;
   const BlockTable& table(std::uint32_t layer, std::uint32_t kv_head) const;
   std::size_t bytes() const;  // of all blocks it refers to, shared ones in full
-  // private part: the implementer's
+
+ private:
+  struct Growth {              // what one layer needs
+    bool copy_last = false;    // its last block is shared and will be written
+    std::uint32_t n_runs = 0;  // block runs to add
+  };
+  std::span<BlockTable> tables(std::size_t layer);
+  std::span<const BlockTable> tables(std::size_t layer) const;
+  Growth growth(std::size_t layer, std::uint32_t n) const;
+  std::uint32_t extents_per_run(const CacheLayer& layer) const;
+  std::uint32_t blocks_for(std::uint32_t n_rows) const;
+  std::uint32_t first_visible_block(std::uint32_t n_rows, std::uint32_t window) const;
+  void copy_last_run(std::size_t layer, std::vector<BlockCopy>& copies);
+  void add_run(std::size_t layer);
+  template <class F>
+  void acquire_run(std::size_t layer, F&& take);
+
+  const CacheShape* shape_;
+  BlockPool* pool_;
+  std::uint32_t max_tokens_;
+  std::uint32_t n_rows_ = 0;
+  std::vector<std::size_t> first_table_;  // [n_layers + 1]: where a layer's tables begin
+  std::vector<BlockTable> tables_;        // [n_layers][n_kv_heads]
 };
 
 }  // namespace larder

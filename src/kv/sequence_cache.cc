@@ -1,0 +1,192 @@
+#include "kv/sequence_cache.h"
+
+#include <algorithm>
+#include <array>
+
+#include "base/check.h"
+
+namespace larder {
+namespace {
+
+std::uint64_t divide_up(std::uint64_t a, std::uint64_t b) { return a / b + (a % b != 0); }
+
+}  // namespace
+
+void count_for_context(const CacheShape& shape, std::span<const BlockClassSpec> classes,
+                       std::uint32_t n_tokens, std::uint32_t step_rows,
+                       std::span<std::uint64_t> out) {
+  LARDER_CHECK(out.size() == classes.size());
+  std::fill(out.begin(), out.end(), 0);
+  for (const CacheLayer& layer : shape.layers) {
+    std::uint64_t n_runs = divide_up(n_tokens, shape.block_tokens);
+    if (layer.window > 0) {
+      // The first query of a step sees window - 1 older rows, so a step holds up to that many rows
+      // and its own; a span of L rows that begins anywhere touches at most (L - 1) / block_tokens
+      // blocks, rounded up, and one.
+      const std::uint64_t span = std::uint64_t{layer.window} - 1 + std::max(step_rows, 1U);
+      n_runs = std::min(n_runs, divide_up(span - 1, shape.block_tokens) + 1);
+    }
+    const auto cls = static_cast<std::size_t>(layer.open_class);
+    LARDER_CHECK(cls < classes.size());
+    out[cls] += n_runs * divide_up(layer.n_kv_heads, classes[cls].extent_blocks);
+  }
+}
+
+SequenceCache::SequenceCache(const CacheShape& shape, BlockPool& pool, std::uint32_t max_tokens)
+    : shape_(&shape), pool_(&pool), max_tokens_(max_tokens) {
+  first_table_.reserve(shape.layers.size() + 1);
+  std::size_t n_tables = 0;
+  for (const CacheLayer& layer : shape.layers) {
+    first_table_.push_back(n_tables);
+    n_tables += layer.n_kv_heads;
+  }
+  first_table_.push_back(n_tables);
+  tables_.reserve(n_tables);
+  for (std::size_t i = 0; i < n_tables; ++i) tables_.emplace_back(pool, blocks_for(max_tokens));
+}
+
+void SequenceCache::count_needed(std::uint32_t n,
+                                 std::span<std::uint32_t> extents_per_class) const {
+  LARDER_CHECK(extents_per_class.size() == pool_->n_classes());
+  std::fill(extents_per_class.begin(), extents_per_class.end(), 0U);
+  for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
+    const CacheLayer& layer = shape_->layers[l];
+    const Growth g = growth(l, n);
+    extents_per_class[static_cast<std::size_t>(layer.open_class)] +=
+        (g.n_runs + (g.copy_last ? 1U : 0U)) * extents_per_run(layer);
+  }
+}
+
+bool SequenceCache::reserve(std::uint32_t n, std::vector<BlockCopy>& copies) {
+  LARDER_CHECK(n <= max_tokens_ - n_rows_);
+  std::array<std::uint32_t, kMaxBlockClasses> counts;
+  const auto needed = std::span(counts).first(pool_->n_classes());
+  count_needed(n, needed);
+  if (!pool_->can_acquire(needed)) return false;
+  for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
+    const Growth g = growth(l, n);
+    if (g.copy_last) copy_last_run(l, copies);
+    for (std::uint32_t i = 0; i < g.n_runs; ++i) add_run(l);
+  }
+  return true;
+}
+
+void SequenceCache::commit(std::uint32_t n) {
+  LARDER_CHECK(n <= max_tokens_ - n_rows_);
+  n_rows_ += n;
+  for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
+    const std::uint32_t visible = first_visible_block(n_rows_, shape_->layers[l].window);
+    for (BlockTable& table : tables(l)) {
+      LARDER_CHECK(table.end_block() >= blocks_for(n_rows_));
+      if (visible > table.first_block()) table.drop_front(visible - table.first_block());
+    }
+  }
+}
+
+void SequenceCache::truncate(std::uint32_t n_rows) {
+  LARDER_CHECK(can_truncate(n_rows));
+  for (BlockTable& table : tables_) table.truncate(blocks_for(n_rows));
+  n_rows_ = n_rows;
+}
+
+bool SequenceCache::can_truncate(std::uint32_t n_rows) const {
+  if (n_rows > n_rows_) return false;
+  for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
+    const std::uint32_t visible = first_visible_block(n_rows, shape_->layers[l].window);
+    for (const BlockTable& table : tables(l)) {
+      if (visible < table.first_block()) return false;
+    }
+  }
+  return true;
+}
+
+SequenceCache SequenceCache::fork(std::uint32_t n_rows) const {
+  LARDER_CHECK(can_truncate(n_rows));
+  SequenceCache other(*shape_, *pool_, max_tokens_);
+  for (std::size_t i = 0; i < tables_.size(); ++i) {
+    other.tables_[i] = tables_[i].fork(blocks_for(n_rows));
+  }
+  other.n_rows_ = n_rows;
+  return other;
+}
+
+const BlockTable& SequenceCache::table(std::uint32_t layer, std::uint32_t kv_head) const {
+  LARDER_DCHECK(layer < shape_->layers.size() && kv_head < shape_->layers[layer].n_kv_heads);
+  return tables_[first_table_[layer] + kv_head];
+}
+
+std::size_t SequenceCache::bytes() const {
+  std::size_t total = 0;
+  for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
+    const std::size_t block_bytes = pool_->block_bytes(shape_->layers[l].open_class);
+    for (const BlockTable& table : tables(l)) total += table.blocks().size() * block_bytes;
+  }
+  return total;
+}
+
+std::span<BlockTable> SequenceCache::tables(std::size_t layer) {
+  return std::span(tables_).subspan(first_table_[layer],
+                                    first_table_[layer + 1] - first_table_[layer]);
+}
+
+std::span<const BlockTable> SequenceCache::tables(std::size_t layer) const {
+  return std::span(tables_).subspan(first_table_[layer],
+                                    first_table_[layer + 1] - first_table_[layer]);
+}
+
+SequenceCache::Growth SequenceCache::growth(std::size_t layer, std::uint32_t n) const {
+  Growth g;
+  if (n == 0) return g;
+  const auto heads = tables(layer);
+  if (heads.empty()) return g;
+  const std::uint32_t end = heads.front().end_block();
+  const std::uint32_t wanted = blocks_for(n_rows_ + n);
+  g.n_runs = wanted > end ? wanted - end : 0;
+  // Only the last block can be shared and partly filled: blocks reserved beyond it are new.
+  g.copy_last = n_rows_ % shape_->block_tokens != 0 && end == blocks_for(n_rows_) &&
+                std::any_of(heads.begin(), heads.end(), [this](const BlockTable& table) {
+                  return pool_->ref_count(table.blocks().back()) > 1;
+                });
+  return g;
+}
+
+std::uint32_t SequenceCache::extents_per_run(const CacheLayer& layer) const {
+  return static_cast<std::uint32_t>(
+      divide_up(layer.n_kv_heads, pool_->extent_blocks(layer.open_class)));
+}
+
+std::uint32_t SequenceCache::blocks_for(std::uint32_t n_rows) const {
+  return static_cast<std::uint32_t>(divide_up(n_rows, shape_->block_tokens));
+}
+
+// The next query stands at position n_rows and sees `window` rows, its own included.
+std::uint32_t SequenceCache::first_visible_block(std::uint32_t n_rows, std::uint32_t window) const {
+  if (window == 0 || n_rows + std::uint64_t{1} <= window) return 0;
+  return (n_rows - (window - 1)) / shape_->block_tokens;
+}
+
+// REQUIRES: the pool has the extents (reserve asked before).
+template <class F>
+void SequenceCache::acquire_run(std::size_t layer, F&& take) {
+  const BlockClass cls = shape_->layers[layer].open_class;
+  auto heads = tables(layer);
+  std::array<BlockId, kMaxExtentBlocks> ids;
+  while (!heads.empty()) {
+    const std::size_t n = std::min<std::size_t>(heads.size(), pool_->extent_blocks(cls));
+    LARDER_CHECK(pool_->acquire_extent(cls, std::span(ids).first(n)));
+    for (std::size_t i = 0; i < n; ++i) take(heads[i], ids[i]);
+    heads = heads.subspan(n);
+  }
+}
+
+void SequenceCache::copy_last_run(std::size_t layer, std::vector<BlockCopy>& copies) {
+  acquire_run(layer, [&copies](BlockTable& table, BlockId id) {
+    copies.push_back({table.replace_last(id), id});
+  });
+}
+
+void SequenceCache::add_run(std::size_t layer) {
+  acquire_run(layer, [](BlockTable& table, BlockId id) { table.push(id); });
+}
+
+}  // namespace larder
