@@ -33,7 +33,7 @@ struct KvRows {
 struct AttentionItem {
   std::uint32_t first_row;  // where its queries begin in the batch
   std::uint32_t n_rows;     // queries: 1 when decoding, a chunk when prefilling
-  std::uint32_t n_past;     // cached rows before the first of them; query i sees n_past + i + 1 rows
+  std::uint32_t n_past;  // cached rows before the first of them; query i sees n_past + i + 1 rows
   std::span<const KvRows> heads;  // [n_kv_heads]
 };
 
@@ -45,29 +45,45 @@ struct AttentionShape {
   float soft_cap = 0;        // scores become cap * tanh(score / cap); 0: off (Gemma 2)
 };
 
-struct KvLayout {  // how the bytes of one block are read; same for all blocks of a layer
+struct KvLayout {             // how the bytes of one block are read; same for all blocks of a layer
   std::byte* pool = nullptr;  // block id b begins at pool + to_offset(b)
   const KvCodec* k = nullptr;
   const KvCodec* v = nullptr;
   std::size_t v_offset = 0;  // the K part comes first, the V part at this offset
 };
 
-/// Rows of a block run: partial states are kept per run and merged in run order, so that the result
+/// Rows of a block run: rows [i * kRunTokens, (i + 1) * kRunTokens) of a sequence give one state,
+/// and the states of the runs that a query sees are merged in ascending order. So the result
 /// depends on position alone: not on threads, batch, or how the prompt was cut into chunks.
 inline constexpr std::uint32_t kRunTokens = 512;
 
-/// Memory that `attend` works in, sized once for the largest step.
+struct AttentionTask;
+
+/// Memory that `attend` works in, sized once for the largest step. One step at a time uses it.
 class AttentionScratch {
  public:
   AttentionScratch() = default;
-  /// For steps of at most `max_rows` rows over sequences whose rows sum to at most... see .cc.
+  /// For steps of at most `max_rows` rows and `max_sequences` items, each seeing at most
+  /// `max_context` rows. One scratch serves layers that differ in window, scale and cap; where head
+  /// counts differ too, `shape` takes the largest of each. Bytes, with q = max(n_heads, 32):
+  ///   per thread  4 * q * (512 + 3 * head_dim + 4), rounded up;
+  ///   task list   40 * n_kv_heads * max_rows;
+  ///   and with more than one thread, partial states of the long contexts that are split,
+  ///   min(16 MiB, 16 * n_threads * ceil(max_context / 512) * group * (head_dim + 2)).
+  /// When partial states run out, fewer contexts are split: slower, the same bits.
   AttentionScratch(const AttentionShape& shape, unsigned n_threads, std::uint32_t max_rows,
                    std::uint32_t max_context, std::uint32_t max_sequences);
+  ~AttentionScratch();
+  AttentionScratch(AttentionScratch&&) noexcept;
+  AttentionScratch& operator=(AttentionScratch&&) noexcept;
 
  private:
   friend struct AttentionScratchAccess;
-  Buffer<float> states_;   // partial states of split runs
-  Buffer<float> scratch_;  // per thread: queries, scores, accumulators
+  std::size_t thread_floats_ = 0;
+  Buffer<float> states_;         // partial states of split contexts
+  Buffer<float> workspaces_;     // [n_threads, thread_floats_]: queries, scores, states
+  Buffer<AttentionTask> tasks_;  // the plan of the running step
+  Buffer<AttentionTask> folds_;  // its split tiles
 };
 
 /// Appends K and V rows of the batch to the open blocks. k, v: [n_batch_rows, n_kv_heads, head_dim]
@@ -75,7 +91,8 @@ class AttentionScratch {
 void append_rows(const Compute& compute, const AttentionShape& shape, const KvLayout& layout,
                  std::span<const AttentionItem> items, const float* k, const float* v);
 
-/// out[row, head, :] = softmax(scale * q K^T) V for each query row of each item, causal and windowed.
+/// out[row, head, :] = softmax(scale * q K^T) V for each query row of each item, causal and
+/// windowed.
 ///   q, out [n_batch_rows, n_heads, head_dim] f32, q rotated and not yet scaled.
 /// Each cached row is read once per group of query heads. Allocates nothing; cannot fail.
 void attend(const Compute& compute, const AttentionShape& shape, const KvLayout& layout,

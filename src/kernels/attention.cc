@@ -1,0 +1,219 @@
+#include "kernels/attention.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/check.h"
+#include "kernels/attention_plan.h"
+#include "kernels/attention_run.h"
+
+namespace larder {
+namespace {
+
+constexpr std::size_t kMaxStateBytes = std::size_t{16} << 20;
+
+constexpr std::size_t round_up(std::size_t n) { return (n + 15) / 16 * 16; }  // whole cache lines
+
+// Queries of a tile at most: a tile holds at least one row, that is a whole group of heads.
+std::size_t max_tile_queries(const AttentionShape& shape) {
+  return std::max(kTileQueries, shape.n_heads);
+}
+
+// One thread's share of the scratch.
+struct Workspace {
+  float* q;        // [tile queries, head_dim]
+  float* scores;   // [tile queries, kRunTokens]
+  float* run;      // state tile of the run at hand
+  float* running;  // state tile of the runs so far
+
+  static std::size_t n_floats(const AttentionShape& shape) {
+    const std::size_t n = max_tile_queries(shape);
+    return round_up(n * shape.head_dim) + n * kRunTokens +
+           2 * round_up(state_tile_floats(n, shape.head_dim));
+  }
+  Workspace(float* memory, const AttentionShape& shape, std::size_t n_queries)
+      : q(memory),
+        scores(q + round_up(n_queries * shape.head_dim)),
+        run(scores + n_queries * kRunTokens),
+        running(run + round_up(state_tile_floats(n_queries, shape.head_dim))) {}
+};
+
+}  // namespace
+
+struct AttentionScratchAccess {
+  AttentionScratch& scratch;
+
+  AttentionPlanMemory plan_memory() const {
+    return {scratch.tasks_.span(), scratch.folds_.span(), scratch.states_.span()};
+  }
+  float* workspace(unsigned thread, const AttentionShape& shape) const {
+    LARDER_CHECK(Workspace::n_floats(shape) <= scratch.thread_floats_);
+    LARDER_CHECK((thread + 1) * scratch.thread_floats_ <= scratch.workspaces_.size());
+    return scratch.workspaces_.data() + thread * scratch.thread_floats_;
+  }
+};
+
+namespace {
+
+// One call of `attend`.
+struct Attend {
+  const AttentionContext& context;
+  std::span<const AttentionItem> items;
+  const float* q;
+  float* out;
+  AttentionScratchAccess scratch;
+
+  std::uint32_t group() const { return context.shape.n_heads / context.shape.n_kv_heads; }
+  std::size_t n_queries(const AttentionTask& task) const { return task.n_rows * group(); }
+  QueryTile tile(const AttentionTask& task, const float* queries) const {
+    const AttentionItem& item = items[task.item];
+    return {.cached = item.heads[task.kv_head],
+            .first_position = item.n_past + task.first_row,
+            .n_rows = task.n_rows,
+            .group = group(),
+            .q = queries};
+  }
+  // Offset in q and out of the group of query heads at `row` of the task.
+  std::size_t offset(const AttentionTask& task, std::uint32_t row) const {
+    const AttentionShape& shape = context.shape;
+    const std::size_t batch_row = items[task.item].first_row + task.first_row + row;
+    return (batch_row * shape.n_heads + std::size_t{task.kv_head} * group()) * shape.head_dim;
+  }
+
+  void work(const AttentionTask& task, unsigned thread) const;
+  void fold(const AttentionTask& task) const;
+  void finish(const AttentionTask& task, const StateTile& states) const;
+};
+
+void Attend::work(const AttentionTask& task, unsigned thread) const {
+  const AttentionShape& shape = context.shape;
+  const std::size_t n = n_queries(task);
+  const Workspace space(scratch.workspace(thread, shape), shape, n);
+  const std::size_t row_floats = std::size_t{group()} * shape.head_dim;
+  for (std::uint32_t r = 0; r < task.n_rows; ++r) {
+    const float* from = q + offset(task, r);
+    float* to = space.q + r * row_floats;
+    for (std::size_t i = 0; i < row_floats; ++i) to[i] = shape.scale * from[i];
+  }
+  const QueryTile queries = tile(task, space.q);
+  if (task.states != nullptr) {
+    const std::size_t stride = state_tile_floats(n, shape.head_dim);
+    for (std::uint32_t run = task.first_run; run < task.end_run; ++run) {
+      float* states = task.states + (run - task.states_run) * stride;
+      attend_run(context, queries, run, space.scores, state_tile(states, n));
+    }
+    return;
+  }
+  const StateTile run_states = state_tile(space.run, n);
+  const StateTile states = state_tile(space.running, n);
+  std::fill_n(states.sum, n, 0.0F);
+  for (std::uint32_t run = task.first_run; run < task.end_run; ++run) {
+    attend_run(context, queries, run, space.scores, run_states);
+    merge_run(context, queries, run, run_states, states);
+  }
+  finish(task, states);
+}
+
+// Merges the run states of a split tile in ascending order, as `work` does for one that is not.
+void Attend::fold(const AttentionTask& task) const {
+  const std::size_t n = n_queries(task);
+  const std::size_t stride = state_tile_floats(n, context.shape.head_dim);
+  const QueryTile queries = tile(task, nullptr);
+  // A query that does not see the first run has no state there yet: the empty one.
+  const StateTile states = state_tile(task.states, n);
+  const RowRange first =
+      rows_that_see(context.shape, queries, {0, (task.first_run + 1) * kRunTokens});
+  for (std::size_t i = std::size_t{first.end} * group(); i < n; ++i) states.sum[i] = 0;
+  for (std::uint32_t run = task.first_run + 1; run < task.end_run; ++run) {
+    float* from = task.states + (run - task.states_run) * stride;
+    merge_run(context, queries, run, state_tile(from, n), states);
+  }
+  finish(task, states);
+}
+
+void Attend::finish(const AttentionTask& task, const StateTile& states) const {
+  const std::size_t head_dim = context.shape.head_dim;
+  for (std::uint32_t r = 0; r < task.n_rows; ++r) {
+    float* to = out + offset(task, r);
+    for (std::size_t g = 0; g < group(); ++g) {
+      const std::size_t i = std::size_t{r} * group() + g;
+      const float* from = states.out + i * head_dim;
+      const float factor = 1.0F / states.sum[i];
+      for (std::size_t c = 0; c < head_dim; ++c) to[g * head_dim + c] = from[c] * factor;
+    }
+  }
+}
+
+}  // namespace
+
+void merge_state(AttentionState& into, const AttentionState& from, std::size_t head_dim) {
+  if (from.sum == 0) return;
+  if (into.sum == 0) {
+    into.max = from.max;
+    into.sum = from.sum;
+    std::copy_n(from.out, head_dim, into.out);
+    return;
+  }
+  const float max = std::max(into.max, from.max);
+  const float a = std::exp(into.max - max);
+  const float b = std::exp(from.max - max);
+  into.max = max;
+  into.sum = into.sum * a + from.sum * b;
+  for (std::size_t c = 0; c < head_dim; ++c) into.out[c] = into.out[c] * a + from.out[c] * b;
+}
+
+AttentionScratch::AttentionScratch(const AttentionShape& shape, unsigned n_threads,
+                                   std::uint32_t max_rows, std::uint32_t max_context,
+                                   std::uint32_t max_sequences)
+    : thread_floats_(Workspace::n_floats(shape)),
+      workspaces_(n_threads * thread_floats_),
+      tasks_(max_tasks(shape, n_threads, max_rows)),
+      folds_(max_folds(n_threads)) {
+  const std::size_t n_runs = (std::size_t{max_context} + kRunTokens - 1) / kRunTokens;
+  const std::size_t n_tiles =
+      std::min(max_folds(n_threads), std::size_t{max_sequences} * shape.n_kv_heads);
+  const std::size_t group = shape.n_heads / shape.n_kv_heads;
+  states_ = Buffer<float>(std::min(kMaxStateBytes / sizeof(float),
+                                   n_tiles * n_runs * state_tile_floats(group, shape.head_dim)));
+}
+AttentionScratch::~AttentionScratch() = default;
+AttentionScratch::AttentionScratch(AttentionScratch&&) noexcept = default;
+AttentionScratch& AttentionScratch::operator=(AttentionScratch&&) noexcept = default;
+
+void append_rows(const Compute& compute, const AttentionShape& shape, const KvLayout& layout,
+                 std::span<const AttentionItem> items, const float* k, const float* v) {
+  const BlockShape block_shape{shape.block_tokens, shape.head_dim};
+  compute.pool.for_each(items.size() * shape.n_kv_heads, [&](std::size_t task, unsigned) {
+    const AttentionItem& item = items[task / shape.n_kv_heads];
+    const std::size_t head = task % shape.n_kv_heads;
+    const KvRows& cached = item.heads[head];
+    for (std::uint32_t r = 0; r < item.n_rows; ++r) {
+      const std::uint32_t position = item.n_past + r;
+      const std::size_t index = position / shape.block_tokens - cached.first_block;
+      LARDER_DCHECK(index < cached.blocks.size());
+      std::byte* block = layout.pool + to_offset(cached.blocks[index]);
+      const std::size_t from =
+          ((std::size_t{item.first_row} + r) * shape.n_kv_heads + head) * shape.head_dim;
+      const std::uint32_t row = position % shape.block_tokens;
+      layout.k->append_k(k + from, row, block_shape, block);
+      layout.v->append_v(v + from, row, block_shape, block + layout.v_offset);
+    }
+  });
+}
+
+void attend(const Compute& compute, const AttentionShape& shape, const KvLayout& layout,
+            std::span<const AttentionItem> items, const float* q, float* out,
+            AttentionScratch& scratch) {
+  const AttentionContext context{compute.simd, shape, layout, layout.k->scores(compute.simd),
+                                 layout.v->accumulate(compute.simd)};
+  const AttentionScratchAccess access{scratch};
+  const AttentionPlan plan =
+      plan_attention(shape, items, compute.pool.n_threads(), access.plan_memory());
+  const Attend call{context, items, q, out, access};
+  compute.pool.for_each(plan.tasks.size(),
+                        [&](std::size_t i, unsigned thread) { call.work(plan.tasks[i], thread); });
+  compute.pool.for_each(plan.folds.size(),
+                        [&](std::size_t i, unsigned) { call.fold(plan.folds[i]); });
+}
+
+}  // namespace larder
