@@ -22,6 +22,15 @@ enum class TokenType : std::uint8_t {
 
 inline constexpr TokenId kNoToken = -1;
 
+/// A token that is cut out of the text before anything is split or merged (longest match first).
+struct AddedToken {
+  TokenId id = kNoToken;
+  std::string text;         // what is matched
+  bool normalized = false;  // matched after normalisation (spaces are U+2581 by then), not before
+  bool lstrip = false;      // swallows the white space before it
+  bool rstrip = false;      // swallows the white space after it
+};
+
 struct TokenizerData {
   TokenizerKind kind = TokenizerKind::none;
   std::vector<std::string> tokens;   // [n_vocab] piece of each id (byte_bpe: in the printable alphabet)
@@ -37,6 +46,15 @@ struct TokenizerData {
   bool add_space_prefix = true;      // sentencepiece: text gets a leading space
   bool byte_fallback = true;         // sentencepiece: unknown characters become <0xNN> pieces
   bool ignore_merges = false;        // byte_bpe: a whole word that is a token is taken at once (Llama 3)
+  // What GGUF cannot say; the defaults are what its readers do.
+  std::vector<AddedToken> added;     // empty: every control, unknown and user_defined token as it is
+  bool prefix_first_only = false;    // sentencepiece: no leading space after an added token
+  bool prefix_unless_space = false;  // sentencepiece: no second space before a text that begins with one
+  bool split_at_spaces = false;      // sentencepiece: no merge crosses the beginning of a U+2581
+  bool trim_spaces = false;          // sentencepiece: outer spaces dropped, runs of spaces become one
+  bool fuse_unk = true;              // neighbouring unknown characters become one `unk`
+  bool byte_space_prefix = false;    // byte_bpe: text that does not begin with a space gets one
+  bool nfc = false;                  // text is composed first; implied by pre "qwen2" and "olmo"
   std::string chat_template;         // Jinja source; empty: none
 };
 
