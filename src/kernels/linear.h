@@ -4,8 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "kernels/compute.h"
+#include "larder/result.h"
 #include "tensor/buffer.h"
 #include "tensor/dtype.h"
 
@@ -20,7 +22,12 @@ struct LinearWeight {
   const float* bias = nullptr;      // [n_out] or absent
 };
 
-/// Quantised activations of one linear input, kept so that q, k and v (or gate and up) share the work.
+/// Errors: corrupt when `name` has no elements or its n_in is no whole number of the type's blocks
+/// (32 or 256 elements). To be called once per weight before the first `linear`.
+Result<void> check_linear(const LinearWeight& w, std::string_view name);
+
+/// Quantised activations of one linear input, kept so that q, k and v (or gate and up) share the
+/// work.
 class LinearInput {
  public:
   LinearInput() = default;
@@ -34,12 +41,16 @@ class LinearInput {
  private:
   friend void linear(const Compute& compute, const LinearWeight& w, LinearInput& x,
                      std::span<float> out, std::size_t ld_out);
+  /// The int8 form of the rows, made on the first call after `set`.
+  const simd::Q8Rows& quantised(const Compute& compute);
+
   const float* x_ = nullptr;
   std::size_t n_rows_ = 0, n_cols_ = 0;
   bool quantised_ = false;
-  Buffer<std::int8_t> q_;        // [max_rows, max_cols]
-  Buffer<float> scales_;         // [max_rows, max_cols / 32]
-  Buffer<std::int32_t> sums_;    // [max_rows, max_cols / 16]
+  simd::Q8Rows rows_{};        // into the buffers
+  Buffer<std::int8_t> q_;      // [max_rows, max_cols]
+  Buffer<float> scales_;       // [max_rows, max_cols / 32]
+  Buffer<std::int32_t> sums_;  // [max_rows, max_cols / 16]
 };
 
 /// out[t * ld_out + r] = <row r of w, x row t> + bias[r]. Rows of `w` are split over the threads;
