@@ -1,0 +1,94 @@
+// How close are linear layers to memory bandwidth (one row) and to the integer peak (512 rows)?
+//   build/release/bin/linear_bench --benchmark_filter=avx512
+// Arguments: type, instruction set, rows of x. `weights` is bytes of weights read per second, `ops`
+// counts a multiplication and an addition as two. Weights of all sizes exceed the last-level cache.
+#include <benchmark/benchmark.h>
+
+#include <cstdint>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/linear.h"
+#include "simd/simd.h"
+#include "tensor/buffer.h"
+#include "tensor/half.h"
+
+namespace {
+
+using larder::DType;
+
+constexpr std::uint32_t kIn = 2048;
+
+/// Random codes with sane scales: random bytes whose 16-bit words stay below infinity as f16.
+larder::Buffer<std::byte> random_weights(DType dtype, std::uint32_t n_out) {
+  larder::Buffer<std::byte> bytes(n_out * larder::row_bytes(dtype, kIn));
+  std::mt19937 rng(7);
+  for (std::size_t i = 0; i + 4 <= bytes.size(); i += 4) {
+    const auto word = static_cast<std::uint32_t>(rng()) & 0x3fff3fffU;
+    std::memcpy(bytes.data() + i, &word, 4);
+  }
+  return bytes;
+}
+
+void run_linear(benchmark::State& state, DType dtype, const larder::simd::Table& table,
+                std::uint32_t n_x) {
+  // Decoding must read memory, not the cache; prefill may use smaller weights.
+  const std::uint32_t n_out = n_x < 64 ? 96 * 1024 : 2048;
+  larder::ThreadPool pool(2);
+  const larder::Compute compute{table, pool};
+  const auto bytes = random_weights(dtype, n_out);
+  const larder::LinearWeight weight{dtype, n_out, kIn, bytes.data(), nullptr};
+  larder::Buffer<float> x(std::size_t{n_x} * kIn), out(std::size_t{n_x} * n_out);
+  std::mt19937 rng(1);
+  std::normal_distribution<float> normal;
+  for (float& v : x.span()) v = normal(rng);
+  larder::LinearInput input(n_x, kIn);
+  for (auto _ : state) {
+    input.set(x.data(), n_x, kIn);
+    linear(compute, weight, input, out.span(), n_out);
+    benchmark::DoNotOptimize(out.data());
+  }
+  const auto calls = static_cast<double>(state.iterations());
+  const auto rate = [&](double amount) {
+    return benchmark::Counter(amount * calls, benchmark::Counter::kIsRate);
+  };
+  state.counters["weights"] = rate(static_cast<double>(bytes.size()));
+  state.counters["ops"] = rate(2.0 * n_x * n_out * kIn);
+}
+
+void run_fork_join(benchmark::State& state, unsigned n_threads) {
+  larder::ThreadPool pool(n_threads);
+  for (auto _ : state) {
+    pool.for_each(n_threads, [](std::size_t task, unsigned) { benchmark::DoNotOptimize(task); });
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  for (const auto* table : larder::simd::available()) {
+    for (const DType dtype :
+         {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0,
+          DType::q5_1, DType::q4_k, DType::q5_k, DType::q6_k}) {
+      for (const std::uint32_t n_x : {1U, 4U, 16U, 512U}) {
+        const std::string name = "linear/" + std::string(table->name) + "/" +
+                                 std::string(larder::dtype_info(dtype).name) + "/" +
+                                 std::to_string(n_x);
+        benchmark::RegisterBenchmark(
+            name.c_str(), [=](benchmark::State& state) { run_linear(state, dtype, *table, n_x); })
+            ->UseRealTime()
+            ->Unit(benchmark::kMicrosecond);
+      }
+    }
+  }
+  for (const unsigned n : {1U, 2U, 4U}) {
+    benchmark::RegisterBenchmark(("fork_join/" + std::to_string(n)).c_str(),
+                                 [=](benchmark::State& state) { run_fork_join(state, n); })
+        ->UseRealTime();
+  }
+  benchmark::Initialize(&argc, argv);
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
