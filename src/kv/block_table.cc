@@ -41,6 +41,11 @@ void BlockTable::drop_front(std::uint32_t n) {
   first_block_ += n;
 }
 
+void BlockTable::clear() {
+  release_all();
+  first_block_ = 0;
+}
+
 void BlockTable::truncate(std::uint32_t end_block) {
   LARDER_CHECK(end_block >= first_block_);
   while (this->end_block() > end_block) {

@@ -68,16 +68,18 @@ bool SequenceCache::reserve(std::uint32_t n, std::vector<BlockCopy>& copies) {
     if (g.copy_last) copy_last_run(l, copies);
     for (std::uint32_t i = 0; i < g.n_runs; ++i) add_run(l);
   }
+  n_reserved_ = std::max(n_reserved_, n);
   return true;
 }
 
 void SequenceCache::commit(std::uint32_t n) {
-  LARDER_CHECK(n <= max_tokens_ - n_rows_);
+  LARDER_CHECK(n <= n_reserved_);
   n_rows_ += n;
+  n_reserved_ = 0;
   for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
     const std::uint32_t visible = first_visible_block(n_rows_, shape_->layers[l].window);
     for (BlockTable& table : tables(l)) {
-      LARDER_CHECK(table.end_block() >= blocks_for(n_rows_));
+      table.truncate(blocks_for(n_rows_));
       if (visible > table.first_block()) table.drop_front(visible - table.first_block());
     }
   }
@@ -87,6 +89,12 @@ void SequenceCache::truncate(std::uint32_t n_rows) {
   LARDER_CHECK(can_truncate(n_rows));
   for (BlockTable& table : tables_) table.truncate(blocks_for(n_rows));
   n_rows_ = n_rows;
+  n_reserved_ = 0;
+}
+
+void SequenceCache::clear() {
+  for (BlockTable& table : tables_) table.clear();
+  n_rows_ = 0;
 }
 
 bool SequenceCache::can_truncate(std::uint32_t n_rows) const {
@@ -102,6 +110,7 @@ bool SequenceCache::can_truncate(std::uint32_t n_rows) const {
 
 SequenceCache SequenceCache::fork(std::uint32_t n_rows) const {
   LARDER_CHECK(can_truncate(n_rows));
+  LARDER_CHECK(n_reserved_ == 0 || n_rows <= n_rows_ / shape_->block_tokens * shape_->block_tokens);
   SequenceCache other(*shape_, *pool_, max_tokens_);
   for (std::size_t i = 0; i < tables_.size(); ++i) {
     other.tables_[i] = tables_[i].fork(blocks_for(n_rows));

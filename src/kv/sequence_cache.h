@@ -36,8 +36,7 @@ void count_for_context(const CacheShape& shape, std::span<const BlockClassSpec> 
 
 /// Not thread-safe; moves, does not copy. See invariants 1 and 2 of docs/architecture.md.
 /// The blocks of all KV heads of a layer are acquired as extents and stay in step. A block is
-/// written only while this sequence is the only one that refers to it: `reserve` sees to that, so
-/// between `reserve` and `commit` the sequence must not be forked.
+/// written only while this sequence is the only one that refers to it: `reserve` sees to that.
 class SequenceCache {
  public:
   /// `shape` and `pool` must outlive it. `max_tokens` bounds the tables (reserved here, not on the
@@ -53,16 +52,19 @@ class SequenceCache {
   /// them. Allocates only when `copies` is out of capacity (one entry per KV head of each layer).
   /// REQUIRES: n_rows() + n <= max_tokens
   bool reserve(std::uint32_t n, std::vector<BlockCopy>& copies);
-  /// Rows were written: n_rows grows; blocks that no later query can see (sliding window) are
-  /// released. REQUIRES: reserve(m) came before, for an m >= n.
+  /// Rows were written: n_rows grows, the rest of the reservation ends, and blocks that no later
+  /// query can see (sliding window) are released. REQUIRES: n rows are reserved
   void commit(std::uint32_t n);
-  /// Forgets rows at the end, and blocks reserved beyond them. REQUIRES: can_truncate(n_rows)
+  /// Forgets rows at the end and any reservation. REQUIRES: can_truncate(n_rows)
   void truncate(std::uint32_t n_rows);
+  /// Forgets everything: all blocks go back, also when a window has moved on.
+  void clear();
   /// True when n_rows <= n_rows() and a continuation from there sees every row that it would need
   /// (no window block was freed).
   bool can_truncate(std::uint32_t n_rows) const;
   /// A sequence over the same rows [0, n_rows): shares every block, copies none. Allocates the
-  /// tables. REQUIRES: can_truncate(n_rows)
+  /// tables. REQUIRES: can_truncate(n_rows); and while rows are reserved (the block that will take
+  /// them must not become shared) that n_rows ends before or at the last full block.
   SequenceCache fork(std::uint32_t n_rows) const;
   const BlockTable& table(std::uint32_t layer, std::uint32_t kv_head) const;
   std::size_t bytes() const;  // of all blocks it refers to, shared ones in full
@@ -87,6 +89,7 @@ class SequenceCache {
   BlockPool* pool_;
   std::uint32_t max_tokens_;
   std::uint32_t n_rows_ = 0;
+  std::uint32_t n_reserved_ = 0;
   std::vector<std::size_t> first_table_;  // [n_layers + 1]: where a layer's tables begin
   std::vector<BlockTable> tables_;        // [n_layers][n_kv_heads]
 };

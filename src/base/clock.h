@@ -1,0 +1,18 @@
+// Time for reports; never for decisions about content.
+#pragma once
+
+#include <chrono>
+
+namespace larder {
+
+class Stopwatch {
+ public:
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace larder

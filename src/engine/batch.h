@@ -1,0 +1,41 @@
+// The one place where ids become addresses: a step's plan turned into what the forward pass reads.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/scheduler.h"
+#include "model/forward.h"
+
+namespace larder {
+
+/// Which logits a step needs and for whom.
+struct LogitsWanted {
+  std::uint32_t row;  // of the batch
+  Sequence* sequence;
+  TokenId target;  // prompt token to score, or kNoToken: draw the next token
+};
+
+/// Reuses its memory from step to step. Not thread-safe.
+class BatchBuilder {
+ public:
+  BatchBuilder(std::uint32_t n_layers, std::uint32_t n_kv_heads, std::uint32_t max_sequences,
+               std::uint32_t max_rows);
+
+  /// Valid until the next call, and while the plan's sequences keep their blocks.
+  const ForwardBatch& build(const StepPlan& plan);
+  /// Of the batch built last: prompt tokens to score (where asked for) and the rows that draw.
+  const std::vector<LogitsWanted>& logits_wanted() const noexcept { return wanted_; }
+
+ private:
+  void add(const PlannedRows& planned);
+
+  const std::uint32_t n_layers_, n_kv_heads_;
+  std::vector<TokenId> tokens_;
+  std::vector<SequenceRows> sequences_;
+  std::vector<KvRows> heads_;  // [n_sequences, n_layers, n_kv_heads]
+  std::vector<LogitsWanted> wanted_;
+  ForwardBatch batch_;
+};
+
+}  // namespace larder

@@ -1,0 +1,65 @@
+#include "larder/engine.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "base/fail.h"
+#include "engine/engine_impl.h"
+
+namespace larder {
+
+Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Engine::~Engine() = default;
+
+Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options,
+                                             const Progress& progress) {
+  LARDER_TRY(validate(options));
+  LARDER_ASSIGN(auto source, open_model(options.model_path));
+  LARDER_ASSIGN(auto impl, Impl::create(std::move(source), options, progress));
+  return std::unique_ptr<Engine>(new Engine(std::move(impl)));
+}
+
+Result<std::unique_ptr<Engine>> Engine::open(std::unique_ptr<ModelSource> source,
+                                             const EngineOptions& options) {
+  LARDER_TRY(validate(options));
+  LARDER_ASSIGN(auto impl, Impl::create(std::move(source), options, {}));
+  return std::unique_ptr<Engine>(new Engine(std::move(impl)));
+}
+
+Result<RequestId> Engine::submit(Request request) {
+  LARDER_TRY(impl_->check(request));
+  return impl_->submit(std::move(request));
+}
+
+Result<StepReport> Engine::step() {
+  const StepPlan& plan = impl_->scheduler.plan();  // who runs, how many tokens, which blocks
+  StepReport report;
+  if (plan.rows.empty()) return report;
+  const Stopwatch watch;
+  impl_->copy_blocks(plan);                        // copy-on-write of shared open blocks
+  impl_->forward.run(impl_->batches.build(plan));  // prefill and decode in one ragged batch
+  impl_->commit_rows(plan, report);                // rows count; blocks outside windows are free
+  impl_->draw_tokens(report);                      // logits -> tokens and log-probabilities
+  impl_->retire_finished();                        // finished sequences give their blocks back
+  impl_->count_time(report, watch.seconds());
+  return report;
+}
+
+bool Engine::idle() const { return impl_->scheduler.idle(); }
+
+void Engine::cancel(RequestId id) { impl_->scheduler.drop(id); }
+
+void Engine::release(RequestId id) { impl_->kept.release(id); }
+
+const Tokenizer& Engine::tokenizer() const { return *impl_->tokenizer; }
+const ModelConfig& Engine::config() const { return impl_->source->config(); }
+const GenerationDefaults& Engine::generation_defaults() const {
+  return impl_->source->generation_defaults();
+}
+const EngineOptions& Engine::options() const { return impl_->options; }
+EngineStats Engine::stats() const { return impl_->current_stats(); }
+std::string Engine::description() const { return impl_->description(); }
+std::uint64_t Engine::kv_bytes_per_token() const { return impl_->plan.bytes_per_token; }
+
+}  // namespace larder

@@ -1,0 +1,88 @@
+// The parts of an engine and the phases of its step.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/thread_pool.h"
+#include "engine/batch.h"
+#include "engine/kept_caches.h"
+#include "engine/kv_plan.h"
+#include "engine/scheduler.h"
+#include "kernels/compute.h"
+#include "kv/block_pool.h"
+#include "larder/engine.h"
+#include "model/forward.h"
+#include "model/io/model_source.h"
+#include "model/text/tokenizer.h"
+#include "model/weights.h"
+#include "store/block_store.h"
+
+namespace larder {
+
+struct Engine::Impl {
+  /// What must exist before the members that borrow it; see `create`.
+  struct Parts {
+    std::unique_ptr<ModelSource> source;
+    std::unique_ptr<Tokenizer> tokenizer;
+    EngineOptions options;
+    KvPlan plan;
+    Weights weights;
+    BlockPool pool;
+    BlockStore store;
+    const simd::Table* simd;
+  };
+  static Result<std::unique_ptr<Impl>> create(std::unique_ptr<ModelSource> source,
+                                              EngineOptions options, const Progress& progress);
+  explicit Impl(Parts parts);
+
+  Result<void> check(const Request& request) const;
+  RequestId submit(Request request);
+
+  void copy_blocks(const StepPlan& step_plan);
+  void commit_rows(const StepPlan& step_plan, StepReport& report);
+  void draw_tokens(StepReport& report);
+  void retire_finished();
+  void count_time(const StepReport& report, double seconds);
+
+  EngineStats current_stats() const;
+  std::string description() const;
+
+  std::unique_ptr<ModelSource> source;
+  std::unique_ptr<Tokenizer> tokenizer;
+  EngineOptions options;
+  KvPlan plan;
+  Weights weights;
+  BlockPool pool;
+  BlockStore store;
+  ThreadPool threads;
+  Compute compute;
+  ForwardPass forward;
+  BatchBuilder batches;
+  KeptCaches kept;
+  Scheduler scheduler;
+
+ private:
+  struct Draw {  // what came out for one row of logits
+    LogitsWanted wanted;
+    TokenId token = kNoToken;
+    float logprob = 0;
+    std::vector<TokenLogprob> top;
+  };
+  std::uint32_t fork_samples(Sequence& first, std::uint32_t row);
+  void draw(Draw& draw, std::span<const float> logits) const;
+  void report_prompt_token(const Draw& draw, StepReport& report);
+  void accept_token(Draw& draw, StepReport& report);
+  FinishReason finish_reason(Sequence& sequence, TokenId token) const;
+
+  std::uint32_t max_logit_rows;
+  Buffer<float> logits;  // [max_logit_rows, n_vocab]
+  std::vector<Draw> draws;
+  EngineStats counters;
+  RequestId next_id = 1;
+};
+
+}  // namespace larder

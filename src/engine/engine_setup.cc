@@ -1,0 +1,150 @@
+// Opening an engine: options resolved, budget checked, parts joined; requests checked and queued.
+#include <unistd.h>
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "base/fail.h"
+#include "engine/engine_impl.h"
+#include "engine/sampler.h"
+
+namespace larder {
+namespace {
+
+constexpr std::uint32_t kDefaultContext = 8192;  // larger ones are asked for, not assumed
+constexpr std::size_t kLogitFloats = std::size_t{1}
+                                     << 22;  // 16 MiB of logits at most, if 8 rows fit
+
+std::uint64_t ram_bytes() {
+  return static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) *
+         static_cast<std::uint64_t>(sysconf(_SC_PAGE_SIZE));
+}
+
+void resolve(EngineOptions& options, const ModelConfig& config) {
+  if (options.n_context == 0) {
+    options.n_context = std::min(config.n_context_train, kDefaultContext);
+  }
+  if (options.n_threads == 0) options.n_threads = std::max(1U, std::thread::hardware_concurrency());
+}
+
+Result<const simd::Table*> choose_isa(const std::string& name) {
+  if (name.empty()) return &simd::best();
+  std::string known;
+  for (const simd::Table* table : simd::available()) {
+    if (table->name == name) return table;
+    known += (known.empty() ? "" : ", ") + std::string(table->name);
+  }
+  return fail(Errc::unsupported, "isa '{}' cannot run on this machine; it has: {}", name, known);
+}
+
+std::uint32_t logit_rows(std::uint32_t n_vocab) {
+  return static_cast<std::uint32_t>(std::clamp<std::size_t>(kLogitFloats / n_vocab, 8, 256));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Engine::Impl>> Engine::Impl::create(std::unique_ptr<ModelSource> source,
+                                                           EngineOptions options,
+                                                           const Progress& progress) {
+  const ModelConfig& config = source->config();
+  resolve(options, config);
+  const std::uint64_t ram = ram_bytes();
+  if (source->weights_bytes() > ram) {
+    return fail(Errc::invalid_argument, "{}: weights of {} do not fit the machine's {} of memory",
+                source->path(), format_bytes(source->weights_bytes()), format_bytes(ram));
+  }
+  LARDER_ASSIGN(const simd::Table* table, choose_isa(options.isa));
+  LARDER_ASSIGN(auto plan, plan_kv(config, options, ram));
+  options.kv.memory_bytes = plan.pool.budget_bytes;
+  LARDER_ASSIGN(auto weights, Weights::load(*source, progress));
+  LARDER_ASSIGN(auto tokenizer, Tokenizer::create(source->tokenizer()));
+  LARDER_ASSIGN(auto pool, BlockPool::create(plan.pool));
+  LARDER_ASSIGN(auto store, BlockStore::create(pool.range_bytes()));
+  return std::make_unique<Impl>(Parts{std::move(source), std::move(tokenizer), std::move(options),
+                                      std::move(plan), std::move(weights), std::move(pool),
+                                      std::move(store), table});
+}
+
+Engine::Impl::Impl(Parts parts)
+    : source(std::move(parts.source)),
+      tokenizer(std::move(parts.tokenizer)),
+      options(std::move(parts.options)),
+      plan(std::move(parts.plan)),
+      weights(std::move(parts.weights)),
+      pool(std::move(parts.pool)),
+      store(std::move(parts.store)),
+      threads(options.n_threads),
+      compute{*parts.simd, threads},
+      forward(weights, compute, KvLayout{store.pool(), plan.k, plan.v, plan.v_offset},
+              options.kv.block_tokens,
+              {options.n_batch, options.n_sequences, options.n_context,
+               logit_rows(source->config().n_vocab)}),
+      batches(source->config().n_layers, source->config().n_kv_heads, options.n_sequences,
+              options.n_batch),
+      scheduler({options.n_sequences, options.n_batch}, pool,
+                [this] { return kept.release_oldest(); }),
+      max_logit_rows(logit_rows(source->config().n_vocab)),
+      logits(std::size_t{max_logit_rows} * source->config().n_vocab) {}
+
+Result<void> Engine::Impl::check(const Request& request) const {
+  const ModelConfig& config = source->config();
+  if (request.prompt.empty()) return fail(Errc::invalid_argument, "the prompt is empty");
+  if (request.prompt.size() > options.n_context) {
+    return fail(Errc::invalid_argument, "the prompt has {} tokens, the context holds {}",
+                request.prompt.size(), options.n_context);
+  }
+  for (std::size_t i = 0; i < request.prompt.size(); ++i) {
+    const TokenId id = request.prompt[i];
+    if (id < 0 || static_cast<std::uint32_t>(id) >= config.n_vocab) {
+      return fail(Errc::invalid_argument, "prompt token {} is {}, the model has ids 0 to {}", i, id,
+                  config.n_vocab - 1);
+    }
+  }
+  if (request.n_samples == 0 || request.n_samples > options.n_sequences) {
+    return fail(Errc::invalid_argument,
+                "n_samples is {}, must be 1 to {} (sequences that may run at once)",
+                request.n_samples, options.n_sequences);
+  }
+  if (request.n_logprobs < -1 || request.n_logprobs > 1000) {
+    return fail(Errc::invalid_argument, "n_logprobs is {}, must be -1 to 1000", request.n_logprobs);
+  }
+  return validate(request.sampling, config.n_vocab);
+}
+
+RequestId Engine::Impl::submit(Request request) {
+  auto state = std::make_shared<RequestState>();
+  state->id = next_id++;
+  state->request = std::move(request);
+  const Request& r = state->request;
+  std::optional<SequenceCache> reused;
+  if (r.reuse != 0 && !r.prompt_logprobs) reused = kept.fork(r.reuse, r.prompt);
+  if (reused) counters.n_reused_tokens += reused->n_rows();
+  SequenceCache cache =
+      reused ? std::move(*reused) : SequenceCache(plan.shape, pool, options.n_context);
+  auto sequence =
+      std::make_unique<Sequence>(state, 0, std::move(cache), *tokenizer, source->config().n_vocab);
+  sequence->n_pending_samples = r.n_samples - 1;
+  scheduler.add(std::move(sequence));
+  return state->id;
+}
+
+EngineStats Engine::Impl::current_stats() const {
+  EngineStats stats = counters;
+  stats.kv_bytes = pool.bytes_in_use();
+  stats.kv_peak_bytes = pool.peak_bytes();
+  stats.kv_budget_bytes = pool.budget_bytes();
+  stats.n_running = scheduler.n_running();
+  stats.n_waiting = scheduler.n_waiting();
+  stats.n_preempted = scheduler.n_preempted();
+  return stats;
+}
+
+std::string Engine::Impl::description() const {
+  return fmt::format("{}, {} thread{}, K {}, V {}, {}-token blocks, {} KV budget, context {} x {}",
+                     compute.simd.name, options.n_threads, options.n_threads == 1 ? "" : "s",
+                     plan.k->name, plan.v->name, options.kv.block_tokens,
+                     format_bytes(pool.budget_bytes()), options.n_context, options.n_sequences);
+}
+
+}  // namespace larder

@@ -1,0 +1,142 @@
+// The phases of a step: rows are committed, tokens drawn, sequences retired.
+#include <algorithm>
+#include <utility>
+
+#include "engine/engine_impl.h"
+#include "engine/sampler.h"
+
+namespace larder {
+
+void Engine::Impl::copy_blocks(const StepPlan& step_plan) {
+  for (const BlockCopy& copy : step_plan.copies) {
+    store.copy(copy.from, copy.to, pool.block_bytes(pool.block_class(copy.to)));
+  }
+}
+
+void Engine::Impl::commit_rows(const StepPlan& step_plan, StepReport& report) {
+  draws.clear();
+  for (const PlannedRows& planned : step_plan.rows) {
+    (planned.n_rows == 1 ? report.n_decode_tokens : report.n_prefill_tokens) += planned.n_rows;
+    planned.sequence->cache.commit(planned.n_rows);
+  }
+  for (const LogitsWanted& wanted : batches.logits_wanted()) {
+    draws.emplace_back().wanted = wanted;
+    if (wanted.target == kNoToken && wanted.sequence->n_pending_samples > 0) {
+      fork_samples(*wanted.sequence, wanted.row);
+    }
+  }
+}
+
+/// The prompt is computed: the other samples of the request share its blocks from here on, and draw
+/// from the same logits.
+std::uint32_t Engine::Impl::fork_samples(Sequence& first, std::uint32_t row) {
+  const std::uint32_t n = std::exchange(first.n_pending_samples, 0);
+  for (std::uint32_t i = 1; i <= n; ++i) {
+    auto sample =
+        std::make_unique<Sequence>(first.request, i, first.cache.fork(first.cache.n_rows()),
+                                   *tokenizer, source->config().n_vocab);
+    draws.emplace_back().wanted = {row, scheduler.add_sample(std::move(sample)), kNoToken};
+  }
+  return n;
+}
+
+void Engine::Impl::draw_tokens(StepReport& report) {
+  const std::size_t n_vocab = source->config().n_vocab;
+  std::vector<std::uint32_t> rows;
+  for (std::size_t begin = 0; begin < draws.size(); begin += max_logit_rows) {
+    const auto chunk = std::span(draws).subspan(
+        begin, std::min<std::size_t>(max_logit_rows, draws.size() - begin));
+    rows.clear();
+    for (const Draw& d : chunk) rows.push_back(d.wanted.row);
+    forward.logits(rows, logits.span().first(rows.size() * n_vocab));
+    threads.for_each(chunk.size(), [&](std::size_t i, unsigned) {
+      draw(chunk[i], logits.span().subspan(i * n_vocab, n_vocab));
+    });
+  }
+  for (Draw& d : draws) {
+    if (d.wanted.target != kNoToken) {
+      report_prompt_token(d, report);
+    } else {
+      accept_token(d, report);
+    }
+  }
+}
+
+/// Runs on any thread: touches its own sequence's sampler only.
+void Engine::Impl::draw(Draw& draw, std::span<const float> row) const {
+  Sequence& sequence = *draw.wanted.sequence;
+  const std::int32_t n_logprobs = sequence.request->request.n_logprobs;
+  if (draw.wanted.target != kNoToken) {
+    draw.token = draw.wanted.target;
+    draw.logprob = log_probability(row, draw.token);
+    return;
+  }
+  draw.token = sequence.sampler.sample(row, sequence.tokens);
+  if (n_logprobs >= 0) {
+    draw.logprob = log_probability(row, draw.token);
+    draw.top = top_log_probabilities(row, static_cast<std::uint32_t>(n_logprobs));
+  }
+}
+
+void Engine::Impl::report_prompt_token(const Draw& draw, StepReport& report) {
+  RequestState& request = *draw.wanted.sequence->request;
+  if (report.events.empty() || report.events.back().request != request.id ||
+      report.events.back().token != kNoToken) {
+    report.events.emplace_back().request = request.id;
+  }
+  report.events.back().prompt.push_back({draw.token, draw.logprob});
+  ++request.n_prompt_scored;
+}
+
+void Engine::Impl::accept_token(Draw& draw, StepReport& report) {
+  Sequence& sequence = *draw.wanted.sequence;
+  const Request& request = sequence.request->request;
+  sequence.tokens.push_back(draw.token);
+
+  TokenEvent& event = report.events.emplace_back();
+  event.request = sequence.request->id;
+  event.sample = sequence.sample;
+  event.token = draw.token;
+  if (request.n_logprobs >= 0) event.logprob = TokenLogprob{draw.token, draw.logprob};
+  event.top = std::move(draw.top);
+
+  sequence.finish = finish_reason(sequence, draw.token);
+  const bool ends_by_token = sequence.finish == FinishReason::stop;
+  if (!ends_by_token) event.text = sequence.stops.push(sequence.decoder.push(draw.token));
+  if (sequence.stops.stopped()) sequence.finish = FinishReason::stop;
+  if (sequence.finish != FinishReason::none) {
+    event.text += sequence.stops.push(sequence.decoder.finish());
+    event.text += sequence.stops.finish();
+  }
+  event.finish = sequence.finish;
+}
+
+FinishReason Engine::Impl::finish_reason(Sequence& sequence, TokenId token) const {
+  const Request& request = sequence.request->request;
+  if (!request.ignore_eos && tokenizer->ends_generation(token)) return FinishReason::stop;
+  if (request.max_tokens != 0 && sequence.n_generated() >= request.max_tokens) {
+    return FinishReason::length;
+  }
+  // The drawn token would need a row of its own.
+  if (sequence.tokens.size() > options.n_context) return FinishReason::length;
+  return FinishReason::none;
+}
+
+void Engine::Impl::retire_finished() {
+  for (auto& sequence : scheduler.take_finished()) {
+    const RequestState& request = *sequence->request;
+    if (request.request.keep_cache && sequence->sample == 0) {
+      kept.keep(request.id, std::move(sequence->tokens), std::move(sequence->cache));
+    }
+  }
+}
+
+void Engine::Impl::count_time(const StepReport& report, double seconds) {
+  counters.n_prefill_tokens += report.n_prefill_tokens;
+  counters.n_decode_tokens += report.n_decode_tokens;
+  const double n_rows = report.n_prefill_tokens + report.n_decode_tokens;
+  counters.prefill_seconds += seconds * report.n_prefill_tokens / n_rows;
+  counters.decode_seconds += seconds * report.n_decode_tokens / n_rows;
+}
+
+}  // namespace larder

@@ -1,0 +1,37 @@
+// Caches of finished requests that the caller wants to continue from.
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "kv/sequence_cache.h"
+#include "larder/engine.h"
+
+namespace larder {
+
+/// Holds references to blocks like any sequence; gives the oldest up when blocks run short.
+class KeptCaches {
+ public:
+  void keep(RequestId id, std::vector<TokenId> tokens, SequenceCache cache);
+  void release(RequestId id);
+  /// Drops the one least recently kept or used. False when there is none.
+  bool release_oldest();
+
+  /// A cache over the longest common prefix of `prompt` and the kept tokens, one token short of the
+  /// prompt at least (its logits are wanted). Empty when nothing is shared or the kept one is gone.
+  std::optional<SequenceCache> fork(RequestId id, std::span<const TokenId> prompt);
+
+ private:
+  struct Kept {
+    RequestId id;
+    std::vector<TokenId> tokens;  // those whose rows are cached
+    SequenceCache cache;
+  };
+  std::list<Kept>::iterator find(RequestId id);
+  std::list<Kept> kept_;  // least recently used first
+};
+
+}  // namespace larder

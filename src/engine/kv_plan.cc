@@ -1,0 +1,87 @@
+#include "engine/kv_plan.h"
+
+#include <algorithm>
+
+#include "base/fail.h"
+
+namespace larder {
+namespace {
+
+constexpr std::size_t round_up(std::size_t n, std::size_t unit) {
+  return (n + unit - 1) / unit * unit;
+}
+
+Result<void> check_fits(const KvPlan& plan, const ModelConfig& config, const EngineOptions& options,
+                        std::uint64_t ram) {
+  const bool named = options.kv.memory_bytes != 0;
+  const std::uint64_t limit = named ? options.kv.memory_bytes : ram;
+  const std::uint64_t needed = named ? plan.bytes_per_sequence : plan.pool.budget_bytes;
+  if (needed <= limit) return {};
+  const std::string arithmetic = fmt::format(
+      "{} tokens x {} layers x {} KV heads x {} channels x (K {} + V {}) = {} per token, {} per "
+      "sequence in whole blocks of {} tokens{}",
+      options.n_context, config.n_layers, config.n_kv_heads, config.head_dim, plan.k->name,
+      plan.v->name, format_bytes(plan.bytes_per_token), format_bytes(plan.bytes_per_sequence),
+      options.kv.block_tokens,
+      config.window != 0 ? fmt::format(", {}-token windows counted as such", config.window) : "");
+  return named ? fail(Errc::invalid_argument,
+                      "kv-memory {} cannot hold one sequence of the context: {}; give it {} or "
+                      "more, or a smaller ctx-size",
+                      format_bytes(limit), arithmetic, format_bytes(needed))
+               : fail(Errc::invalid_argument,
+                      "the KV cache of {} sequence(s) needs {}, the machine has {}: {}; choose a "
+                      "smaller ctx-size or parallel, or name a kv-memory",
+                      options.n_sequences, format_bytes(needed), format_bytes(ram), arithmetic);
+}
+
+}  // namespace
+
+Result<KvPlan> plan_kv(const ModelConfig& config, const EngineOptions& options,
+                       std::uint64_t ram_bytes) {
+  const auto k = parse_kv_format(options.kv.type_k);
+  const auto v = parse_kv_format(options.kv.type_v);
+  if (!k || !v) {
+    std::string known;
+    for (const KvCodec* codec : kv_codecs()) {
+      known += (known.empty() ? "" : ", ") + std::string(codec->name);
+    }
+    return fail(Errc::invalid_argument, "cache-type-{} '{}' is not known; there are: {}",
+                !k ? 'k' : 'v', !k ? options.kv.type_k : options.kv.type_v, known);
+  }
+
+  KvPlan plan;
+  plan.k = &kv_codec(*k);
+  plan.v = &kv_codec(*v);
+  const BlockShape block{options.kv.block_tokens, config.head_dim};
+  plan.v_offset = round_up(plan.k->k_bytes(block), kBlockQuantum);
+  const std::size_t block_bytes = round_up(plan.v_offset + plan.v->v_bytes(block), kBlockQuantum);
+
+  plan.shape.block_tokens = options.kv.block_tokens;
+  for (std::uint32_t layer = 0; layer < config.n_layers; ++layer) {
+    plan.shape.layers.push_back({config.n_kv_heads, config.layer_window(layer), BlockClass{0}});
+  }
+  plan.pool.classes = {{block_bytes, std::min(config.n_kv_heads, kMaxExtentBlocks)}};
+  plan.bytes_per_token =
+      std::uint64_t{config.n_layers} * config.n_kv_heads * block_bytes / options.kv.block_tokens;
+  std::uint64_t one[1];
+  count_for_context(plan.shape, plan.pool.classes, options.n_context, options.n_batch, one);
+  const std::uint64_t all[] = {one[0] * options.n_sequences};
+  plan.bytes_per_sequence = budget_for(plan.pool.classes, one);
+  plan.pool.budget_bytes =
+      options.kv.memory_bytes != 0 ? options.kv.memory_bytes : budget_for(plan.pool.classes, all);
+  LARDER_TRY(check_fits(plan, config, options, ram_bytes));
+  return plan;
+}
+
+std::string format_bytes(std::uint64_t bytes) {
+  constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  double value = static_cast<double>(bytes);
+  int unit = 0;
+  while (value >= 1024 && unit < 4) {
+    value /= 1024;
+    ++unit;
+  }
+  return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.4g} {}", value, kUnits[unit]);
+}
+
+}  // namespace larder

@@ -1,0 +1,37 @@
+// From a model and the options to the shape and the byte budget of its KV cache.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "codec/kv_codec.h"
+#include "kernels/attention.h"
+#include "kv/block_pool.h"
+#include "kv/sequence_cache.h"
+#include "larder/options.h"
+#include "larder/result.h"
+#include "model/config.h"
+
+namespace larder {
+
+struct KvPlan {
+  CacheShape shape;
+  BlockPoolOptions pool;
+  const KvCodec* k = nullptr;
+  const KvCodec* v = nullptr;
+  std::size_t v_offset = 0;              // of the V part in a block
+  std::uint64_t bytes_per_sequence = 0;  // a sequence of n_context tokens at its fullest
+  std::uint64_t bytes_per_token = 0;     // of a full block, all layers and heads
+};
+
+/// REQUIRES: options validated, n_context, n_sequences and n_batch resolved (not 0).
+/// Errors: invalid_argument, with the arithmetic shown, when `kv.memory_bytes` (or `ram_bytes`, the
+/// machine's memory, when no budget was named) cannot hold one sequence of the context; unsupported
+/// formats or head sizes.
+Result<KvPlan> plan_kv(const ModelConfig& config, const EngineOptions& options,
+                       std::uint64_t ram_bytes);
+
+/// "512 MiB", "1.25 GiB", "900 B".
+std::string format_bytes(std::uint64_t bytes);
+
+}  // namespace larder

@@ -1,0 +1,120 @@
+#include "engine/scheduler.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+
+namespace larder {
+
+Scheduler::Scheduler(const SchedulerLimits& limits, BlockPool& pool,
+                     std::function<bool()> make_room)
+    : limits_(limits), pool_(pool), make_room_(std::move(make_room)) {
+  running_.reserve(limits.n_sequences);
+  plan_.rows.reserve(limits.n_sequences);
+}
+
+void Scheduler::add(std::unique_ptr<Sequence> sequence) { waiting_.push_back(std::move(sequence)); }
+
+Sequence* Scheduler::add_sample(std::unique_ptr<Sequence> sequence) {
+  // Beside its siblings, so that `running_` stays in order of arrival.
+  auto after = std::find_if(running_.rbegin(), running_.rend(),
+                            [&](const auto& other) { return other->request == sequence->request; });
+  return running_.insert(after.base(), std::move(sequence))->get();
+}
+
+const StepPlan& Scheduler::plan() {
+  plan_.rows.clear();
+  plan_.copies.clear();
+  rows_left_ = limits_.n_batch;
+  // `take` may preempt sequences at the end of `running_`, so the bound is read anew each time.
+  for (std::size_t i = 0; i < running_.size() && rows_left_ > 0; ++i) {
+    if (running_[i]->n_missing() == 1) take(*running_[i], 1);
+  }
+  for (std::size_t i = 0; i < running_.size() && rows_left_ > 0; ++i) {
+    const std::uint32_t n = running_[i]->n_missing();
+    if (n > 1) take(*running_[i], std::min(n, rows_left_));
+  }
+  while (!waiting_.empty() && rows_left_ > 0 && has_room_to_admit(*waiting_.front())) {
+    running_.push_back(std::move(waiting_.front()));
+    waiting_.pop_front();
+    Sequence& admitted = *running_.back();
+    if (!take(admitted, std::min(admitted.n_missing(), rows_left_))) break;
+  }
+  return plan_;
+}
+
+bool Scheduler::reserve(Sequence& sequence, std::uint32_t n_rows) {
+  do {
+    if (sequence.cache.reserve(n_rows, plan_.copies)) return true;
+  } while (make_room_());
+  return false;
+}
+
+/// Plans `n_rows` of a running sequence; preempts from the end until its blocks are found. False
+/// when the sequence itself had to go.
+bool Scheduler::take(Sequence& sequence, std::uint32_t n_rows) {
+  while (!reserve(sequence, n_rows)) {
+    const bool is_last = running_.back().get() == &sequence;
+    // The budget holds one sequence of the full context (plan_kv), so a lone one always fits.
+    LARDER_CHECK(running_.size() > 1);
+    preempt_last();
+    if (is_last) return false;
+  }
+  plan_.rows.push_back({&sequence, n_rows});
+  rows_left_ -= n_rows;
+  return true;
+}
+
+void Scheduler::preempt_last() {
+  auto victim = std::move(running_.back());
+  running_.pop_back();
+  std::erase_if(plan_.rows, [&](const PlannedRows& p) {
+    if (p.sequence != victim.get()) return false;
+    rows_left_ += p.n_rows;
+    return true;
+  });
+  victim->cache.clear();
+  // Copies into its blocks would now write to free memory.
+  std::erase_if(plan_.copies, [&](const BlockCopy& c) { return pool_.ref_count(c.to) == 0; });
+  waiting_.push_front(std::move(victim));
+  ++n_preempted_;
+}
+
+/// Blocks for all that the sequence still misses, beside one more for each that runs: admitting
+/// less would only preempt it again soon. An idle engine admits always.
+bool Scheduler::has_room_to_admit(const Sequence& sequence) const {
+  const std::uint32_t n_slots = 1 + sequence.n_pending_samples;
+  if (n_slots > n_free_slots()) return false;
+  if (running_.empty()) return true;
+  std::vector<std::uint32_t> total(pool_.n_classes());
+  std::vector<std::uint32_t> needed(pool_.n_classes());
+  sequence.cache.count_needed(sequence.n_missing(), total);
+  for (const auto& running : running_) {
+    running->cache.count_needed(1, needed);
+    for (std::size_t c = 0; c < total.size(); ++c) total[c] += needed[c];
+  }
+  return pool_.can_acquire(total);
+}
+
+std::uint32_t Scheduler::n_free_slots() const {
+  std::uint32_t used = 0;
+  for (const auto& running : running_) used += 1 + running->n_pending_samples;
+  return limits_.n_sequences > used ? limits_.n_sequences - used : 0;
+}
+
+std::vector<std::unique_ptr<Sequence>> Scheduler::take_finished() {
+  std::vector<std::unique_ptr<Sequence>> finished;
+  for (auto& sequence : running_) {
+    if (sequence->finish != FinishReason::none) finished.push_back(std::move(sequence));
+  }
+  std::erase(running_, nullptr);
+  return finished;
+}
+
+bool Scheduler::drop(RequestId id) {
+  const auto is_of_request = [id](const auto& s) { return s->request->id == id; };
+  return std::erase_if(waiting_, is_of_request) + std::erase_if(running_, is_of_request) > 0;
+}
+
+}  // namespace larder

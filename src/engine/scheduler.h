@@ -1,0 +1,74 @@
+// Who runs in the next step, with how many tokens, over which blocks.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "engine/sequence.h"
+#include "kv/block_pool.h"
+#include "kv/sequence_cache.h"
+
+namespace larder {
+
+struct PlannedRows {
+  Sequence* sequence;
+  std::uint32_t n_rows;  // room for them is reserved
+};
+
+struct StepPlan {
+  std::vector<PlannedRows> rows;
+  std::vector<BlockCopy> copies;  // to be made before the step computes
+};
+
+struct SchedulerLimits {
+  std::uint32_t n_sequences;  // that may run at once
+  std::uint32_t n_batch;      // rows of one step
+};
+
+/// First come, first served. Decoding sequences go first in each step, one row each; prompts share
+/// what is left of the step in chunks. When blocks run out, the sequence that arrived last gives
+/// all of its own back and starts over later (recompute, as vLLM does): late, never lost. Decides
+/// over ids and counts; touches no tensor. Not thread-safe.
+class Scheduler {
+ public:
+  /// `make_room` is asked when blocks are short and returns false when it has nothing to give (kept
+  /// caches of finished requests go before anybody is preempted).
+  Scheduler(const SchedulerLimits& limits, BlockPool& pool, std::function<bool()> make_room);
+
+  void add(std::unique_ptr<Sequence> sequence);  // behind all that wait
+  /// A further sample of a request that runs already; takes the slot that was held for it.
+  Sequence* add_sample(std::unique_ptr<Sequence> sequence);
+  /// Reserves blocks for what it plans. Valid until the next call. Empty when nothing waits or
+  /// runs.
+  const StepPlan& plan();
+  /// Takes out what has finished, in order of arrival.
+  std::vector<std::unique_ptr<Sequence>> take_finished();
+  /// Drops the sequences of a request, wherever they stand. False when there are none.
+  bool drop(RequestId id);
+
+  bool idle() const noexcept { return waiting_.empty() && running_.empty(); }
+  std::uint32_t n_running() const noexcept { return static_cast<std::uint32_t>(running_.size()); }
+  std::uint32_t n_waiting() const noexcept { return static_cast<std::uint32_t>(waiting_.size()); }
+  std::uint64_t n_preempted() const noexcept { return n_preempted_; }
+
+ private:
+  bool reserve(Sequence& sequence, std::uint32_t n_rows);
+  bool take(Sequence& sequence, std::uint32_t n_rows);
+  void preempt_last();
+  bool has_room_to_admit(const Sequence& sequence) const;
+  std::uint32_t n_free_slots() const;
+
+  const SchedulerLimits limits_;
+  BlockPool& pool_;
+  const std::function<bool()> make_room_;
+  std::deque<std::unique_ptr<Sequence>> waiting_;
+  std::vector<std::unique_ptr<Sequence>> running_;  // in order of arrival
+  StepPlan plan_;
+  std::uint32_t rows_left_ = 0;
+  std::uint64_t n_preempted_ = 0;
+};
+
+}  // namespace larder

@@ -1,0 +1,58 @@
+// One continuation of one request, from its prompt to its last token.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/sampler.h"
+#include "engine/stop_matcher.h"
+#include "kv/sequence_cache.h"
+#include "larder/engine.h"
+#include "model/text/tokenizer.h"
+
+namespace larder {
+
+/// What the samples of a request have in common. Owners: the sequences of the request.
+struct RequestState {
+  RequestId id = 0;
+  Request request;
+  std::uint32_t n_prompt_scored =
+      1;  // prompt tokens whose log-probability was reported; the first has none
+};
+
+/// A sequence needs its rows [cache.n_rows(), tokens.size()) computed; when the last of them is,
+/// the next token is drawn. A new prompt, a decoding sequence and a preempted one that starts over
+/// differ in nothing but the number of those rows.
+struct Sequence {
+  Sequence(std::shared_ptr<RequestState> state, std::uint32_t sample_index, SequenceCache rows,
+           const Tokenizer& tokenizer, std::uint32_t n_vocab)
+      : request(std::move(state)),
+        sample(sample_index),
+        tokens(request->request.prompt),
+        cache(std::move(rows)),
+        sampler(request->request.sampling, sample_index, n_vocab),
+        decoder(tokenizer),
+        stops(request->request.stop) {}
+
+  std::uint32_t n_missing() const {
+    return static_cast<std::uint32_t>(tokens.size()) - cache.n_rows();
+  }
+  std::uint32_t n_generated() const {
+    return static_cast<std::uint32_t>(tokens.size() - request->request.prompt.size());
+  }
+
+  std::shared_ptr<RequestState> request;
+  std::uint32_t sample;
+  std::vector<TokenId> tokens;  // prompt, then what was generated
+  SequenceCache cache;
+  Sampler sampler;
+  StreamDecoder decoder;
+  StopMatcher stops;
+  FinishReason finish = FinishReason::none;
+  std::uint32_t n_pending_samples = 0;  // forked from this one once the prompt is computed
+};
+
+}  // namespace larder
