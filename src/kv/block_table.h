@@ -33,7 +33,7 @@ class BlockTable {
   void drop_front(std::uint32_t n);
   /// Keeps the blocks [first_block(), end_block) of the sequence, releases the others.
   /// REQUIRES: end_block >= first_block()
-  void clear();                         // releases all; begins at block 0 again
+  void clear();  // releases all; begins at block 0 again
   void truncate(std::uint32_t end_block);
   /// Copy-on-write: takes over `owned` in place of the last block; releases that and returns its
   /// id.

@@ -1,0 +1,57 @@
+#include "larder/options.h"
+
+#include <algorithm>
+#include <bit>
+#include <string>
+#include <string_view>
+
+#include "base/fail.h"
+#include "codec/kv_codec.h"
+
+namespace larder {
+namespace {
+
+// Ids of blocks reach this far (base/block_id.h).
+constexpr std::uint64_t kMaxKvBytes = std::uint64_t{256} << 30;
+
+Result<void> check_range(std::string_view field, std::uint64_t value, std::uint64_t low,
+                         std::uint64_t high) {
+  if (value >= low && value <= high) return {};
+  return fail(Errc::invalid_argument, "{} must be from {} to {}, not {}", field, low, high, value);
+}
+
+Result<void> check_format(std::string_view field, std::string_view name) {
+  if (parse_kv_format(name)) return {};
+  std::string known;
+  for (const KvCodec* codec : kv_codecs()) {
+    if (!known.empty()) known += ", ";
+    known += codec->name;
+  }
+  return fail(Errc::invalid_argument, "{} must be one of {}, not '{}'", field, known, name);
+}
+
+}  // namespace
+
+// The model path is not looked at: opening the model says what is wrong with it.
+Result<void> validate(const EngineOptions& options) {
+  LARDER_TRY(check_range("ctx-size", options.n_context, 0, 1U << 24));
+  LARDER_TRY(check_range("parallel", options.n_sequences, 1, 4096));
+  LARDER_TRY(check_range("ubatch-size", options.n_batch, 1, 65536));
+  LARDER_TRY(check_range("threads", options.n_threads, 0, 1024));
+  LARDER_TRY(check_range("kv-memory", options.kv.memory_bytes, 0, kMaxKvBytes));
+  LARDER_TRY(check_format("cache-type-k", options.kv.type_k));
+  LARDER_TRY(check_format("cache-type-v", options.kv.type_v));
+  LARDER_TRY(check_range("block-size", options.kv.block_tokens, 16, 128));
+  if (!std::has_single_bit(options.kv.block_tokens)) {
+    return fail(Errc::invalid_argument, "block-size must be a power of two, not {}",
+                options.kv.block_tokens);
+  }
+  constexpr std::string_view kSets[] = {"", "scalar", "avx2", "avx512"};
+  if (std::find(std::begin(kSets), std::end(kSets), options.isa) == std::end(kSets)) {
+    return fail(Errc::invalid_argument, "isa must be one of scalar, avx2, avx512, not '{}'",
+                options.isa);
+  }
+  return {};
+}
+
+}  // namespace larder
