@@ -1,0 +1,255 @@
+#include "simd/avx512/kv.h"
+
+#include <immintrin.h>
+
+namespace larder::simd::avx512 {
+namespace {
+
+constexpr std::size_t kLanes = 16;  // tokens of a K tile; channels of a vector
+
+constexpr __mmask16 kAll = 0xffff;
+
+// The masked forms with a full mask compile to the plain ones, whose definitions in GCC 12's
+// headers draw false -Wmaybe-uninitialized warnings.
+inline __m512 widen(__m256i halves) { return _mm512_maskz_cvtph_ps(kAll, halves); }
+
+// Two consecutive channels of a K tile, or the same channels of two consecutive V rows.
+struct Pair {
+  __m512 first, second;
+};
+
+inline __m512 upper_half(__m512i pairs) {
+  return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(-65536)));
+}
+inline __m512 lower_half(__m512i pairs) {
+  return _mm512_castsi512_ps(_mm512_maskz_slli_epi32(kAll, pairs, 16));
+}
+
+// The formats: `k_pair` gives channels c and c + 1 (c even) of a tile; `v_pair` the 16 channels
+// from c on of rows t and t + 1 (t even), `v_one` of row t alone; lanes outside `mask` are not
+// read.
+struct F32 {
+  static constexpr std::size_t kElementBytes = 4;
+  static Pair k_pair(const std::byte* tile, std::size_t c) {
+    const auto* k = reinterpret_cast<const float*>(tile) + c * kLanes;
+    return {_mm512_loadu_ps(k), _mm512_loadu_ps(k + kLanes)};
+  }
+  static __m512 v_one(const std::byte* v, std::size_t t, std::size_t c, std::size_t head_dim,
+                      __mmask16 mask) {
+    return _mm512_maskz_loadu_ps(mask, reinterpret_cast<const float*>(v) + t * head_dim + c);
+  }
+  static Pair v_pair(const std::byte* v, std::size_t t, std::size_t c, std::size_t head_dim,
+                     __mmask16 mask) {
+    return {v_one(v, t, c, head_dim, mask), v_one(v, t + 1, c, head_dim, mask)};
+  }
+};
+
+struct F16 {
+  static constexpr std::size_t kElementBytes = 2;
+  static Pair k_pair(const std::byte* tile, std::size_t c) {
+    const auto* k = reinterpret_cast<const __m256i*>(tile) + c;
+    return {widen(_mm256_loadu_si256(k)), widen(_mm256_loadu_si256(k + 1))};
+  }
+  static __m512 v_one(const std::byte* v, std::size_t t, std::size_t c, std::size_t head_dim,
+                      __mmask16 mask) {
+    const auto* row = reinterpret_cast<const std::uint16_t*>(v) + t * head_dim + c;
+    return widen(_mm256_maskz_loadu_epi16(mask, row));
+  }
+  static Pair v_pair(const std::byte* v, std::size_t t, std::size_t c, std::size_t head_dim,
+                     __mmask16 mask) {
+    return {v_one(v, t, c, head_dim, mask), v_one(v, t + 1, c, head_dim, mask)};
+  }
+};
+
+struct Bf16 {
+  static constexpr std::size_t kElementBytes = 2;
+  static Pair k_pair(const std::byte* tile, std::size_t c) {
+    const __m512i pairs = _mm512_loadu_si512(tile + c * kLanes * kElementBytes);
+    return {lower_half(pairs), upper_half(pairs)};
+  }
+  static Pair v_pair(const std::byte* v, std::size_t t, std::size_t c, std::size_t head_dim,
+                     __mmask16 mask) {
+    const auto* row = reinterpret_cast<const std::uint32_t*>(v) + t / 2 * head_dim + c;
+    const __m512i pairs = _mm512_maskz_loadu_epi32(mask, row);
+    return {lower_half(pairs), upper_half(pairs)};
+  }
+  static __m512 v_one(const std::byte* v, std::size_t t, std::size_t c, std::size_t head_dim,
+                      __mmask16 mask) {
+    return v_pair(v, t, c, head_dim, mask).first;  // t is even: the last row of an odd number
+  }
+};
+
+// kQ queries against kT neighbouring K tiles, all in registers. A lane adds its token's channels in
+// ascending order, so a score does not depend on kQ or kT.
+template <class Format, int kQ, int kT>
+void score_tiles(const float* q, std::size_t head_dim, const std::byte* k, float* out,
+                 std::size_t stride) {
+  const std::size_t tile_bytes = kLanes * head_dim * Format::kElementBytes;
+  __m512 sums[kQ][kT];
+  for (int i = 0; i < kQ; ++i) {
+    for (int t = 0; t < kT; ++t) sums[i][t] = _mm512_setzero_ps();
+  }
+  for (std::size_t c = 0; c < head_dim; c += 2) {
+    Pair rows[kT];
+    for (int t = 0; t < kT; ++t) rows[t] = Format::k_pair(k + t * tile_bytes, c);
+    for (int i = 0; i < kQ; ++i) {
+      const __m512 first = _mm512_set1_ps(q[i * head_dim + c]);
+      const __m512 second = _mm512_set1_ps(q[i * head_dim + c + 1]);
+      for (int t = 0; t < kT; ++t) {
+        sums[i][t] = _mm512_fmadd_ps(first, rows[t].first, sums[i][t]);
+        sums[i][t] = _mm512_fmadd_ps(second, rows[t].second, sums[i][t]);
+      }
+    }
+  }
+  for (int i = 0; i < kQ; ++i) {
+    for (int t = 0; t < kT; ++t) _mm512_storeu_ps(out + i * stride + t * kLanes, sums[i][t]);
+  }
+}
+
+template <class Format, int kQ>
+void score_block(const float* q, const std::byte* k, BlockShape shape, float* out,
+                 std::size_t stride) {
+  const std::size_t tile_bytes = kLanes * shape.head_dim * Format::kElementBytes;
+  std::size_t t = 0;
+  for (; t + 2 * kLanes <= shape.block_tokens; t += 2 * kLanes, k += 2 * tile_bytes) {
+    score_tiles<Format, kQ, 2>(q, shape.head_dim, k, out + t, stride);
+  }
+  if (t < shape.block_tokens) score_tiles<Format, kQ, 1>(q, shape.head_dim, k, out + t, stride);
+}
+
+template <class Format>
+void scores(const float* q, const std::byte* k, BlockShape shape, ScoreTile out) {
+  std::size_t i = 0;
+  for (; i + 8 <= out.n_q; i += 8) {
+    score_block<Format, 8>(q + i * shape.head_dim, k, shape, out.data + i * out.stride, out.stride);
+  }
+  q += i * shape.head_dim;
+  float* data = out.data + i * out.stride;
+  switch (out.n_q - i) {
+    case 1:
+      return score_block<Format, 1>(q, k, shape, data, out.stride);
+    case 2:
+      return score_block<Format, 2>(q, k, shape, data, out.stride);
+    case 3:
+      return score_block<Format, 3>(q, k, shape, data, out.stride);
+    case 4:
+      return score_block<Format, 4>(q, k, shape, data, out.stride);
+    case 5:
+      return score_block<Format, 5>(q, k, shape, data, out.stride);
+    case 6:
+      return score_block<Format, 6>(q, k, shape, data, out.stride);
+    case 7:
+      return score_block<Format, 7>(q, k, shape, data, out.stride);
+    default:
+      return;
+  }
+}
+
+// kQ rows of weights against 16 * kC channels of V, all sums in registers; `mask` is for the last
+// vector. A lane adds its channel's tokens in ascending order, whatever stands beside.
+template <class Format, int kQ, int kC>
+void add_channels(const float* weights, std::size_t stride, const std::byte* v,
+                  std::size_t head_dim, std::size_t first, std::uint32_t n_tokens, __mmask16 mask,
+                  float* out) {
+  __m512 sums[kQ][kC];
+  for (int i = 0; i < kQ; ++i) {
+    for (int c = 0; c < kC; ++c) {
+      sums[i][c] =
+          _mm512_maskz_loadu_ps(c + 1 < kC ? kAll : mask, out + i * head_dim + first + c * kLanes);
+    }
+  }
+  std::uint32_t t = 0;
+  for (; t + 2 <= n_tokens; t += 2) {
+    Pair rows[kC];
+    for (int c = 0; c < kC; ++c) {
+      rows[c] = Format::v_pair(v, t, first + c * kLanes, head_dim, c + 1 < kC ? kAll : mask);
+    }
+    for (int i = 0; i < kQ; ++i) {
+      const __m512 w0 = _mm512_set1_ps(weights[i * stride + t]);
+      const __m512 w1 = _mm512_set1_ps(weights[i * stride + t + 1]);
+      for (int c = 0; c < kC; ++c) {
+        sums[i][c] = _mm512_fmadd_ps(w0, rows[c].first, sums[i][c]);
+        sums[i][c] = _mm512_fmadd_ps(w1, rows[c].second, sums[i][c]);
+      }
+    }
+  }
+  if (t < n_tokens) {
+    for (int c = 0; c < kC; ++c) {
+      const __m512 row =
+          Format::v_one(v, t, first + c * kLanes, head_dim, c + 1 < kC ? kAll : mask);
+      for (int i = 0; i < kQ; ++i) {
+        sums[i][c] = _mm512_fmadd_ps(_mm512_set1_ps(weights[i * stride + t]), row, sums[i][c]);
+      }
+    }
+  }
+  for (int i = 0; i < kQ; ++i) {
+    for (int c = 0; c < kC; ++c) {
+      _mm512_mask_storeu_ps(out + i * head_dim + first + c * kLanes, c + 1 < kC ? kAll : mask,
+                            sums[i][c]);
+    }
+  }
+}
+
+template <class Format, int kQ>
+void add_block(const float* weights, std::size_t stride, const std::byte* v, std::size_t head_dim,
+               std::uint32_t n_tokens, float* out) {
+  std::size_t c = 0;
+  for (; c + 4 * kLanes <= head_dim; c += 4 * kLanes) {
+    add_channels<Format, kQ, 4>(weights, stride, v, head_dim, c, n_tokens, kAll, out);
+  }
+  for (; c < head_dim; c += kLanes) {
+    const std::size_t left = head_dim - c;
+    const auto mask = static_cast<__mmask16>(left >= kLanes ? kAll : (1U << left) - 1U);
+    add_channels<Format, kQ, 1>(weights, stride, v, head_dim, c, n_tokens, mask, out);
+  }
+}
+
+template <class Format>
+void accumulate(ScoreTile weights, const std::byte* v, BlockShape shape, std::uint32_t n_tokens,
+                float* out) {
+  const std::size_t head_dim = shape.head_dim, stride = weights.stride;
+  std::size_t i = 0;
+  for (; i + 4 <= weights.n_q; i += 4) {
+    add_block<Format, 4>(weights.data + i * stride, stride, v, head_dim, n_tokens,
+                         out + i * head_dim);
+  }
+  const float* data = weights.data + i * stride;
+  out += i * head_dim;
+  switch (weights.n_q - i) {
+    case 1:
+      return add_block<Format, 1>(data, stride, v, head_dim, n_tokens, out);
+    case 2:
+      return add_block<Format, 2>(data, stride, v, head_dim, n_tokens, out);
+    case 3:
+      return add_block<Format, 3>(data, stride, v, head_dim, n_tokens, out);
+    default:
+      return;
+  }
+}
+
+}  // namespace
+
+void scores_f32(const float* q, const std::byte* k, BlockShape shape, ScoreTile out) {
+  scores<F32>(q, k, shape, out);
+}
+void scores_f16(const float* q, const std::byte* k, BlockShape shape, ScoreTile out) {
+  scores<F16>(q, k, shape, out);
+}
+void scores_bf16(const float* q, const std::byte* k, BlockShape shape, ScoreTile out) {
+  scores<Bf16>(q, k, shape, out);
+}
+
+void accumulate_f32(ScoreTile weights, const std::byte* v, BlockShape shape, std::uint32_t n_tokens,
+                    float* out) {
+  accumulate<F32>(weights, v, shape, n_tokens, out);
+}
+void accumulate_f16(ScoreTile weights, const std::byte* v, BlockShape shape, std::uint32_t n_tokens,
+                    float* out) {
+  accumulate<F16>(weights, v, shape, n_tokens, out);
+}
+void accumulate_bf16(ScoreTile weights, const std::byte* v, BlockShape shape,
+                     std::uint32_t n_tokens, float* out) {
+  accumulate<Bf16>(weights, v, shape, n_tokens, out);
+}
+
+}  // namespace larder::simd::avx512
