@@ -1,0 +1,18 @@
+// Hugging Face's tensor names and GGUF's, for the layout that all families share.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace larder {
+
+/// Where the four norms of a layer go: Llama's post_attention_layernorm stands before the
+/// feed-forward part, Gemma 2's and 3's stands after attention.
+enum class NormNames : std::uint8_t { pre_only, pre_and_post };
+
+/// "model.layers.3.self_attn.q_proj.weight" -> "blk.3.attn_q.weight". Empty: not a name of the
+/// shared layout.
+std::optional<std::string> canonical_tensor_name(std::string_view hf_name, NormNames norms);
+
+}  // namespace larder
