@@ -4,6 +4,7 @@
 #include <array>
 
 #include "flag_values.h"
+#include "spellings.h"
 
 namespace larder {
 namespace {
@@ -29,19 +30,25 @@ class FlagMaker {
 
   void operator()(std::string_view field, std::string& value, const char* help) {
     if (skipped(field)) return;
-    CLI::Option* option = app_.add_option(engine_flag_names(field), value, help);
+    CLI::Option* option = app_.add_option(engine_flag_names(field), value, full_help(field, help));
     option->group("Engine")->type_name("TEXT");
     if (!value.empty()) option->default_str(value);
     if (field == "model") option->required();
   }
   void operator()(std::string_view field, std::uint32_t& value, const char* help) {
-    if (!skipped(field)) add_number(app_, engine_flag_names(field), value, help)->group("Engine");
+    if (!skipped(field))
+      add_number(app_, engine_flag_names(field), value, full_help(field, help))->group("Engine");
   }
   void operator()(std::string_view field, std::uint64_t& value, const char* help) {
-    if (!skipped(field)) add_bytes(app_, engine_flag_names(field), value, help)->group("Engine");
+    if (!skipped(field))
+      add_bytes(app_, engine_flag_names(field), value, full_help(field, help))->group("Engine");
   }
 
  private:
+  static std::string full_help(std::string_view field, const char* help) {
+    const std::string_view also = dashed_spelling("--" + std::string(field));
+    return also.empty() ? help : fmt::format("{} (also {})", help, also);
+  }
   bool skipped(std::string_view field) const {
     return std::find(except_.begin(), except_.end(), field) != except_.end();
   }

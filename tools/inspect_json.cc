@@ -35,7 +35,7 @@ Json tokenizer_json(const TokenizerData& data) {
 }
 
 Json format_json(const ModelConfig& config, const KvCodec& codec, const InspectOptions& options) {
-  const KvPlan plan{&config, &codec, &codec, config.n_kv_heads};
+  const KvFacts kv{&config, &codec, &codec, config.n_kv_heads};
   Json per_token = Json::object();
   for (const KvSharing& sharing : kv_sharings(config)) {
     per_token[std::string(sharing.name)] =
@@ -43,18 +43,18 @@ Json format_json(const ModelConfig& config, const KvCodec& codec, const InspectO
   }
   Json caches = Json::array();
   for (const std::uint64_t n_tokens : typical_contexts(config)) {
-    caches.push_back({{"n_tokens", n_tokens}, {"bytes", cache_bytes(plan, n_tokens)}});
+    caches.push_back({{"n_tokens", n_tokens}, {"bytes", cache_bytes(kv, n_tokens)}});
   }
   Json longest = Json::array();
   for (const std::uint64_t n_bytes : options.memory_bytes) {
-    const std::uint64_t n = longest_context(plan, n_bytes);
+    const std::uint64_t n = longest_context(kv, n_bytes);
     const bool any = n == std::numeric_limits<std::uint64_t>::max();
     longest.push_back({{"memory_bytes", n_bytes}, {"n_tokens", any ? Json(nullptr) : Json(n)}});
   }
   return {{"format", codec.name},
-          {"bits_per_element", bits_per_element(plan)},
-          {"bytes_per_token", token_bytes(plan)},
-          {"bytes_per_token_beyond_window", token_bytes_beyond_window(plan)},
+          {"bits_per_element", bits_per_element(kv)},
+          {"bytes_per_token", token_bytes(kv)},
+          {"bytes_per_token_beyond_window", token_bytes_beyond_window(kv)},
           {"bytes_per_token_as", std::move(per_token)},
           {"cache_bytes", std::move(caches)},
           {"longest_context", std::move(longest)}};

@@ -9,7 +9,7 @@
 namespace larder {
 
 /// Facts of which the cache's size is made; K and V may be stored differently.
-struct KvPlan {
+struct KvFacts {
   const ModelConfig* config;
   const KvCodec* k;
   const KvCodec* v;
@@ -18,16 +18,16 @@ struct KvPlan {
 
 /// Bytes of one token in all layers: 2 * n_layers * n_kv_heads * head_dim elements, metadata of the
 /// format included. What a sequence grows by while it is shorter than every sliding window.
-double token_bytes(const KvPlan& plan);
+double token_bytes(const KvFacts& kv);
 /// The same without the sliding-window layers: what a sequence longer than the window grows by.
-double token_bytes_beyond_window(const KvPlan& plan);
+double token_bytes_beyond_window(const KvFacts& kv);
 /// Bytes of `n_tokens` tokens: a sum over layers, each with min(n_tokens, its window) rows.
-double cache_bytes(const KvPlan& plan, std::uint64_t n_tokens);
+double cache_bytes(const KvFacts& kv, std::uint64_t n_tokens);
 /// Most tokens (whole blocks of 32) whose cache fits `n_bytes`; 0 when none do, UINT64_MAX when
 /// every layer has a window and they all fit.
-std::uint64_t longest_context(const KvPlan& plan, std::uint64_t n_bytes);
+std::uint64_t longest_context(const KvFacts& kv, std::uint64_t n_bytes);
 /// Stored bits per element of K and V together.
-double bits_per_element(const KvPlan& plan);
+double bits_per_element(const KvFacts& kv);
 std::uint32_t n_windowed_layers(const ModelConfig& config);
 
 }  // namespace larder

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <string_view>
 
 namespace larder {
 namespace {
@@ -38,6 +37,13 @@ std::vector<std::string> reversed_arguments(int argc, const char* const* argv) {
   }
   std::reverse(arguments.begin(), arguments.end());
   return arguments;
+}
+
+std::string_view dashed_spelling(std::string_view long_name) {
+  for (const Spelling& spelling : kSpellings) {
+    if (spelling.name == long_name) return spelling.dashed;
+  }
+  return {};
 }
 
 }  // namespace larder

@@ -1,0 +1,49 @@
+#include "prompt.h"
+
+#include <nlohmann/json.hpp>
+
+#include "base/fail.h"
+
+namespace larder {
+namespace {
+
+std::string token_text(const Tokenizer& tokenizer, TokenId id) {
+  return id == kNoToken ? "" : tokenizer.piece(id, true);
+}
+
+}  // namespace
+
+Result<std::optional<ChatTemplate>> load_chat_template(const Tokenizer& tokenizer) {
+  const std::string& source = tokenizer.data().chat_template;
+  if (source.empty()) return std::optional<ChatTemplate>();
+  LARDER_ASSIGN(ChatTemplate chat, ChatTemplate::parse(source));
+  return std::optional<ChatTemplate>(std::move(chat));
+}
+
+Result<std::vector<TokenId>> chat_tokens(const ChatTemplate& chat, const Tokenizer& tokenizer,
+                                         const std::vector<ChatMessage>& messages) {
+  nlohmann::ordered_json context;
+  context["messages"] = nlohmann::ordered_json::array();
+  for (const ChatMessage& message : messages) {
+    nlohmann::ordered_json entry;
+    entry["role"] = message.role;
+    entry["content"] = message.content;
+    context["messages"].push_back(std::move(entry));
+  }
+  context["add_generation_prompt"] = true;
+  context["bos_token"] = token_text(tokenizer, tokenizer.data().bos);
+  context["eos_token"] = token_text(tokenizer, tokenizer.data().eos);
+  LARDER_ASSIGN(const std::string text, chat.render(context));
+  EncodeOptions options;
+  options.add_special = false;
+  return tokenizer.encode(text, options);
+}
+
+std::vector<TokenId> continuation_tokens(const Tokenizer& tokenizer, std::string_view text) {
+  std::vector<TokenId> tokens = tokenizer.encode(text, {});
+  const TokenizerData& data = tokenizer.data();
+  if (data.add_eos && !tokens.empty() && tokens.back() == data.eos) tokens.pop_back();
+  return tokens;
+}
+
+}  // namespace larder

@@ -1,0 +1,31 @@
+// Text of users to tokens of the model: plain, or as a conversation through its chat template.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/text/chat_template.h"
+#include "model/text/tokenizer.h"
+
+namespace larder {
+
+struct ChatMessage {
+  std::string role;  // "system", "user", "assistant"
+  std::string content;
+};
+
+/// The model's chat template, if it has one. Errors: those of ChatTemplate::parse.
+Result<std::optional<ChatTemplate>> load_chat_template(const Tokenizer& tokenizer);
+
+/// The conversation as the template writes it, ready for the assistant's next words. Special tokens
+/// come from the template, so none are added. Errors: those of ChatTemplate::render.
+Result<std::vector<TokenId>> chat_tokens(const ChatTemplate& chat, const Tokenizer& tokenizer,
+                                         const std::vector<ChatMessage>& messages);
+
+/// Text to be continued: BOS as the model asks, no EOS.
+std::vector<TokenId> continuation_tokens(const Tokenizer& tokenizer, std::string_view text);
+
+}  // namespace larder
