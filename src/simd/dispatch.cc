@@ -1,10 +1,68 @@
 #include <array>
 
+#include "simd/avx2/primitives.h"
+#include "simd/avx512/primitives.h"
 #include "simd/scalar/primitives.h"
 #include "simd/simd.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace larder::simd {
 namespace {
+
+#if defined(__x86_64__)
+
+constexpr unsigned bit(unsigned i) { return 1U << i; }
+
+struct CpuidLeaf {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;  // all zero when the processor lacks the leaf
+};
+
+CpuidLeaf cpuid(unsigned leaf, unsigned subleaf) noexcept {
+  CpuidLeaf r;
+  if (__get_cpuid_count(leaf, subleaf, &r.eax, &r.ebx, &r.ecx, &r.edx) == 0) return {};
+  return r;
+}
+
+/// XCR0: the register state that the operating system saves on a task switch. A processor may have
+/// instructions whose registers the system (or hypervisor) does not keep.
+unsigned saved_state() noexcept {
+  unsigned low = 0, high = 0;
+  __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return low;
+}
+
+struct Features {
+  bool avx2 = false;    // with FMA, F16C, BMI2
+  bool avx512 = false;  // F, BW, VL, DQ, VBMI, VNNI, BF16: what the files below avx512/ may use
+};
+
+Features detect() noexcept {
+  Features f;
+  const CpuidLeaf one = cpuid(1, 0);
+  constexpr unsigned kOsxsave = bit(27), kAvx = bit(28), kFma = bit(12), kF16c = bit(29);
+  constexpr unsigned kNeeded1 = kOsxsave | kAvx | kFma | kF16c;
+  if ((one.ecx & kNeeded1) != kNeeded1) return f;
+  const unsigned state = saved_state();
+  constexpr unsigned kYmm = bit(1) | bit(2), kZmm = kYmm | bit(5) | bit(6) | bit(7);
+  if ((state & kYmm) != kYmm) return f;
+
+  const CpuidLeaf seven = cpuid(7, 0);
+  constexpr unsigned kAvx2 = bit(5), kBmi2 = bit(8);
+  f.avx2 = (seven.ebx & (kAvx2 | kBmi2)) == (kAvx2 | kBmi2);
+  if (!f.avx2 || (state & kZmm) != kZmm) return f;
+
+  constexpr unsigned kFDqBwVl = bit(16) | bit(17) | bit(30) | bit(31);  // of ebx
+  constexpr unsigned kVbmiVnni = bit(1) | bit(11);                      // of ecx
+  constexpr unsigned kBf16 = bit(5);                                    // of leaf 7.1 eax
+  f.avx512 = (seven.ebx & kFDqBwVl) == kFDqBwVl && (seven.ecx & kVbmiVnni) == kVbmiVnni &&
+             seven.eax >= 1 && (cpuid(7, 1).eax & kBf16) != 0;
+  return f;
+}
+
+#endif
 
 struct Available {
   std::array<const Table*, 3> tables{};
@@ -14,6 +72,10 @@ struct Available {
 Available find_available() noexcept {
   Available a;
   a.tables[a.n++] = &scalar::kTable;
+#if defined(__x86_64__)
+  const Features f = detect();
+  if (f.avx512) a.tables[a.n++] = &avx512::kTable;
+#endif
   return a;
 }
 
