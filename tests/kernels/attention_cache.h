@@ -1,0 +1,182 @@
+// Sequences with a paged KV cache for tests of attention: runs a schedule of steps over them.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <numeric>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "kernels/attention.h"
+
+namespace larder {
+
+/// What does not depend on the schedule: the shape and every sequence's rows.
+struct AttentionCase {
+  AttentionShape shape;
+  KvFormat k = KvFormat::bf16, v = KvFormat::bf16;
+  std::vector<std::uint32_t> lengths;             // rows of each sequence
+  std::vector<std::vector<float>> q, key, value;  // per sequence [length, heads, head_dim]
+};
+
+inline AttentionCase make_case(const AttentionShape& shape, KvFormat k, KvFormat v,
+                               std::vector<std::uint32_t> lengths, std::mt19937& rng) {
+  AttentionCase c{shape, k, v, std::move(lengths), {}, {}, {}};
+  std::normal_distribution<float> normal;
+  const auto rows = [&](std::size_t n) {
+    std::vector<float> x(n);
+    for (float& f : x) f = normal(rng);
+    return x;
+  };
+  for (const std::uint32_t length : c.lengths) {
+    c.q.push_back(rows(std::size_t{length} * shape.n_heads * shape.head_dim));
+    c.key.push_back(rows(std::size_t{length} * shape.n_kv_heads * shape.head_dim));
+    c.value.push_back(rows(std::size_t{length} * shape.n_kv_heads * shape.head_dim));
+  }
+  return c;
+}
+
+/// A step: how many rows of which sequence, in batch order.
+using Step = std::vector<std::pair<std::uint32_t, std::uint32_t>>;  // (sequence, n_rows)
+using Schedule = std::vector<Step>;
+
+/// Every sequence in chunks of random size, in random company.
+inline Schedule random_schedule(const AttentionCase& c, std::uint32_t max_chunk,
+                                std::mt19937& rng) {
+  std::vector<std::uint32_t> left = c.lengths;
+  Schedule schedule;
+  while (std::any_of(left.begin(), left.end(), [](auto n) { return n > 0; })) {
+    Step step;
+    for (std::uint32_t s = 0; s < left.size(); ++s) {
+      if (left[s] == 0 || rng() % 4 == 0) continue;
+      const auto n =
+          std::min<std::uint32_t>(left[s], 1 + static_cast<std::uint32_t>(rng() % max_chunk));
+      step.emplace_back(s, n);
+      left[s] -= n;
+    }
+    std::shuffle(step.begin(), step.end(), rng);
+    if (!step.empty()) schedule.push_back(step);
+  }
+  return schedule;
+}
+
+/// The paged cache of the sequences of a case. Blocks stand in random order; bytes that no row was
+/// written to, and blocks that left the window, are all ones: NaN in every format.
+class PagedCache {
+ public:
+  using AttendFn =
+      std::function<void(const Compute&, const AttentionShape&, const KvLayout&,
+                         std::span<const AttentionItem>, const float*, float*, AttentionScratch&)>;
+
+  PagedCache(const AttentionCase& c, std::mt19937& rng) : case_(c) {
+    const BlockShape block{c.shape.block_tokens, c.shape.head_dim};
+    layout_.k = &kv_codec(c.k);
+    layout_.v = &kv_codec(c.v);
+    layout_.v_offset = round_up(layout_.k->k_bytes(block));
+    block_bytes_ = layout_.v_offset + round_up(layout_.v->v_bytes(block));
+    std::vector<std::uint32_t> ids;
+    for (const std::uint32_t length : c.lengths) {
+      const auto n =
+          (length + c.shape.block_tokens - 1) / c.shape.block_tokens * c.shape.n_kv_heads;
+      for (std::uint32_t i = 0; i < n; ++i) ids.push_back(static_cast<std::uint32_t>(ids.size()));
+    }
+    pool_ = Buffer<std::byte>(ids.size() * block_bytes_);
+    std::memset(pool_.data(), 0xff, pool_.size());
+    layout_.pool = pool_.data();
+    std::shuffle(ids.begin(), ids.end(), rng);
+    std::size_t next = 0;
+    for (const std::uint32_t length : c.lengths) {
+      auto& heads = tables_.emplace_back(c.shape.n_kv_heads);
+      for (auto& table : heads) {
+        for (std::uint32_t row = 0; row < length; row += c.shape.block_tokens) {
+          table.push_back(
+              BlockId{static_cast<std::uint32_t>(ids[next++] * block_bytes_ / kBlockQuantum)});
+        }
+      }
+      n_past_.push_back(0);
+      out_.emplace_back(std::size_t{length} * c.shape.n_heads * c.shape.head_dim);
+    }
+  }
+
+  const KvLayout& layout() const { return layout_; }
+  /// Attention output of each sequence: [length, n_heads, head_dim].
+  const std::vector<std::vector<float>>& out() const { return out_; }
+
+  void run(const Schedule& schedule, const Compute& compute, const AttendFn& attend_fn) {
+    const std::uint32_t longest = *std::max_element(case_.lengths.begin(), case_.lengths.end());
+    AttentionScratch scratch(case_.shape, compute.pool.n_threads(),
+                             std::accumulate(case_.lengths.begin(), case_.lengths.end(), 0U),
+                             longest, static_cast<std::uint32_t>(case_.lengths.size()));
+    for (const Step& step : schedule) run_step(step, {compute, attend_fn}, scratch);
+  }
+
+ private:
+  struct Call {
+    const Compute& compute;
+    const AttendFn& attend;
+  };
+  static std::size_t round_up(std::size_t n) {
+    return (n + kBlockQuantum - 1) / kBlockQuantum * kBlockQuantum;
+  }
+  // First block that a query at the next row still sees; earlier ones are overwritten.
+  std::uint32_t free_blocks(std::uint32_t s) {
+    const AttentionShape& shape = case_.shape;
+    if (shape.window == 0 || n_past_[s] + 1 <= shape.window) return 0;
+    const std::uint32_t first = (n_past_[s] + 1 - shape.window) / shape.block_tokens;
+    for (const auto& table : tables_[s]) {
+      for (std::uint32_t b = 0; b < first; ++b) {
+        std::memset(layout_.pool + to_offset(table[b]), 0xff, block_bytes_);
+      }
+    }
+    return first;
+  }
+
+  void run_step(const Step& step, const Call& call, AttentionScratch& scratch) {
+    const AttentionShape& shape = case_.shape;
+    std::vector<std::vector<KvRows>> heads;
+    heads.reserve(step.size());
+    std::vector<AttentionItem> items;
+    std::vector<float> q, k, v;
+    std::uint32_t n_rows = 0;
+    const auto gather = [&](std::vector<float>& to, const std::vector<float>& from,
+                            std::size_t row_floats, std::uint32_t begin, std::uint32_t n) {
+      to.insert(to.end(), from.begin() + static_cast<std::ptrdiff_t>(begin * row_floats),
+                from.begin() + static_cast<std::ptrdiff_t>((begin + n) * row_floats));
+    };
+    for (const auto& [s, n] : step) {
+      const std::uint32_t first_block = free_blocks(s);
+      auto& rows = heads.emplace_back();
+      for (const auto& table : tables_[s]) {
+        const std::size_t end = (n_past_[s] + n + shape.block_tokens - 1) / shape.block_tokens;
+        rows.push_back({std::span(table).subspan(first_block, end - first_block), first_block});
+      }
+      items.push_back({n_rows, n, n_past_[s], rows});
+      gather(q, case_.q[s], shape.n_heads * shape.head_dim, n_past_[s], n);
+      gather(k, case_.key[s], shape.n_kv_heads * shape.head_dim, n_past_[s], n);
+      gather(v, case_.value[s], shape.n_kv_heads * shape.head_dim, n_past_[s], n);
+      n_rows += n;
+    }
+    append_rows(call.compute, shape, layout_, items, k.data(), v.data());
+    std::vector<float> out(q.size());
+    call.attend(call.compute, shape, layout_, items, q.data(), out.data(), scratch);
+    for (const AttentionItem& item : items) {
+      const std::uint32_t s = step[static_cast<std::size_t>(&item - items.data())].first;
+      const std::size_t row_floats = std::size_t{shape.n_heads} * shape.head_dim;
+      std::copy_n(out.data() + item.first_row * row_floats, item.n_rows * row_floats,
+                  out_[s].data() + n_past_[s] * row_floats);
+      n_past_[s] += item.n_rows;
+    }
+  }
+
+  const AttentionCase& case_;
+  KvLayout layout_;
+  std::size_t block_bytes_ = 0;
+  Buffer<std::byte> pool_;
+  std::vector<std::vector<std::vector<BlockId>>> tables_;  // [sequence][kv head][block]
+  std::vector<std::uint32_t> n_past_;
+  std::vector<std::vector<float>> out_;
+};
+
+}  // namespace larder
