@@ -42,12 +42,16 @@ std::string plain_table(const Table& table) {
 
 std::string markdown_table(const Table& table) {
   const auto widths = column_widths(table);
-  std::string text = "| " + row_text(table.header, widths, " | ") + " |\n|";
+  std::string text;
+  const auto add_row = [&](const std::vector<std::string>& row) {
+    text += fmt::format("| {} |\n", row_text(row, widths, " | "));
+  };
+  add_row(table.header);
   for (std::size_t i = 0; i < widths.size(); ++i) {
-    text += " " + std::string(widths[i] - 1, '-') + (i == 0 ? "- |" : ": |");
+    text += fmt::format("| {:-<{}}{} ", "", widths[i] - 1, i == 0 ? '-' : ':');
   }
-  text += "\n";
-  for (const auto& row : table.rows) text += "| " + row_text(row, widths, " | ") + " |\n";
+  text += "|\n";
+  for (const auto& row : table.rows) add_row(row);
   return text;
 }
 

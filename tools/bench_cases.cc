@@ -1,0 +1,102 @@
+#include "bench_cases.h"
+
+#include <algorithm>
+
+#include "base/fail.h"
+
+namespace larder {
+namespace {
+
+constexpr std::uint32_t kMaxTokens = 1U << 24;
+constexpr std::uint32_t kMaxParallel = 1024;
+constexpr std::uint32_t kMaxRepetitions = 1000;
+
+Result<void> check_range(const char* flag, const std::vector<std::uint32_t>& values,
+                         std::uint32_t least, std::uint32_t most) {
+  for (const std::uint32_t value : values) {
+    if (value < least || value > most) {
+      return fail(Errc::invalid_argument, "{} is {}, must be {} to {}", flag, value, least, most);
+    }
+  }
+  return {};
+}
+
+Result<void> check(const BenchFlags& flags) {
+  LARDER_TRY(check_range("--n-prompt", flags.n_prompt, 0, kMaxTokens));
+  LARDER_TRY(check_range("--n-gen", flags.n_gen, 0, kMaxTokens));
+  LARDER_TRY(check_range("--n-depth", flags.depth, 0, kMaxTokens));
+  LARDER_TRY(check_range("--batch", flags.n_parallel, 1, kMaxParallel));
+  LARDER_TRY(check_range("--repetitions", {flags.n_repetitions}, 1, kMaxRepetitions));
+  for (const auto& [n_prompt, n_gen] : flags.prompt_gen) {
+    LARDER_TRY(check_range("--prompt-gen", {n_prompt, n_gen}, 1, kMaxTokens));
+  }
+  return {};
+}
+
+/// (prompt, generated) of each test, as llama-bench makes them from -p, -n and -pg.
+std::vector<std::pair<std::uint32_t, std::uint32_t>> tests(const BenchFlags& flags) {
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> pairs;
+  for (const std::uint32_t n : flags.n_prompt) {
+    if (n > 0) pairs.emplace_back(n, 0);
+  }
+  for (const std::uint32_t n : flags.n_gen) {
+    if (n > 0) pairs.emplace_back(0, n);
+  }
+  pairs.insert(pairs.end(), flags.prompt_gen.begin(), flags.prompt_gen.end());
+  return pairs;
+}
+
+/// An engine just large enough: a kept prefix and its continuation side by side, which share all
+/// blocks but the last.
+void size_engine(BenchCase& one) {
+  const std::uint32_t block = one.engine.kv.block_tokens;
+  if (one.engine.n_context == 0) {
+    one.engine.n_context = one.depth + one.n_new_prompt() + one.n_gen + 2 * block;
+  }
+  one.engine.n_sequences = one.n_parallel;
+}
+
+}  // namespace
+
+std::string BenchCase::name() const {
+  std::string text;
+  if (n_prompt > 0) text += fmt::format("pp{}", n_prompt);
+  if (n_gen > 0) text += fmt::format("{}tg{}", n_prompt > 0 ? "+" : "", n_gen);
+  if (depth > 0) text += fmt::format("@d{}", depth);
+  if (n_parallel > 1) text += fmt::format(" x{}", n_parallel);
+  return text;
+}
+
+Result<std::vector<BenchCase>> bench_cases(const BenchFlags& flags) {
+  LARDER_TRY(check(flags));
+  std::vector<BenchCase> cases;
+  BenchCase one;
+  one.engine = flags.engine;
+  const auto pairs = tests(flags);
+  for (const std::uint32_t n_threads : flags.n_threads) {
+    for (const std::string& type_k : flags.type_k) {
+      for (const std::string& type_v : flags.type_v) {
+        for (const std::uint32_t depth : flags.depth) {
+          for (const std::uint32_t n_parallel : flags.n_parallel) {
+            for (const auto& [n_prompt, n_gen] : pairs) {
+              one.engine.n_context = flags.engine.n_context;
+              one.engine.n_threads = n_threads;
+              one.engine.kv.type_k = type_k;
+              one.engine.kv.type_v = type_v;
+              one.depth = depth;
+              one.n_parallel = n_parallel;
+              one.n_prompt = n_prompt;
+              one.n_gen = n_gen;
+              size_engine(one);
+              cases.push_back(one);
+            }
+          }
+        }
+      }
+    }
+  }
+  if (cases.empty()) return fail(Errc::invalid_argument, "nothing to measure: no -p, -n or -pg");
+  return cases;
+}
+
+}  // namespace larder
