@@ -135,6 +135,11 @@ Result<std::unique_ptr<ModelSource>> source_of(std::unique_ptr<GgufFile> file,
     return fail(Errc::unsupported, "{}: a vocabulary-only file: it holds no tensors",
                 file->metadata().origin());
   }
+  LARDER_ASSIGN(const auto n_parts, file->metadata().u32_or("split.count", 1));
+  if (n_parts > 1) {
+    return fail(Errc::unsupported, "{}: one of {} parts of a split model; join them first",
+                file->metadata().origin(), n_parts);
+  }
   LARDER_ASSIGN(auto tokenizer, read_tokenizer(file->metadata()));
   ModelConfig config;
   if (auto full = config_from_gguf(*file)) {

@@ -122,7 +122,7 @@ struct GgufWriter::Impl {
   }
 
   void put(std::string key, std::string bytes) {
-    LARDER_CHECK(!data_begun);
+    LARDER_CHECK(!data_begun && key != "general.alignment");  // the writer's own is the default
     for (auto& [name, value] : entries) {
       if (name == key) {
         value = std::move(bytes);
