@@ -25,10 +25,15 @@ float highest(std::span<const float> logits) {
   return best;
 }
 
+// log(sum(exp(logits - best))): relative to the best, so that no digits are lost to large logits.
 double log_sum_exp(std::span<const float> logits, float best) {
   double sum = 0;
   for (const float logit : logits) sum += std::exp(sanitize(logit) - best);
-  return std::log(sum) + best;
+  return std::log(sum);
+}
+
+float log_probability(float logit, float best, double lse) {
+  return static_cast<float>(sanitize(logit) - best - lse);
 }
 
 std::uint64_t mix(std::uint64_t x) noexcept {
@@ -234,8 +239,7 @@ float log_probability(std::span<const float> logits, TokenId token) {
   LARDER_CHECK(token >= 0 && static_cast<std::size_t>(token) < logits.size());
   const float best = highest(logits);
   if (best == -kInfinity) return -kInfinity;
-  const double logit = sanitize(logits[static_cast<std::size_t>(token)]);
-  return static_cast<float>(logit - log_sum_exp(logits, best));
+  return log_probability(logits[static_cast<std::size_t>(token)], best, log_sum_exp(logits, best));
 }
 
 std::vector<TokenLogprob> top_log_probabilities(std::span<const float> logits, std::uint32_t k) {
@@ -253,7 +257,7 @@ std::vector<TokenLogprob> top_log_probabilities(std::span<const float> logits, s
   const float best = all.front().logprob;
   if (best == -kInfinity) return all;
   const double lse = log_sum_exp(logits, best);
-  for (TokenLogprob& entry : all) entry.logprob = static_cast<float>(entry.logprob - lse);
+  for (TokenLogprob& entry : all) entry.logprob = log_probability(entry.logprob, best, lse);
   return all;
 }
 

@@ -12,13 +12,14 @@ namespace {
 std::atomic<std::size_t> n_allocations{0};
 }  // namespace
 
-void* operator new(std::size_t n) {
+// Not inlined: GCC 12 would then see free() beside operator new and warn of a mismatch.
+[[gnu::noinline]] void* operator new(std::size_t n) {
   ++n_allocations;
   if (void* p = std::malloc(n == 0 ? 1 : n)) return p;
   throw std::bad_alloc();
 }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 namespace larder {
 namespace {
