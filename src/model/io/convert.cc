@@ -1,0 +1,199 @@
+#include "model/io/convert.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <span>
+
+#include "base/fail.h"
+#include "base/thread_pool.h"
+#include "model/arch/arch.h"
+#include "model/io/convert_tensor.h"
+#include "model/io/gguf.h"
+#include "model/io/gguf_source.h"
+#include "model/io/gguf_tokenizer.h"
+#include "model/io/hf_card.h"
+#include "model/io/hf_source.h"
+#include "model/io/llama2c_source.h"
+#include "model/io/quantize_file.h"
+#include "model/weights.h"
+
+namespace larder {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Plan {
+  TensorView in;
+  TensorTarget target;
+};
+
+Result<std::unique_ptr<ModelSource>> open_input(const ConvertOptions& options) {
+  std::error_code ignored;
+  if (fs::is_directory(options.input, ignored)) {
+    if (!options.tokenizer.empty()) {
+      return fail(Errc::invalid_argument, "{}: a tokenizer file ({}) goes with llama2.c models",
+                  options.input, options.tokenizer);
+    }
+    return open_hf_directory(options.input, {});
+  }
+  std::string magic(4, '\0');
+  std::ifstream(options.input, std::ios::binary).read(magic.data(), 4);
+  if (magic == "GGUF") {
+    return fail(Errc::invalid_argument, "{}: a GGUF file already; `larder quantize` changes types",
+                options.input);
+  }
+  return open_llama2c(options.input, options.tokenizer);
+}
+
+/// Place of a tensor in the output: embedding, layers in order, then what follows them.
+std::uint64_t place_of(std::string_view name) {
+  if (name.starts_with("token_embd")) return 0;
+  if (!name.starts_with("blk.")) return ~0ULL;
+  return 1 + std::strtoull(name.substr(4).data(), nullptr, 10);
+}
+
+DType wanted_type(const ConvertOptions& options, const TensorView& view) {
+  if (view.n_dims < 2) return DType::f32;
+  return fitting_type(options.type.value_or(view.dtype), view.n_cols());
+}
+
+std::vector<Plan> plan_tensors(const ModelSource& source, const ConvertOptions& options,
+                               ConvertReport& report) {
+  const ModelConfig& config = source.config();
+  const Arch& arch = *find_arch(config.arch);
+  std::vector<Plan> plans;
+  for (const auto& name : source.tensor_names()) {
+    const auto view = source.find(name);
+    TensorTarget target{name, wanted_type(options, *view), arch.change(name), 1};
+    const bool permutes =
+        target.change == TensorChange::permute_q || target.change == TensorChange::permute_k;
+    // Sources that already follow GGUF's convention (llama2.c) say so in their config.
+    if (permutes && config.rope.style == RopeStyle::adjacent) target.change = TensorChange::none;
+    if (target.change == TensorChange::add_one && source.norm_weight_offset() == 0) {
+      target.change = TensorChange::none;
+    }
+    if (target.change == TensorChange::permute_q) target.n_heads = config.n_heads;
+    if (target.change == TensorChange::permute_k) target.n_heads = config.n_kv_heads;
+    if (view->n_dims >= 2 && options.type && target.dtype != *options.type) {
+      report.fallbacks.push_back({name, target.dtype});
+    }
+    plans.push_back({*view, std::move(target)});
+  }
+  std::stable_sort(plans.begin(), plans.end(), [](const Plan& a, const Plan& b) {
+    return place_of(a.target.name) < place_of(b.target.name);
+  });
+  return plans;
+}
+
+/// Readers take the number of tokens for the number of embedding rows, which some models pad.
+void pad_vocabulary(std::uint32_t n_vocab, TokenizerData& data) {
+  if (data.kind == TokenizerKind::none || data.tokens.size() >= n_vocab) return;
+  constexpr float kNeverMerged = -1000.0F;
+  data.types.resize(data.tokens.size(), TokenType::normal);
+  for (std::size_t i = data.tokens.size(); i < n_vocab; ++i) {
+    data.tokens.push_back(fmt::format("[PAD{}]", i));
+    data.types.push_back(TokenType::unused);
+    if (!data.scores.empty()) data.scores.push_back(kNeverMerged);
+  }
+}
+
+/// The type that most elements of matrices have.
+DType main_type(const std::vector<Plan>& plans) {
+  std::map<DType, std::uint64_t> counts = {{DType::f32, 0}};
+  for (const Plan& plan : plans) {
+    if (plan.in.n_dims >= 2) counts[plan.target.dtype] += plan.in.n_rows() * plan.in.n_cols();
+  }
+  const auto less = [](const auto& a, const auto& b) { return a.second < b.second; };
+  return std::max_element(counts.begin(), counts.end(), less)->first;
+}
+
+Result<void> write_metadata(const ModelSource& source, const ConvertOptions& options, DType type,
+                            GgufWriter& writer) {
+  ModelConfig config = source.config();
+  if (!options.name.empty()) config.name = options.name;
+  config_to_gguf(config, writer);
+  writer.put("general.type", GgufType::string, std::string("model"));
+  std::string license = options.license;
+  if (license.empty()) license = read_hf_license(options.input);
+  if (!license.empty()) writer.put("general.license", GgufType::string, std::move(license));
+  writer.put("general.file_type", GgufType::u32, std::uint64_t{gguf_file_type(type)});
+  if (dtype_info(type).block_elems > 1) {
+    writer.put("general.quantization_version", GgufType::u32, std::uint64_t{2});
+  }
+  write_generation_defaults(source.generation_defaults(), writer);
+  TokenizerData tokenizer = source.tokenizer();
+  pad_vocabulary(config.n_vocab, tokenizer);
+  if (tokenizer.kind == TokenizerKind::none) {  // llama.cpp insists on being told
+    writer.put("tokenizer.ggml.model", GgufType::string, std::string("no_vocab"));
+  }
+  return write_tokenizer(tokenizer, writer);
+}
+
+/// The rope factors, then the weights.
+Result<void> write_tensors(const std::vector<RopeTensor>& ropes, const std::vector<Plan>& plans,
+                           TensorConverter& converter, GgufWriter& writer,
+                           const ConvertProgress& progress) {
+  for (const RopeTensor& rope : ropes) {
+    LARDER_TRY(writer.write_tensor(std::as_bytes(std::span(rope.values))));
+  }
+  std::uint64_t all_bytes = 0, done_bytes = 0;
+  for (const Plan& plan : plans) all_bytes += plan.in.bytes.size();
+  for (const Plan& plan : plans) {
+    if (progress) {
+      progress(plan.target.name, static_cast<float>(static_cast<double>(done_bytes) /
+                                                    static_cast<double>(all_bytes)));
+    }
+    LARDER_TRY(converter.convert(plan.in, plan.target, [&](std::span<const std::byte> bytes) {
+      return writer.append(bytes);
+    }));
+    done_bytes += plan.in.bytes.size();
+  }
+  return {};
+}
+
+void announce(const std::vector<RopeTensor>& ropes, const std::vector<Plan>& plans,
+              GgufWriter& writer, ConvertReport& report) {
+  for (const RopeTensor& rope : ropes) {
+    const std::uint64_t n = rope.values.size();
+    writer.announce(rope.name, DType::f32, {&n, 1});
+    ++report.n_tensors;
+  }
+  for (const Plan& plan : plans) {
+    writer.announce(plan.target.name, plan.target.dtype,
+                    std::span(plan.in.shape).first(plan.in.n_dims));
+    ++report.n_tensors;
+    report.n_weights += plan.in.n_rows() * plan.in.n_cols();
+    report.weight_bytes += plan.in.n_rows() * row_bytes(plan.target.dtype, plan.in.n_cols());
+  }
+}
+
+}  // namespace
+
+Result<ConvertReport> convert_model(const ConvertOptions& options,
+                                    const ConvertProgress& progress) {
+  LARDER_ASSIGN(const auto source, open_input(options));
+  // Presence and shape of every tensor, before anything is written.
+  if (auto weights = Weights::load(*source); !weights) {
+    return tl::unexpected<Error>(std::move(weights).error());
+  }
+  ConvertReport report;
+  report.arch = source->config().arch;
+  const auto plans = plan_tensors(*source, options, report);
+  const auto ropes = rope_tensors(source->config().rope);
+  report.type = options.type.value_or(main_type(plans));
+  LARDER_ASSIGN(auto writer, GgufWriter::create(options.output));
+  LARDER_TRY(write_metadata(*source, options, report.type, writer));
+  announce(ropes, plans, writer, report);
+  LARDER_TRY(writer.begin_data());
+  ThreadPool pool(std::max(1U, options.n_threads));
+  TensorConverter converter(pool, options.input);
+  LARDER_TRY(write_tensors(ropes, plans, converter, writer, progress));
+  LARDER_TRY(writer.finish());
+  if (progress) progress("", 1.0F);
+  return report;
+}
+
+}  // namespace larder
