@@ -10,6 +10,7 @@
 #include "failure.h"
 #include "flag_values.h"
 #include "json_output.h"
+#include "model/io/gguf_cursor.h"
 #include "model/io/quantize_file.h"
 #include "progress.h"
 #include "table.h"
@@ -67,7 +68,8 @@ void print_tensors(const QuantizeReport& report) {
   Table table;
   table.header = {"tensor", "from", "to", "bytes"};
   for (const QuantizedTensor& t : report.tensors) {
-    table.rows.push_back({t.name, name_of(t.from), name_of(t.to), fmt::format("{}", t.bytes_out)});
+    table.rows.push_back(
+        {printable(t.name), name_of(t.from), name_of(t.to), fmt::format("{}", t.bytes_out)});
   }
   std::fputs(plain_table(table).c_str(), stdout);
 }
@@ -78,7 +80,8 @@ int quantize(const QuantizeFlags& flags) {
       flags.n_threads != 0 ? flags.n_threads : std::max(1U, std::thread::hardware_concurrency());
   ProgressBar bar("quantize");
   const auto report = quantize_file(options, [&bar](const QuantizeProgress& p) {
-    bar.update(p.fraction, fmt::format("{}/{} {}", p.index + 1, p.n_tensors, p.tensor->name));
+    bar.update(p.fraction,
+               fmt::format("{}/{} {}", p.index + 1, p.n_tensors, printable(p.tensor->name)));
   });
   bar.finish();
   if (!report) return report_failure(report.error());
