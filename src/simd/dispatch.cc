@@ -74,6 +74,7 @@ Available find_available() noexcept {
   a.tables[a.n++] = &scalar::kTable;
 #if defined(__x86_64__)
   const Features f = detect();
+  if (f.avx2) a.tables[a.n++] = &avx2::kTable;
   if (f.avx512) a.tables[a.n++] = &avx512::kTable;
 #endif
   return a;

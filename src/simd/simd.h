@@ -40,7 +40,8 @@ using LinearF32Fn = void (*)(const WeightRows& w, const float* x, std::size_t n_
                              std::size_t ld_out);
 
 /// A run of queries against the K part of one block, and a run of weights against its V part.
-/// A block holds `block_tokens` rows (multiple of 16) of one KV head. See codec/kv_codec.h for the layouts.
+/// A block holds `block_tokens` rows (multiple of 16) of one KV head. See codec/kv_codec.h for the
+/// layouts.
 struct BlockShape {
   std::uint32_t block_tokens;
   std::uint32_t head_dim;  // even
@@ -65,15 +66,15 @@ struct Table {
 
   // --- vectors of floats ---------------------------------------------------------------------
   float (*dot)(const float* a, const float* b, std::size_t n);
-  void (*axpy)(float a, const float* x, float* y, std::size_t n);   // y += a * x
-  void (*scale)(float a, float* x, std::size_t n);                  // x *= a
+  void (*axpy)(float a, const float* x, float* y, std::size_t n);  // y += a * x
+  void (*scale)(float a, float* x, std::size_t n);                 // x *= a
   float (*sum_squares)(const float* x, std::size_t n);
-  float (*max)(const float* x, std::size_t n);                      // n > 0
+  float (*max)(const float* x, std::size_t n);  // n > 0
   /// x[i] = exp(x[i] - shift); returns the sum. exp(-inf) is exactly 0.
   float (*exp_shift_sum)(float* x, float shift, std::size_t n);
   void (*silu_mul)(const float* gate, const float* up, float* out, std::size_t n);
   void (*gelu_tanh_mul)(const float* gate, const float* up, float* out, std::size_t n);
-  void (*tanh_cap)(float* x, float cap, std::size_t n);             // x = cap * tanh(x / cap)
+  void (*tanh_cap)(float* x, float cap, std::size_t n);  // x = cap * tanh(x / cap)
 
   // --- linear layers -------------------------------------------------------------------------
   /// x: [n_rows, rows.n_cols] -> rows

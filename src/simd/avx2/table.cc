@@ -1,0 +1,38 @@
+#include "simd/avx2/kv.h"
+#include "simd/avx2/primitives.h"
+
+namespace larder::simd::avx2 {
+
+// Constant-initialised: this file's flags never produce code that runs before the choice.
+constinit const Table kTable = {
+    .name = "avx2",
+    .dot = dot,
+    .axpy = axpy,
+    .scale = scale,
+    .sum_squares = sum_squares,
+    .max = max,
+    .exp_shift_sum = exp_shift_sum,
+    .silu_mul = silu_mul,
+    .gelu_tanh_mul = gelu_tanh_mul,
+    .tanh_cap = tanh_cap,
+    .quantize_q8 = quantize_q8,
+    .linear_f32 = linear_f32,
+    .linear_f16 = linear_f16,
+    .linear_bf16 = linear_bf16,
+    .linear_q8_0 = linear_q8_0,
+    .linear_q4_0 = linear_q4_0,
+    .linear_q4_1 = linear_q4_1,
+    .linear_q5_0 = linear_q5_0,
+    .linear_q5_1 = linear_q5_1,
+    .linear_q4_k = linear_q4_k,
+    .linear_q5_k = linear_q5_k,
+    .linear_q6_k = linear_q6_k,
+    .scores_f32 = scores_f32,
+    .scores_f16 = scores_f16,
+    .scores_bf16 = scores_bf16,
+    .accumulate_f32 = accumulate_f32,
+    .accumulate_f16 = accumulate_f16,
+    .accumulate_bf16 = accumulate_bf16,
+};
+
+}  // namespace larder::simd::avx2
