@@ -1,4 +1,9 @@
 # Compiler settings and the two functions every folder uses.
+find_program(LARDER_CCACHE ccache)
+if(LARDER_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${LARDER_CCACHE})
+endif()
+
 find_package(Threads REQUIRED)
 find_package(fmt REQUIRED)
 find_package(nlohmann_json 3.11 REQUIRED)

@@ -1,0 +1,66 @@
+# What a newcomer types; each target installs what it needs (Debian 12 packages) and builds.
+.DEFAULT_GOAL := help
+.PHONY: help setup build run test bench fuzz tidy format tsan clean
+
+MODEL ?= models/stories260K.gguf
+ARGS ?=
+# Tests in which threads meet; the others would only be slower.
+TSAN_TESTS ?= ThreadPool|Engine|Schedule|Attention|Linear
+FUZZ_SECONDS ?= 20
+LONG_FUZZ_SECONDS ?= 1800
+SOURCES = $(shell git ls-files '*.h' '*.cc')
+
+help:              ## this list
+	@awk -F ':.*## *' '/^[a-z]+:.*##/ { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup:             ## install the packages for building and testing (sudo when not root)
+	@scripts/setup.sh build test
+
+build:             ## release build of everything: build/release/bin
+	@scripts/setup.sh build
+	cmake --preset release
+	cmake --build --preset release
+
+run:               ## talk to the embedded model; MODEL=file.gguf ARGS="-p 'Once'" to choose
+	@scripts/setup.sh build
+	@cmake --preset release --log-level=WARNING
+	@cmake --build --preset release --target larder
+	build/release/bin/larder run -m $(MODEL) $(ARGS)
+
+test:              ## everything CI runs: includes, fuzz (short), release and sanitizer tests
+	@scripts/setup.sh build test
+	scripts/check_includes.py
+	cmake --preset fuzz
+	cmake --build --preset fuzz
+	scripts/fuzz.sh $(FUZZ_SECONDS)
+	scripts/run_tests.sh release
+	scripts/run_tests.sh dev
+
+bench:             ## micro benchmarks and `larder bench` on the embedded model
+	@scripts/setup.sh build
+	cmake --preset release -DLARDER_BENCH=ON
+	cmake --build --preset release
+	@for b in build/release/bin/*_bench; do [ ! -x $$b ] || $$b; done
+	build/release/bin/larder bench -m $(MODEL) $(ARGS)
+
+fuzz:              ## every fuzz target for LONG_FUZZ_SECONDS (default 1800)
+	@scripts/setup.sh build test
+	cmake --preset fuzz
+	cmake --build --preset fuzz
+	scripts/fuzz.sh $(LONG_FUZZ_SECONDS)
+
+tsan:              ## tests of threads, scheduling and kernels under the thread sanitizer
+	@scripts/setup.sh build test
+	scripts/run_tests.sh tsan -R '$(TSAN_TESTS)'
+
+tidy:              ## clang-tidy over all sources, warnings are errors
+	@scripts/setup.sh build lint
+	cmake --preset dev
+	run-clang-tidy-14 -quiet -p build/dev '$(CURDIR)/(src|tools)/.*'
+
+format:            ## clang-format over all sources
+	@scripts/setup.sh lint
+	clang-format-14 -i $(SOURCES)
+
+clean:             ## remove the builds
+	rm -rf build
