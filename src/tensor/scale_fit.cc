@@ -45,10 +45,10 @@ Moments moments(const float* x, const float* weight, std::size_t n, float invers
 }
 
 // Candidates stretch the plain scale, which maps the extreme element to the extreme code, by up to
-// `kReach` codes both ways; each is followed by least squares over its codes. Finer or wider grids
-// gained under 0.3 % of the error on Gaussian rows.
+// `kReach` codes both ways; each is followed by least squares over its codes. On Gaussian rows a
+// reach of 0.9 has 0 to 2 % more error (Q6_K most); twice the steps have 0 to 0.1 % less.
 constexpr int kSteps = 9;
-constexpr float kReach = 0.9F;
+constexpr float kReach = 1.8F;
 constexpr int kRefinements = 3;
 
 struct Fit {
