@@ -53,14 +53,16 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::run(const Job& job) {
+  LARDER_CHECK(job.n_tasks < (std::size_t{1} << 31));
+  const auto n_tasks = static_cast<std::uint32_t>(job.n_tasks);
   job_ = job;
-  next_task_.store(0, std::memory_order_relaxed);
-  n_running_.store(n_threads_ - 1, std::memory_order_relaxed);
+  n_done_.store(0, std::memory_order_relaxed);
+  tickets_.store(std::uint64_t{n_tasks} << 32, std::memory_order_release);
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
-  drain(job, 0);
-  unsigned running = n_running_.load(std::memory_order_acquire);
-  while (running != 0) running = wait_for_change(n_running_, running);
+  drain(0);
+  std::uint32_t done = n_done_.load(std::memory_order_acquire);
+  while (done != n_tasks) done = wait_for_change(n_done_, done);
 }
 
 void ThreadPool::work(unsigned thread) {
@@ -68,16 +70,25 @@ void ThreadPool::work(unsigned thread) {
   for (;;) {
     seen = wait_for_change(generation_, seen);
     if (stop_.load(std::memory_order_relaxed)) return;
-    drain(job_, thread);
-    if (n_running_.fetch_sub(1, std::memory_order_acq_rel) == 1) n_running_.notify_one();
+    drain(thread);
   }
 }
 
-void ThreadPool::drain(const Job& job, unsigned thread) {
+void ThreadPool::drain(unsigned thread) {
+  std::uint32_t n_done = 0, n_tasks = 0;
   for (;;) {
-    const std::size_t task = next_task_.fetch_add(1, std::memory_order_relaxed);
-    if (task >= job.n_tasks) return;
-    job.call(job.context, task, thread);
+    // Acquire: a ticket of a job published meanwhile makes that job's `job_` visible.
+    const std::uint64_t ticket = tickets_.fetch_add(1, std::memory_order_acq_rel);
+    const auto task = static_cast<std::uint32_t>(ticket);
+    n_tasks = static_cast<std::uint32_t>(ticket >> 32);
+    if (task >= n_tasks) break;
+    job_.call(job_.context, task, thread);
+    ++n_done;
+  }
+  // The job cannot have ended: it lacks the tasks done here. So they are reported to the right one.
+  if (n_done == 0) return;
+  if (n_done_.fetch_add(n_done, std::memory_order_acq_rel) + n_done == n_tasks) {
+    n_done_.notify_one();
   }
 }
 

@@ -25,6 +25,7 @@ class ThreadPool {
 
   /// Calls fn(task, thread) once for each task in [0, n_tasks), in no order; thread < n_threads().
   /// Returns when all have returned. Tasks are handed out one by one, so uneven ones balance.
+  /// REQUIRES: n_tasks < 2^31.
   template <class F>
   void for_each(std::size_t n_tasks, F&& fn) {
     if (n_tasks == 0) return;
@@ -47,13 +48,16 @@ class ThreadPool {
   };
   void run(const Job& job);
   void work(unsigned thread);
-  void drain(const Job& job, unsigned thread);
+  void drain(unsigned thread);
 
+  // A job ends when its tasks are done, not when every worker has looked at it: a worker that the
+  // system scheduled away does not hold the others up. So a worker may be late by any number of
+  // jobs, and may read `job_` only between taking a task of it and reporting that task done.
   const unsigned n_threads_;
   Job job_;
   alignas(64) std::atomic<std::uint32_t> generation_{0};  // bumped to start a job
-  alignas(64) std::atomic<std::size_t> next_task_{0};
-  alignas(64) std::atomic<unsigned> n_running_{0};  // workers that have not finished the job
+  alignas(64) std::atomic<std::uint64_t> tickets_{0};  // tasks of the job << 32 | next one to take
+  alignas(64) std::atomic<std::uint32_t> n_done_{0};   // tasks of the job
   std::atomic<bool> stop_{false};
   std::vector<std::thread> workers_;
 };
