@@ -1,0 +1,40 @@
+#include <gtest/gtest.h>
+
+#include "simd/simd.h"
+
+namespace larder::simd {
+namespace {
+
+TEST(Dispatch, ScalarFirstAndBestLast) {
+  ASSERT_FALSE(available().empty());
+  EXPECT_EQ(available().front(), &scalar_table());
+  EXPECT_EQ(available().back(), &best());
+  EXPECT_EQ(scalar_table().name, "scalar");
+}
+
+#if defined(__x86_64__) && defined(__GNUC__)
+TEST(Dispatch, AgreesWithTheCompilersView) {
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    __builtin_cpu_supports("bmi2");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
+                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vbmi") &&
+                      __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+  EXPECT_EQ(available().size(), 1U + (avx2 ? 1U : 0U) + (avx512 ? 1U : 0U));
+}
+#endif
+
+TEST(Dispatch, EveryEntryIsFilled) {
+  for (const Table* t : available()) {
+    EXPECT_TRUE(t->dot && t->axpy && t->scale && t->sum_squares && t->max) << t->name;
+    EXPECT_TRUE(t->exp_shift_sum && t->silu_mul && t->gelu_tanh_mul && t->tanh_cap) << t->name;
+    EXPECT_TRUE(t->quantize_q8 && t->linear_f32 && t->linear_f16 && t->linear_bf16) << t->name;
+    EXPECT_TRUE(t->linear_q8_0 && t->linear_q4_0 && t->linear_q4_1 && t->linear_q5_0) << t->name;
+    EXPECT_TRUE(t->linear_q5_1 && t->linear_q4_k && t->linear_q5_k && t->linear_q6_k) << t->name;
+    EXPECT_TRUE(t->scores_f32 && t->scores_f16 && t->scores_bf16) << t->name;
+    EXPECT_TRUE(t->accumulate_f32 && t->accumulate_f16 && t->accumulate_bf16) << t->name;
+  }
+}
+
+}  // namespace
+}  // namespace larder::simd
