@@ -146,18 +146,24 @@ Result<void> HfSource::add_tensor(const SafetensorsFile& from, const Safetensors
   return {};
 }
 
-/// Tied models may still store the matrix; `transformers` overwrites it, so it is left out.
+/// A tied model has one matrix for both ends. Files may hold it under either name or under both; of
+/// two, `transformers` keeps the embedding.
 Result<void> HfSource::settle_output(const std::string& origin) {
-  const std::string output = "output.weight";
-  if (!views_.contains(output)) {
+  const std::string embedding = "token_embd.weight", output = "output.weight";
+  const auto stored = views_.find(output);
+  if (stored == views_.end()) {
     if (tied_.value_or(true)) return {};
     return fail(Errc::not_found, "{}: tensor 'lm_head.weight' is missing and {}", origin,
                 "config.json's tie_word_embeddings is false");
   }
-  if (tied_.value_or(false)) {
-    views_.erase(output);
-    names_.erase(std::find(names_.begin(), names_.end(), output));
+  if (!tied_.value_or(false)) return {};
+  const auto name = std::find(names_.begin(), names_.end(), output);
+  if (views_.emplace(embedding, stored->second).second) {
+    *name = embedding;
+  } else {
+    names_.erase(name);
   }
+  views_.erase(output);
   return {};
 }
 

@@ -153,6 +153,8 @@ class Llama2cSource final : public ModelSource {
 
   Result<void> read_tokenizer(const std::string& path) {
     LARDER_ASSIGN(tokenizer_, read_llama2c_tokenizer(path));
+    // These models separate texts by BOS; llama2.c stops there.
+    tokenizer_.end_tokens = {tokenizer_.bos, tokenizer_.eos};
     if (tokenizer_.tokens.size() == config_.n_vocab) return {};
     return fail(Errc::corrupt, "{}: {} tokens, but {} has a vocabulary of {}", path,
                 tokenizer_.tokens.size(), path_, config_.n_vocab);
