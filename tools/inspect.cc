@@ -18,10 +18,18 @@ struct InspectFlags {
   bool json = false;
 };
 
+/// A whole model, or what can be read of a file that is none (a vocabulary, an unknown family).
+Result<std::unique_ptr<ModelSource>> open_any(const std::string& path, std::string& reason) {
+  auto source = open_model(path);
+  if (source) return source;
+  auto vocabulary = open_model(path, {.vocab_only = true});
+  if (!vocabulary) return source;  // the first error says more
+  reason = source.error().message;
+  return vocabulary;
+}
+
 int inspect(InspectFlags& flags) {
-  OpenOptions open;
-  open.vocab_only = true;
-  const auto source = open_model(flags.path, open);
+  const auto source = open_any(flags.path, flags.options.not_a_model);
   if (!source) return report_failure(source.error());
   auto& memory = flags.options.memory_bytes;
   if (memory.empty()) memory = {1ULL << 30, 4ULL << 30, 8ULL << 30, 16ULL << 30, 24ULL << 30};

@@ -88,6 +88,7 @@ nlohmann::ordered_json inspect_json(const ModelSource& source, const InspectOpti
                    {"bytes", source.weights_bytes()},
                    {"n_tensors", source.tensor_names().size()},
                    {"n_parameters", n_parameters(source)}}}};
+  if (!options.not_a_model.empty()) report["not_a_model"] = options.not_a_model;
   Json formats = Json::array();
   if (has_config(config)) {
     for (const KvCodec* codec : kv_codecs())

@@ -13,6 +13,7 @@ namespace larder {
 struct InspectOptions {
   std::vector<std::uint64_t> memory_bytes;  // for which the longest context is shown
   bool tensors = false;
+  std::string not_a_model;  // why only the vocabulary could be read; empty: all was
 };
 
 std::string inspect_text(const ModelSource& source, const InspectOptions& options);

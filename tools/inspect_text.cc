@@ -25,8 +25,8 @@ std::string heads_text(const ModelConfig& c) {
   const std::string_view kind = c.n_kv_heads == c.n_heads ? "MHA"
                                 : c.n_kv_heads == 1       ? "MQA"
                                                           : "GQA";
-  return fmt::format("{} query, {} KV ({}), head_dim {}", c.n_heads, c.n_kv_heads, kind,
-                     c.head_dim);
+  return fmt::format("{} query, {} KV ({}, {} query heads per KV head), head_dim {}", c.n_heads,
+                     c.n_kv_heads, kind, c.n_heads / c.n_kv_heads, c.head_dim);
 }
 
 std::string context_text(const ModelConfig& c) {
@@ -58,7 +58,14 @@ std::string vocabulary_text(const TokenizerData& data) {
   return text;
 }
 
-std::string facts_text(const ModelSource& source) {
+std::string weights_text(const ModelSource& source) {
+  return fmt::format("{}, {} in {} tensors, {} parameters", source.weights_description(),
+                     show_bytes(static_cast<double>(source.weights_bytes())),
+                     source.tensor_names().size(),
+                     grouped(static_cast<double>(n_parameters(source))));
+}
+
+std::string facts_text(const ModelSource& source, const InspectOptions& options) {
   const ModelConfig& config = source.config();
   Facts facts;
   facts.emplace_back("file", source.path());
@@ -67,14 +74,11 @@ std::string facts_text(const ModelSource& source) {
   if (has_config(config)) add_config_facts(config, facts);
   facts.emplace_back("vocabulary", vocabulary_text(source.tokenizer()));
   facts.emplace_back("chat template", source.tokenizer().chat_template.empty() ? "no" : "yes");
-  const auto n_tensors = source.tensor_names().size();
-  facts.emplace_back(
-      "weights",
-      n_tensors == 0
-          ? "none: a vocabulary only"
-          : fmt::format("{}, {} in {} tensors, {} parameters", source.weights_description(),
-                        show_bytes(static_cast<double>(source.weights_bytes())), n_tensors,
-                        grouped(static_cast<double>(n_parameters(source)))));
+  if (options.not_a_model.empty()) {
+    facts.emplace_back("weights", weights_text(source));
+  } else {
+    facts.emplace_back("not a model", options.not_a_model);
+  }
   return fact_list(facts);
 }
 
@@ -150,7 +154,7 @@ std::string tensor_table(const ModelSource& source) {
 }  // namespace
 
 std::string inspect_text(const ModelSource& source, const InspectOptions& options) {
-  std::string text = facts_text(source);
+  std::string text = facts_text(source, options);
   if (has_config(source.config())) {
     text += token_table(source.config());
     text += cache_table(source.config());

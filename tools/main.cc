@@ -21,7 +21,7 @@ int main(int argc, char** argv) {
     app.parse(larder::reversed_arguments(argc, argv));
   } catch (const CLI::ParseError& error) {  // help and version come this way too, with code 0
     if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error);
-    larder::complain(error.what());
+    larder::complain(std::string(error.what()) + " (see larder --help)");
     return larder::kExitBadInput;
   }
   return exit_code;

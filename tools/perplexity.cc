@@ -148,9 +148,9 @@ Result<PerplexityResult> measure_perplexity(Engine& engine, std::string_view tex
   literal.add_special = false;
   literal.parse_special = false;
   std::vector<TokenId> tokens = tokenizer.encode(text, literal);
-  LARDER_TRY(check(engine, options, tokens.size()));
-  const bool cut = options.max_tokens > 1 && tokens.size() > options.max_tokens;
+  const bool cut = options.max_tokens > 0 && tokens.size() > options.max_tokens;
   if (cut) tokens.resize(options.max_tokens);
+  LARDER_TRY(check(engine, options, tokens.size()));
 
   PerplexityResult result;
   result.bos = data.add_bos && data.bos != kNoToken;

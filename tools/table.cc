@@ -35,8 +35,12 @@ std::string row_text(const std::vector<std::string>& row, const std::vector<std:
 std::string plain_table(const Table& table) {
   const auto widths = column_widths(table);
   std::string text;
-  if (!table.header.empty()) text += row_text(table.header, widths, "  ") + "\n";
-  for (const auto& row : table.rows) text += row_text(row, widths, "  ") + "\n";
+  const auto add_row = [&](const std::vector<std::string>& row) {
+    const std::string line = row_text(row, widths, "  ");
+    text.append(line, 0, line.find_last_not_of(' ') + 1).append("\n");
+  };
+  if (!table.header.empty()) add_row(table.header);
+  for (const auto& row : table.rows) add_row(row);
   return text;
 }
 
