@@ -8,12 +8,18 @@ namespace larder::hf {
 namespace {
 
 constexpr std::size_t kMaxDepth = 64;
+constexpr std::size_t kMaxValues = std::size_t{1} << 22;  // a vocabulary of 2^18 tokens has 2^21
 constexpr std::int64_t kMaxId = std::int64_t{1} << 22;
 // Vocabularies are padded by tens or hundreds of ids.
 constexpr std::size_t kMaxGap = std::size_t{1} << 12;
 
-/// Counts brackets outside strings; the parser checks everything else.
-bool nests_too_deeply(std::string_view text) noexcept {
+struct JsonSize {
+  std::size_t depth = 0, n_values = 0;
+};
+
+/// Counts brackets and commas outside strings; the parser checks everything else.
+JsonSize measure(std::string_view text) noexcept {
+  JsonSize size;
   std::size_t depth = 0;
   bool in_string = false;
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -24,12 +30,15 @@ bool nests_too_deeply(std::string_view text) noexcept {
     } else if (c == '"') {
       in_string = true;
     } else if (c == '[' || c == '{') {
-      if (++depth > kMaxDepth) return true;
+      size.depth = std::max(size.depth, ++depth);
+      ++size.n_values;
+    } else if (c == ',') {
+      ++size.n_values;
     } else if ((c == ']' || c == '}') && depth > 0) {
       --depth;
     }
   }
-  return false;
+  return size;
 }
 
 }  // namespace
@@ -39,8 +48,10 @@ Result<nlohmann::json> parse_json(std::string_view text, const std::string& orig
     return fail(Errc::corrupt, "{}: {} bytes of JSON; at most {} are supported", origin,
                 text.size(), kMaxJsonBytes);
   }
-  if (nests_too_deeply(text)) {
-    return fail(Errc::corrupt, "{}: JSON nested deeper than {} levels", origin, kMaxDepth);
+  const JsonSize size = measure(text);
+  if (size.depth > kMaxDepth || size.n_values > kMaxValues) {
+    return fail(Errc::corrupt, "{}: JSON of {} values nested {} deep; supported are {} and {}",
+                origin, size.n_values, size.depth, kMaxValues, kMaxDepth);
   }
   nlohmann::json parsed = nlohmann::json::parse(text.begin(), text.end(), nullptr, false);
   if (parsed.is_discarded()) return fail(Errc::corrupt, "{}: not valid JSON", origin);

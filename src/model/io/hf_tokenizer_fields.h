@@ -10,9 +10,9 @@
 
 namespace larder::hf {
 
-inline constexpr std::size_t kMaxJsonBytes = std::size_t{1} << 28;  // real ones: up to 35 MB
+inline constexpr std::size_t kMaxJsonBytes = std::size_t{1} << 27;  // real ones: up to 35 MB
 
-/// Errors: corrupt (syntax, size, nesting deeper than 64).
+/// Errors: corrupt (syntax, size, number of values, nesting).
 Result<nlohmann::json> parse_json(std::string_view text, const std::string& origin);
 
 /// Null when `object` is no object, or the member is absent or null.

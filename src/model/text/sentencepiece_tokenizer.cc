@@ -127,6 +127,10 @@ class SentencePieceTokenizer final : public SegmentTokenizer {
     const bool prefix = data_.add_space_prefix && (at_start || !data_.prefix_first_only) &&
                         !(data_.prefix_unless_space && normal.starts_with(kSpaceSymbol));
     if (prefix && !normal.empty()) normal.insert(0, kSpaceSymbol);
+    while (data_.trim_spaces &&
+           normal.ends_with(kSpaceSymbol)) {  // U+2581 may be in the text itself
+      normal.resize(normal.size() - kSpaceSymbol.size());
+    }
     return normal;
   }
 
