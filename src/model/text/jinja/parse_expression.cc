@@ -110,9 +110,10 @@ ExpressionParser::Parsed ExpressionParser::node(ExpressionKind kind, const Posit
   return finish(std::move(made));
 }
 
-ExpressionParser::Parsed ExpressionParser::expression_or_tuple() {
+ExpressionParser::Parsed ExpressionParser::expression_or_tuple(bool with_conditions) {
   const Position at = peek().at;
-  LARDER_ASSIGN(ExpressionPtr first, expression());
+  const auto next = [&] { return with_conditions ? expression() : logical(Op::logical_or); };
+  LARDER_ASSIGN(ExpressionPtr first, next());
   if (!at_symbol(",")) return first;
   auto items = of(std::move(first));
   while (take_symbol(",")) {
@@ -120,7 +121,7 @@ ExpressionParser::Parsed ExpressionParser::expression_or_tuple() {
         at_symbol(")")) {
       break;
     }
-    LARDER_ASSIGN(ExpressionPtr item, expression());
+    LARDER_ASSIGN(ExpressionPtr item, next());
     items.push_back(std::move(item));
   }
   return node(ExpressionKind::tuple, at, std::move(items));

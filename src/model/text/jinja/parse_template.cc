@@ -99,7 +99,7 @@ class TemplateParser : ExpressionParser {
     std::string tag = "if";
     while (tag != "endif") {
       if (tag != "else") {
-        LARDER_ASSIGN(ExpressionPtr condition, logical(Op::logical_or));
+        LARDER_ASSIGN(ExpressionPtr condition, expression_or_tuple(false));
         made.expressions.push_back(std::move(condition));
       }
       LARDER_TRY(end_tag());
@@ -135,7 +135,7 @@ class TemplateParser : ExpressionParser {
     LARDER_ASSIGN(made.target, target());
     if (!made.target.field.empty()) return broken(at, "a loop cannot assign to a field");
     if (!take_name("in")) return unexpected_token();
-    LARDER_ASSIGN(ExpressionPtr items, logical(Op::logical_or));
+    LARDER_ASSIGN(ExpressionPtr items, expression_or_tuple(false));
     ExpressionPtr condition;
     if (take_name("if")) {
       LARDER_ASSIGN(condition, expression());

@@ -31,8 +31,9 @@ class ExpressionParser {
   tl::unexpected<Error> unsupported(const Position& at, std::string_view what) const;
   tl::unexpected<Error> unexpected_token() const;
 
-  Parsed expression();           // with "x if y else z"
-  Parsed expression_or_tuple();  // "a, b" makes a tuple
+  Parsed expression();  // with "x if y else z"
+  /// "a, b" makes a tuple. Without conditions, "x if y" ends before the "if".
+  Parsed expression_or_tuple(bool with_conditions = true);
   Parsed logical(Op op);
   Parsed filters_of(ExpressionPtr value);  // "| upper | trim" after what they apply to
 
