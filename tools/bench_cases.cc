@@ -46,14 +46,16 @@ std::vector<std::pair<std::uint32_t, std::uint32_t>> tests(const BenchFlags& fla
   return pairs;
 }
 
-/// An engine just large enough: a kept prefix and its continuation side by side, which share all
-/// blocks but the last.
-void size_engine(BenchCase& one) {
-  const std::uint32_t block = one.engine.kv.block_tokens;
-  if (one.engine.n_context == 0) {
-    one.engine.n_context = one.depth + one.n_new_prompt() + one.n_gen + 2 * block;
+/// Tokens for which an engine of the tests at this depth is large enough: a kept prefix and its
+/// continuation stand side by side and share all blocks but the last.
+std::uint32_t context_for(const BenchFlags& flags, const BenchCase& one,
+                          const std::vector<std::pair<std::uint32_t, std::uint32_t>>& pairs) {
+  if (flags.engine.n_context != 0) return flags.engine.n_context;
+  std::uint32_t longest = 0;
+  for (const auto& [n_prompt, n_gen] : pairs) {
+    longest = std::max(longest, std::max(n_prompt, 1U) + n_gen);
   }
-  one.engine.n_sequences = one.n_parallel;
+  return one.depth + longest + 2 * flags.engine.kv.block_tokens;
 }
 
 }  // namespace
@@ -79,7 +81,6 @@ Result<std::vector<BenchCase>> bench_cases(const BenchFlags& flags) {
         for (const std::uint32_t depth : flags.depth) {
           for (const std::uint32_t n_parallel : flags.n_parallel) {
             for (const auto& [n_prompt, n_gen] : pairs) {
-              one.engine.n_context = flags.engine.n_context;
               one.engine.n_threads = n_threads;
               one.engine.kv.type_k = type_k;
               one.engine.kv.type_v = type_v;
@@ -87,7 +88,8 @@ Result<std::vector<BenchCase>> bench_cases(const BenchFlags& flags) {
               one.n_parallel = n_parallel;
               one.n_prompt = n_prompt;
               one.n_gen = n_gen;
-              size_engine(one);
+              one.engine.n_sequences = n_parallel;
+              one.engine.n_context = context_for(flags, one, pairs);
               cases.push_back(one);
             }
           }
