@@ -18,7 +18,7 @@ setup:             ## install the packages for building and testing (sudo when n
 
 build:             ## release build of everything: build/release/bin
 	@scripts/setup.sh build
-	cmake --preset release
+	cmake --preset release --log-level=WARNING
 	cmake --build --preset release
 
 run:               ## talk to the embedded model; MODEL=file.gguf ARGS="-p 'Once'" to choose
@@ -30,7 +30,7 @@ run:               ## talk to the embedded model; MODEL=file.gguf ARGS="-p 'Once
 test:              ## everything CI runs: includes, fuzz (short), release and sanitizer tests
 	@scripts/setup.sh build test
 	scripts/check_includes.py
-	cmake --preset fuzz
+	cmake --preset fuzz --log-level=WARNING
 	cmake --build --preset fuzz
 	scripts/fuzz.sh $(FUZZ_SECONDS)
 	scripts/run_tests.sh release
@@ -38,14 +38,14 @@ test:              ## everything CI runs: includes, fuzz (short), release and sa
 
 bench:             ## micro benchmarks and `larder bench` on the embedded model
 	@scripts/setup.sh build
-	cmake --preset release -DLARDER_BENCH=ON
+	cmake --preset release --log-level=WARNING
 	cmake --build --preset release
 	@for b in build/release/bin/*_bench; do [ ! -x $$b ] || $$b; done
 	build/release/bin/larder bench -m $(MODEL) $(ARGS)
 
 fuzz:              ## every fuzz target for LONG_FUZZ_SECONDS (default 1800)
 	@scripts/setup.sh build test
-	cmake --preset fuzz
+	cmake --preset fuzz --log-level=WARNING
 	cmake --build --preset fuzz
 	scripts/fuzz.sh $(LONG_FUZZ_SECONDS)
 

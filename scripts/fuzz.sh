@@ -10,6 +10,9 @@ if [ $# -eq 0 ]; then
     set -- "$@" "$(basename "$source" .cc)"
   done
 fi
+# See scripts/run_tests.sh.
+plain=""
+if setarch -R true 2>/dev/null; then plain="setarch -R"; fi
 mkdir -p build/fuzz/artifacts
 for target in "$@"; do
   name=${target%_fuzz}
@@ -19,7 +22,7 @@ for target in "$@"; do
   [ -d "$corpus" ] || { echo "fuzz: $corpus does not exist" >&2; exit 1; }
   log=build/fuzz/artifacts/$name.log
   # The committed seeds are read, never written. Memory limits find over-allocation.
-  if ! "$bin/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 \
+  if ! $plain "$bin/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 \
       -malloc_limit_mb=256 -print_final_stats=1 \
       -artifact_prefix="build/fuzz/artifacts/$name-" "$found" "$corpus" >"$log" 2>&1; then
     tail -60 "$log"
