@@ -6,8 +6,8 @@
 
 namespace larder {
 
-/// Where a block begins in the pool, in units of `kBlockQuantum` bytes: cheap, printable, impossible
-/// to mix with a count, and an address needs no look-up: `pool + value * kBlockQuantum`.
+/// Where a block begins in the pool, in units of `kBlockQuantum` bytes: cheap, printable,
+/// impossible to mix with a count, and an address needs no look-up: `pool + value * kBlockQuantum`.
 enum class BlockId : std::uint32_t {};
 
 inline constexpr std::size_t kBlockQuantum = 64;  // one cache line; 2^32 of them reach 256 GiB

@@ -18,12 +18,13 @@ template <class... Args>
 
 }  // namespace larder
 
-/// Leaves the enclosing function with the error of `expr` (a `Result<void>` or `Result<T>`), if any.
-#define LARDER_TRY(expr)                                                          \
-  do {                                                                            \
-    if (auto larder_try_ = (expr); !larder_try_) {                                \
-      return tl::unexpected<::larder::Error>(std::move(larder_try_).error());     \
-    }                                                                             \
+/// Leaves the enclosing function with the error of `expr` (a `Result<void>` or `Result<T>`), if
+/// any.
+#define LARDER_TRY(expr)                                                      \
+  do {                                                                        \
+    if (auto larder_try_ = (expr); !larder_try_) {                            \
+      return tl::unexpected<::larder::Error>(std::move(larder_try_).error()); \
+    }                                                                         \
   } while (false)
 
 #define LARDER_CONCAT_INNER(a, b) a##b
@@ -31,7 +32,7 @@ template <class... Args>
 /// `LARDER_ASSIGN(auto file, GgufFile::open(path));` declares `file` or leaves with the error.
 #define LARDER_ASSIGN(declaration, expr) \
   LARDER_ASSIGN_INNER(LARDER_CONCAT(larder_result_, __LINE__), declaration, expr)
-#define LARDER_ASSIGN_INNER(tmp, declaration, expr)                       \
-  auto tmp = (expr);                                                      \
+#define LARDER_ASSIGN_INNER(tmp, declaration, expr)                         \
+  auto tmp = (expr);                                                        \
   if (!tmp) return tl::unexpected<::larder::Error>(std::move(tmp).error()); \
   declaration = std::move(*tmp)

@@ -52,9 +52,8 @@ ForwardPass::ForwardPass(const Weights& weights, const Compute& compute, const K
     rope.sin = Buffer<float>(n);
     ropes_.push_back(std::move(rope));
   }
-  attention_scratch_ =
-      AttentionScratch(attention_shape(0), compute.pool.n_threads(), limits.max_rows,
-                       limits.max_context, limits.max_sequences);
+  attention_scratch_ = AttentionScratch(attention_shape(0), compute.pool.n_threads(),
+                                        limits.max_rows, limits.max_context, limits.max_sequences);
 }
 
 void ForwardPass::run(const ForwardBatch& batch) {
@@ -90,8 +89,9 @@ void ForwardPass::embed(const ForwardBatch& batch) {
   const std::size_t stride = row_bytes(table.dtype, n_embd);
   compute_.pool.for_each(n_rows_, [&](std::size_t row, unsigned) {
     float* x = x_.data() + row * n_embd;
-    decode_row(table.dtype, table.bytes.data() + static_cast<std::size_t>(batch.tokens[row]) * stride,
-               n_embd, x);
+    decode_row(table.dtype,
+               table.bytes.data() + static_cast<std::size_t>(batch.tokens[row]) * stride, n_embd,
+               x);
     if (config_.embedding_scale != 1.0F) compute_.simd.scale(config_.embedding_scale, x, n_embd);
   });
   for (const SequenceRows& s : batch.sequences) {
@@ -164,8 +164,8 @@ void ForwardPass::feed_forward_part(std::uint32_t layer) {
   input_.set(normed_.data(), n_rows_, config_.n_embd);
   linear(compute_, w.gate, input_, gate_.span(), n_ff);
   linear(compute_, w.up, input_, up_.span(), n_ff);
-  const auto activate = config_.activation == Activation::silu ? compute_.simd.silu_mul
-                                                               : compute_.simd.gelu_tanh_mul;
+  const auto activate =
+      config_.activation == Activation::silu ? compute_.simd.silu_mul : compute_.simd.gelu_tanh_mul;
   compute_.pool.for_each(n_rows_, [&](std::size_t row, unsigned) {
     float* gate = gate_.data() + row * n_ff;
     activate(gate, up_.data() + row * n_ff, gate, n_ff);

@@ -16,22 +16,22 @@ namespace larder {
 
 /// The new tokens of one sequence and where its cached rows lie.
 struct SequenceRows {
-  std::uint32_t first_row;         // its first row of the batch
-  std::uint32_t n_rows;            // new tokens: 1 when decoding, a chunk when prefilling
-  std::uint32_t n_past;            // tokens before them; the first new one has this position
-  std::span<const KvRows> heads;   // [n_layers, n_kv_heads]; room for the new rows included
+  std::uint32_t first_row;        // its first row of the batch
+  std::uint32_t n_rows;           // new tokens: 1 when decoding, a chunk when prefilling
+  std::uint32_t n_past;           // tokens before them; the first new one has this position
+  std::span<const KvRows> heads;  // [n_layers, n_kv_heads]; room for the new rows included
 };
 
 struct ForwardBatch {
-  std::span<const TokenId> tokens;            // [n_rows]
-  std::span<const SequenceRows> sequences;    // in row order, together all rows
+  std::span<const TokenId> tokens;          // [n_rows]
+  std::span<const SequenceRows> sequences;  // in row order, together all rows
 };
 
 struct ForwardLimits {
-  std::uint32_t max_rows;       // of one batch
-  std::uint32_t max_sequences;  // of one batch
-  std::uint32_t max_context;    // tokens of a sequence
-  std::uint32_t max_logit_rows; // of one `logits` call
+  std::uint32_t max_rows;        // of one batch
+  std::uint32_t max_sequences;   // of one batch
+  std::uint32_t max_context;     // tokens of a sequence
+  std::uint32_t max_logit_rows;  // of one `logits` call
 };
 
 /// Owns the activations; borrows everything else. Its working memory is allocated at construction
@@ -65,24 +65,24 @@ class ForwardPass {
   const KvLayout layout_;
   const std::uint32_t block_tokens_;
   const ForwardLimits limits_;
-  std::uint32_t n_rows_ = 0;                 // of the batch at work
+  std::uint32_t n_rows_ = 0;  // of the batch at work
 
-  struct Rope {                              // one kind of layer: global, or local (Gemma 3)
+  struct Rope {  // one kind of layer: global, or local (Gemma 3)
     RopeTable table;
-    Buffer<float> cos, sin;                  // [max_rows, n_rot / 2]
+    Buffer<float> cos, sin;  // [max_rows, n_rot / 2]
   };
-  std::vector<Rope> ropes_;                  // [0] global, [1] local when it differs
-  Buffer<float> x_;                          // [max_rows, n_embd] residual stream
-  Buffer<float> normed_;                     // [max_rows, n_embd]
-  Buffer<float> q_, k_, v_;                  // [max_rows, n_heads or n_kv_heads, head_dim]
-  Buffer<float> attended_;                   // [max_rows, n_heads, head_dim]
-  Buffer<float> delta_;                      // [max_rows, n_embd] what a part adds to x
-  Buffer<float> gate_, up_;                  // [max_rows, n_ff]
-  Buffer<float> logit_rows_;                 // [max_logit_rows, n_embd]
+  std::vector<Rope> ropes_;   // [0] global, [1] local when it differs
+  Buffer<float> x_;           // [max_rows, n_embd] residual stream
+  Buffer<float> normed_;      // [max_rows, n_embd]
+  Buffer<float> q_, k_, v_;   // [max_rows, n_heads or n_kv_heads, head_dim]
+  Buffer<float> attended_;    // [max_rows, n_heads, head_dim]
+  Buffer<float> delta_;       // [max_rows, n_embd] what a part adds to x
+  Buffer<float> gate_, up_;   // [max_rows, n_ff]
+  Buffer<float> logit_rows_;  // [max_logit_rows, n_embd]
   LinearInput input_;
   AttentionScratch attention_scratch_;
-  std::vector<AttentionItem> items_;         // [max_sequences]
-  std::vector<std::uint32_t> positions_;     // [max_rows]
+  std::vector<AttentionItem> items_;      // [max_sequences]
+  std::vector<std::uint32_t> positions_;  // [max_rows]
 };
 
 }  // namespace larder

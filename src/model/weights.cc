@@ -20,8 +20,8 @@ class WeightsLoader {
                   matrix("token_embd.weight", config_.n_vocab, config_.n_embd));
     LARDER_ASSIGN(weights_.output_norm_, norm("output_norm.weight", config_.n_embd));
     const bool tied = !source_.find("output.weight");
-    LARDER_ASSIGN(weights_.output_, linear_layer(tied ? "token_embd" : "output", config_.n_vocab,
-                                                 config_.n_embd));
+    LARDER_ASSIGN(weights_.output_,
+                  linear_layer(tied ? "token_embd" : "output", config_.n_vocab, config_.n_embd));
     return {};
   }
 

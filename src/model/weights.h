@@ -12,9 +12,9 @@
 namespace larder {
 
 struct LayerWeights {
-  const float* attn_norm = nullptr;       // [n_embd]
+  const float* attn_norm = nullptr;  // [n_embd]
   LinearWeight q, k, v, o;
-  const float* q_norm = nullptr;          // [head_dim]; absent without qk_norm
+  const float* q_norm = nullptr;  // [head_dim]; absent without qk_norm
   const float* k_norm = nullptr;
   const float* post_attn_norm = nullptr;  // [n_embd]; absent without post_norms
   const float* ffn_norm = nullptr;
@@ -22,8 +22,8 @@ struct LayerWeights {
   const float* post_ffn_norm = nullptr;
 };
 
-/// Matrices are used where they lie in the mapped file, in its format; norms and biases are small and
-/// become floats here. Borrows the source, which must outlive it. Immutable; thread-safe.
+/// Matrices are used where they lie in the mapped file, in its format; norms and biases are small
+/// and become floats here. Borrows the source, which must outlive it. Immutable; thread-safe.
 class Weights {
  public:
   /// Checks every tensor's presence, shape and type. Errors: not_found, corrupt, unsupported.
@@ -44,7 +44,7 @@ class Weights {
   TensorView token_embedding_;  // [n_vocab, n_embd]
   std::vector<LayerWeights> layers_;
   const float* output_norm_ = nullptr;
-  LinearWeight output_;  // the token embedding when the model ties them
+  LinearWeight output_;                // the token embedding when the model ties them
   std::vector<Buffer<float>> floats_;  // norms and biases
 };
 

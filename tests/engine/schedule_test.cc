@@ -1,0 +1,250 @@
+// Invariants 1, 2 and 3: over random schedules (chunk sizes, batch mixes, thread counts, samples,
+// reused prefixes, preemption) every request gets the same tokens, and the bytes add up after every
+// step.
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "larder/engine.h"
+
+namespace larder {
+namespace {
+
+const std::string kModel = std::string(LARDER_MODELS_DIR) + "/stories260K.gguf";
+constexpr std::uint32_t kContext = 160;
+
+EngineOptions base_options() {
+  EngineOptions options;
+  options.model_path = kModel;
+  options.n_context = kContext;
+  options.n_threads = 1;
+  options.kv.block_tokens = 16;
+  return options;
+}
+
+std::unique_ptr<Engine> open_engine(const EngineOptions& options) {
+  auto engine = Engine::open(options);
+  EXPECT_TRUE(engine.has_value()) << engine.error().message;
+  return engine ? std::move(*engine) : nullptr;
+}
+
+std::vector<Request> make_requests(std::mt19937& random, std::size_t n) {
+  std::vector<Request> requests(n);
+  for (Request& r : requests) {
+    r.prompt.resize(1 + random() % 100);
+    for (auto& id : r.prompt) id = static_cast<std::int32_t>(3 + random() % 500);
+    r.prompt[0] = 1;
+    r.max_tokens = 1 + random() % 40;
+    r.ignore_eos = true;
+    r.sampling.temperature = random() % 3 == 0 ? 0.0F : 0.9F;
+    r.sampling.seed = random();
+    r.n_logprobs = 0;
+    r.prompt_logprobs = random() % 4 == 0;
+  }
+  return requests;
+}
+
+/// All that a request may observe: tokens and the exact bits of their log-probabilities.
+struct Outcome {
+  std::vector<std::int32_t> tokens;
+  std::vector<float> logprobs;
+  std::vector<float> prompt_logprobs;
+  std::string text;
+  bool operator==(const Outcome&) const = default;
+};
+
+using Key = std::pair<RequestId, std::uint32_t>;
+
+void collect(const StepReport& report, std::map<Key, Outcome>& outcomes) {
+  for (const TokenEvent& event : report.events) {
+    Outcome& outcome = outcomes[{event.request, event.sample}];
+    for (const auto& p : event.prompt) outcome.prompt_logprobs.push_back(p.logprob);
+    if (event.token < 0) continue;
+    outcome.tokens.push_back(event.token);
+    outcome.text += event.text;
+    if (event.logprob) outcome.logprobs.push_back(event.logprob->logprob);
+  }
+}
+
+void expect_bytes_add_up(const Engine& engine) {
+  const EngineStats stats = engine.stats();
+  ASSERT_LE(stats.kv_bytes, stats.kv_budget_bytes);
+  ASSERT_LE(stats.kv_peak_bytes, stats.kv_budget_bytes);
+}
+
+std::vector<Outcome> run_alone(const std::vector<Request>& requests) {
+  auto engine = open_engine(base_options());
+  std::vector<Outcome> all;
+  for (const Request& request : requests) {
+    const auto id = engine->submit(request);
+    EXPECT_TRUE(id.has_value());
+    std::map<Key, Outcome> outcomes;
+    while (!engine->idle()) collect(*engine->step(), outcomes);
+    all.push_back(outcomes[{*id, 0}]);
+    EXPECT_EQ(engine->stats().kv_bytes, 0U);
+  }
+  return all;
+}
+
+/// Submits the requests at random moments and compares each with what it got alone.
+void run_schedule(const EngineOptions& options, const std::vector<Request>& requests,
+                  const std::vector<Outcome>& expected, std::mt19937& random,
+                  std::uint64_t* n_preempted = nullptr) {
+  auto engine = open_engine(options);
+  ASSERT_NE(engine, nullptr);
+  std::map<Key, Outcome> outcomes;
+  std::vector<RequestId> ids;
+  while (ids.size() < requests.size() || !engine->idle()) {
+    while (ids.size() < requests.size() && (engine->idle() || random() % 3 == 0)) {
+      const auto id = engine->submit(requests[ids.size()]);
+      ASSERT_TRUE(id.has_value()) << id.error().message;
+      ids.push_back(*id);
+    }
+    const auto report = engine->step();
+    ASSERT_TRUE(report.has_value()) << report.error().message;
+    ASSERT_LE(report->n_prefill_tokens + report->n_decode_tokens, options.n_batch);
+    collect(*report, outcomes);
+    expect_bytes_add_up(*engine);
+  }
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    ASSERT_EQ((outcomes[{ids[i], 0}]), expected[i]) << "request " << i;
+  }
+  EXPECT_EQ(engine->stats().kv_bytes, 0U);
+  if (n_preempted != nullptr) *n_preempted += engine->stats().n_preempted;
+}
+
+EngineOptions random_options(std::mt19937& random) {
+  EngineOptions options = base_options();
+  constexpr std::uint32_t kBatches[] = {1, 2, 3, 7, 16, 33, 64, 512};
+  options.n_batch = kBatches[random() % std::size(kBatches)];
+  options.n_sequences = 1 + random() % 6;
+  options.n_threads = 1 + random() % 2;
+  return options;
+}
+
+TEST(Schedule, SameTokensForAnyScheduleChunkAndThreadCount) {
+  std::mt19937 random(20);
+  const auto requests = make_requests(random, 10);
+  const auto expected = run_alone(requests);
+  for (int round = 0; round < 12; ++round) {
+    const EngineOptions options = random_options(random);
+    SCOPED_TRACE(testing::Message()
+                 << "round " << round << ", n_batch " << options.n_batch << ", n_sequences "
+                 << options.n_sequences << ", threads " << options.n_threads);
+    run_schedule(options, requests, expected, random);
+  }
+}
+
+TEST(Schedule, PreemptionChangesNothing) {
+  std::mt19937 random(21);
+  const auto requests = make_requests(random, 10);
+  const auto expected = run_alone(requests);
+  const auto one = open_engine(base_options())->stats().kv_budget_bytes;
+  std::uint64_t n_preempted = 0;
+  for (int round = 0; round < 6; ++round) {
+    EngineOptions options = random_options(random);
+    options.n_sequences = 4;
+    options.kv.memory_bytes = one;  // room for one sequence of the full context, four want to run
+    SCOPED_TRACE(testing::Message() << "round " << round << ", n_batch " << options.n_batch);
+    run_schedule(options, requests, expected, random, &n_preempted);
+  }
+  EXPECT_GT(n_preempted, 0U);  // else the test tests nothing
+}
+
+TEST(Schedule, SamplesShareThePromptAndMatchLoneRuns) {
+  EngineOptions options = base_options();
+  options.n_sequences = 4;
+  Request request;
+  request.prompt = {1};
+  for (int i = 0; i < 72; ++i) request.prompt.push_back(3 + i * 7 % 500);
+  request.max_tokens = 20;
+  request.ignore_eos = true;
+  request.sampling.temperature = 1.0F;
+  request.sampling.seed = 5;
+
+  auto lone_engine = open_engine(options);
+  ASSERT_TRUE(lone_engine->submit(request));
+  std::map<Key, Outcome> lone;
+  while (!lone_engine->idle()) collect(*lone_engine->step(), lone);
+  const auto lone_peak = lone_engine->stats().kv_peak_bytes;
+
+  auto engine = open_engine(options);
+  request.n_samples = 4;
+  const auto id = engine->submit(request);
+  ASSERT_TRUE(id);
+  std::map<Key, Outcome> outcomes;
+  while (!engine->idle()) {
+    collect(*engine->step(), outcomes);
+    expect_bytes_add_up(*engine);
+  }
+  ASSERT_EQ(outcomes.size(), 4U);
+  EXPECT_EQ((outcomes[{*id, 0}].tokens), (lone[{1, 0}].tokens));
+  for (std::uint32_t i = 1; i < 4; ++i) {
+    EXPECT_EQ((outcomes[{*id, i}].tokens.size()), 20U);
+    EXPECT_NE((outcomes[{*id, i}].tokens), (outcomes[{*id, 0}].tokens));
+  }
+  // Prompt: 4 full blocks of 16 shared by all; each sample has at most 2 of its own per head.
+  EXPECT_LT(engine->stats().kv_peak_bytes, 2 * lone_peak + lone_peak / 2);
+  EXPECT_EQ(engine->stats().kv_bytes, 0U);
+}
+
+TEST(Schedule, ReusedPrefixGivesTheSameTokens) {
+  std::mt19937 random(23);
+  for (int round = 0; round < 10; ++round) {
+    auto requests = make_requests(random, 2);
+    for (auto& r : requests) r.prompt_logprobs = false;
+    // The second prompt continues, or leaves, the first one somewhere.
+    const std::size_t common = 1 + random() % requests[0].prompt.size();
+    std::copy_n(requests[0].prompt.begin(), std::min(common, requests[1].prompt.size()),
+                requests[1].prompt.begin());
+    const auto expected = run_alone(requests);
+
+    EngineOptions options = random_options(random);
+    options.n_sequences = 2;
+    auto engine = open_engine(options);
+    requests[0].keep_cache = true;
+    const auto first = engine->submit(requests[0]);
+    ASSERT_TRUE(first);
+    std::map<Key, Outcome> outcomes;
+    while (!engine->idle()) collect(*engine->step(), outcomes);
+    EXPECT_GT(engine->stats().kv_bytes, 0U);
+    requests[1].reuse = *first;
+    const auto second = engine->submit(requests[1]);
+    ASSERT_TRUE(second);
+    if (round % 2 == 0) engine->release(*first);  // the fork holds its own references
+    while (!engine->idle()) {
+      collect(*engine->step(), outcomes);
+      expect_bytes_add_up(*engine);
+    }
+    engine->release(*first);
+    EXPECT_EQ((outcomes[{*first, 0}]), expected[0]);
+    EXPECT_EQ((outcomes[{*second, 0}]), expected[1]);
+    EXPECT_EQ(engine->stats().kv_bytes, 0U);
+  }
+}
+
+TEST(Schedule, CancelGivesEverythingBack) {
+  std::mt19937 random(24);
+  EngineOptions options = base_options();
+  options.n_sequences = 3;
+  options.n_batch = 16;
+  auto engine = open_engine(options);
+  for (int round = 0; round < 20; ++round) {
+    auto requests = make_requests(random, 5);
+    std::vector<RequestId> ids;
+    for (auto& r : requests) {
+      r.n_samples = 1 + random() % 2;
+      ids.push_back(*engine->submit(r));
+    }
+    for (std::size_t i = random() % 12; i > 0; --i) ASSERT_TRUE(engine->step());
+    for (const RequestId id : ids) engine->cancel(id);
+    EXPECT_TRUE(engine->idle());
+    EXPECT_EQ(engine->stats().kv_bytes, 0U);
+  }
+}
+
+}  // namespace
+}  // namespace larder
