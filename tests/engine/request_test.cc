@@ -143,7 +143,7 @@ TEST(EngineOpen, ShowsTheArithmeticWhenTheBudgetIsTooSmall) {
 
 TEST(EngineOpen, RefusesAContextThatNoMachineHolds) {
   EngineOptions o = options();
-  o.n_context = 1U << 30;
+  o.n_context = 1U << 24;
   o.n_sequences = 64;
   const auto engine = Engine::open(o);
   ASSERT_FALSE(engine);
