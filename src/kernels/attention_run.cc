@@ -21,6 +21,11 @@ const std::byte* block_bytes(const AttentionContext& context, const QueryTile& t
   return context.layout.pool + to_offset(tile.cached.blocks[index]);
 }
 
+const std::byte* v_bytes(const AttentionContext& context, const QueryTile& tile,
+                         std::uint32_t block) {
+  return block_bytes(context, tile, block) + context.layout.v_offset;
+}
+
 // Blocks of the run that any row of the tile sees.
 RowRange blocks_of_run(const AttentionShape& shape, const QueryTile& tile, std::uint32_t run) {
   const RowRange rows = rows_of_run(run);
@@ -30,6 +35,7 @@ RowRange blocks_of_run(const AttentionShape& shape, const QueryTile& tile, std::
           (std::min(rows.end, end) + shape.block_tokens - 1) / shape.block_tokens};
 }
 
+// Parts are read in this order: K of all blocks of the run, then V of all of them.
 void score_run(const AttentionContext& context, const QueryTile& tile, std::uint32_t run,
                float* scores) {
   const AttentionShape& shape = context.shape;
@@ -39,8 +45,10 @@ void score_run(const AttentionContext& context, const QueryTile& tile, std::uint
     if (rows.empty()) continue;
     const std::size_t first = std::size_t{rows.begin} * tile.group;
     const std::size_t column = b * shape.block_tokens - run * kRunTokens;
+    const std::byte* next = b + 1 < blocks.end ? block_bytes(context, tile, b + 1)
+                                               : v_bytes(context, tile, blocks.begin);
     context.scores(
-        tile.q + first * shape.head_dim, block_bytes(context, tile, b),
+        tile.q + first * shape.head_dim, {block_bytes(context, tile, b), next},
         {shape.block_tokens, shape.head_dim},
         {scores + first * kRunTokens + column, (rows.end - rows.begin) * tile.group, kRunTokens});
   }
@@ -69,19 +77,20 @@ void weigh_run(const AttentionContext& context, const QueryTile& tile, std::uint
   }
 }
 
+// `weights` begin at the block's column; `next` is read after it.
 void add_block(const AttentionContext& context, const QueryTile& tile, std::uint32_t block,
-               const float* weights, float* out) {
+               const std::byte* next, float* weights, float* out) {
   const AttentionShape& shape = context.shape;
   const RowRange cached = rows_of_block(shape, block);
   const RowRange rows = rows_that_see(shape, tile, cached);
   if (rows.empty()) return;
   const BlockShape block_shape{shape.block_tokens, shape.head_dim};
-  const std::byte* v = block_bytes(context, tile, block) + context.layout.v_offset;
+  const simd::KvPart v{v_bytes(context, tile, block), next};
   const auto add = [&](std::uint32_t begin, std::uint32_t end, std::uint32_t n_tokens) {
     const std::size_t first = std::size_t{begin} * tile.group;
-    context.accumulate({const_cast<float*>(weights) + first * kRunTokens,
-                        std::size_t{end - begin} * tile.group, kRunTokens},
-                       v, block_shape, n_tokens, out + first * shape.head_dim);
+    context.accumulate(
+        {weights + first * kRunTokens, std::size_t{end - begin} * tile.group, kRunTokens}, v,
+        block_shape, n_tokens, out + first * shape.head_dim);
   };
   // A row inside the block must not look at the rows after it: they may be unwritten, and even a
   // weight of zero would let their NaN through. The rows that see all of it go together.
@@ -126,7 +135,13 @@ void attend_run(const AttentionContext& context, const QueryTile& tile, std::uin
   std::fill(states.out + rows.begin * row_floats, states.out + rows.end * row_floats, 0.0F);
   const RowRange blocks = blocks_of_run(shape, tile, run);
   for (std::uint32_t b = blocks.begin; b < blocks.end; ++b) {
-    add_block(context, tile, b, scores + (b * shape.block_tokens - run * kRunTokens), states.out);
+    // After the last block, perhaps the K part of the next run.
+    const bool more = b + 1 - tile.cached.first_block < tile.cached.blocks.size();
+    const std::byte* next = b + 1 < blocks.end ? v_bytes(context, tile, b + 1)
+                            : more             ? block_bytes(context, tile, b + 1)
+                                               : nullptr;
+    add_block(context, tile, b, next, scores + (b * shape.block_tokens - run * kRunTokens),
+              states.out);
   }
 }
 

@@ -53,13 +53,20 @@ struct ScoreTile {
   std::size_t n_q;
   std::size_t stride;
 };
+/// The K or V part of a block, and the part that will be read next: it is fetched into the cache
+/// meanwhile, line by line, because blocks stand anywhere in memory. `next` is never dereferenced
+/// and may be null.
+struct KvPart {
+  const std::byte* data;
+  const std::byte* next;
+};
 /// scores.data[i * stride + t] = <q row i, K row t>; q: [n_q, head_dim] f32. Rows not yet written
 /// give garbage that the caller masks. Independent of n_q, as above.
-using ScoresFn = void (*)(const float* q, const std::byte* k, BlockShape shape, ScoreTile scores);
+using ScoresFn = void (*)(const float* q, KvPart k, BlockShape shape, ScoreTile scores);
 /// out[i * head_dim + d] += sum over t < n_tokens of weights.data[i * stride + t] * V[t][d].
 /// Rows from n_tokens on are not looked at. Independent of n_q.
-using AccumulateFn = void (*)(ScoreTile weights, const std::byte* v, BlockShape shape,
-                              std::uint32_t n_tokens, float* out);
+using AccumulateFn = void (*)(ScoreTile weights, KvPart v, BlockShape shape, std::uint32_t n_tokens,
+                              float* out);
 
 struct Table {
   std::string_view name;  // "scalar", "avx2", "avx512"

@@ -163,7 +163,7 @@ TYPED_TEST(KvCodecTest, PrimitivesAgreeWithReadRows) {
     const std::vector<float> weights = random_row(rng, n);
     for (const simd::Table* table : simd::available()) {
       std::vector<float> scores(n);
-      codec.scores (*table)(q.data(), k.data(), shape, {scores.data(), 1, n});
+      codec.scores (*table)(q.data(), {k.data(), v.data()}, shape, {scores.data(), 1, n});
       for (std::uint32_t t = 0; t < n; ++t) {
         double expected = 0, size = 0;
         for (std::uint32_t c = 0; c < d; ++c) {
@@ -173,7 +173,7 @@ TYPED_TEST(KvCodecTest, PrimitivesAgreeWithReadRows) {
         ASSERT_NEAR(scores[t], expected, 1e-5 * size) << table->name;
       }
       std::vector<float> out(d, 0.5F), w = weights;
-      codec.accumulate (*table)({w.data(), 1, n}, v.data(), shape, n - 1, out.data());
+      codec.accumulate (*table)({w.data(), 1, n}, {v.data(), nullptr}, shape, n - 1, out.data());
       for (std::uint32_t c = 0; c < d; ++c) {
         double expected = 0.5, size = 0.5;
         for (std::uint32_t t = 0; t + 1 < n; ++t) {

@@ -93,7 +93,8 @@ TEST(Scores, FollowTheFormula) {
     const std::size_t n_q = 5, stride = n + 3;
     const std::vector<float> q = random_floats(n_q * d, rng);
     std::vector<float> out(n_q * stride, -7.0F);
-    (table.*format.scores)(q.data(), block.k.data(), block.shape, {out.data(), n_q, stride});
+    (table.*format.scores)(q.data(), {block.k.data(), nullptr}, block.shape,
+                           {out.data(), n_q, stride});
     for (std::size_t i = 0; i < n_q; ++i) {
       for (std::size_t t = 0; t < n; ++t) {
         double expected = 0, size = 0;
@@ -115,10 +116,12 @@ TEST(Scores, OfAQueryDoNotDependOnTheOthers) {
     const std::vector<float> q = random_floats(n_most * d, rng);
     std::vector<float> alone(n_most * n), together(n_most * n);
     for (std::size_t i = 0; i < n_most; ++i) {
-      (table.*format.scores)(q.data() + i * d, block.k.data(), block.shape, {&alone[i * n], 1, n});
+      (table.*format.scores)(q.data() + i * d, {block.k.data(), nullptr}, block.shape,
+                             {&alone[i * n], 1, n});
     }
     for (std::size_t n_q = 1; n_q <= n_most; ++n_q) {
-      (table.*format.scores)(q.data(), block.k.data(), block.shape, {together.data(), n_q, n});
+      (table.*format.scores)(q.data(), {block.k.data(), nullptr}, block.shape,
+                             {together.data(), n_q, n});
       ASSERT_TRUE(same_bits(alone.data(), together.data(), n_q * n)) << n_q << " queries";
     }
   });
@@ -132,8 +135,8 @@ TEST(Accumulate, FollowsTheFormulaForAnyNumberOfTokens) {
     for (const std::uint32_t n_tokens : {0U, 1U, 2U, 15U, static_cast<std::uint32_t>(n)}) {
       const std::vector<float> before = random_floats(n_q * d, rng);
       std::vector<float> out = before;
-      (table.*format.accumulate)({weights.data(), n_q, stride}, block.v.data(), block.shape,
-                                 n_tokens, out.data());
+      (table.*format.accumulate)({weights.data(), n_q, stride}, {block.v.data(), nullptr},
+                                 block.shape, n_tokens, out.data());
       for (std::size_t i = 0; i < n_q; ++i) {
         for (std::size_t c = 0; c < d; ++c) {
           double expected = before[i * d + c], size = std::abs(expected);
@@ -157,13 +160,13 @@ TEST(Accumulate, OfAQueryDoesNotDependOnTheOthers) {
     for (const auto n_tokens : {static_cast<std::uint32_t>(n), static_cast<std::uint32_t>(n - 1)}) {
       std::vector<float> alone = before;
       for (std::size_t i = 0; i < n_most; ++i) {
-        (table.*format.accumulate)({&weights[i * n], 1, n}, block.v.data(), block.shape, n_tokens,
-                                   &alone[i * d]);
+        (table.*format.accumulate)({&weights[i * n], 1, n}, {block.v.data(), nullptr}, block.shape,
+                                   n_tokens, &alone[i * d]);
       }
       for (std::size_t n_q = 1; n_q <= n_most; ++n_q) {
         std::vector<float> together = before;
-        (table.*format.accumulate)({weights.data(), n_q, n}, block.v.data(), block.shape, n_tokens,
-                                   together.data());
+        (table.*format.accumulate)({weights.data(), n_q, n}, {block.v.data(), nullptr}, block.shape,
+                                   n_tokens, together.data());
         ASSERT_TRUE(same_bits(alone.data(), together.data(), n_q * d)) << n_q << " queries";
       }
     }
@@ -183,11 +186,11 @@ TEST(Accumulate, DoesNotLookAtRowsNotYetWritten) {
       }
       std::vector<float> weights = random_floats(n, rng);
       std::vector<float> expected(d), out(d);
-      (table.*format.accumulate)({weights.data(), 1, n}, block.v.data(), block.shape, n_tokens,
-                                 expected.data());
+      (table.*format.accumulate)({weights.data(), 1, n}, {block.v.data(), nullptr}, block.shape,
+                                 n_tokens, expected.data());
       for (std::size_t t = n_tokens; t < n; ++t) weights[t] = std::nanf("");
-      (table.*format.accumulate)({weights.data(), 1, n}, spoilt.data(), block.shape, n_tokens,
-                                 out.data());
+      (table.*format.accumulate)({weights.data(), 1, n}, {spoilt.data(), block.v.data()},
+                                 block.shape, n_tokens, out.data());
       ASSERT_TRUE(same_bits(expected.data(), out.data(), d)) << n_tokens << " tokens";
     }
   });

@@ -87,15 +87,34 @@ struct Bf16 {
   }
 };
 
+// Where the part at hand is, and how far ahead of it stands what will be read next.
+struct Source {
+  const std::byte* data;
+  std::ptrdiff_t ahead;
+  std::size_t head_dim;
+};
+inline Source source(KvPart part, BlockShape shape) {
+  return {part.data, part.next == nullptr ? 0 : part.next - part.data, shape.head_dim};
+}
+
+// The bytes of two pairs of vectors take one or two cache lines.
+template <class Format>
+inline void fetch(const std::byte* pairs, std::ptrdiff_t ahead) {
+  const char* line = reinterpret_cast<const char*>(pairs) + ahead;
+  _mm_prefetch(line, _MM_HINT_T0);
+  if constexpr (Format::kElementBytes == 4) _mm_prefetch(line + 64, _MM_HINT_T0);
+}
+
 // kQ queries against one K tile, all in registers. A lane adds its token's channels in ascending
 // order, so a score does not depend on kQ.
 template <class Format, int kQ>
-void score_tile(const float* q, std::size_t head_dim, const std::byte* k, float* out,
-                std::size_t stride) {
+void score_tile(const float* q, const Source& k, float* out, std::size_t stride) {
+  const std::size_t head_dim = k.head_dim;
   __m256 sums[kQ][2];
   for (int i = 0; i < kQ; ++i) sums[i][0] = sums[i][1] = _mm256_setzero_ps();
   for (std::size_t c = 0; c < head_dim; c += 2) {
-    const Pair low = Format::k_pair(k, c, 0), high = Format::k_pair(k, c, 1);
+    const Pair low = Format::k_pair(k.data, c, 0), high = Format::k_pair(k.data, c, 1);
+    fetch<Format>(k.data + c * kTileTokens * Format::kElementBytes, k.ahead);
     for (int i = 0; i < kQ; ++i) {
       const __m256 first = _mm256_broadcast_ss(q + i * head_dim + c);
       sums[i][0] = _mm256_fmadd_ps(first, low.first, sums[i][0]);
@@ -112,16 +131,16 @@ void score_tile(const float* q, std::size_t head_dim, const std::byte* k, float*
 }
 
 template <class Format, int kQ>
-void score_block(const float* q, const std::byte* k, BlockShape shape, float* out,
-                 std::size_t stride) {
+void score_block(const float* q, KvPart part, BlockShape shape, float* out, std::size_t stride) {
   const std::size_t tile_bytes = kTileTokens * shape.head_dim * Format::kElementBytes;
-  for (std::size_t t = 0; t < shape.block_tokens; t += kTileTokens, k += tile_bytes) {
-    score_tile<Format, kQ>(q, shape.head_dim, k, out + t, stride);
+  Source k = source(part, shape);
+  for (std::size_t t = 0; t < shape.block_tokens; t += kTileTokens, k.data += tile_bytes) {
+    score_tile<Format, kQ>(q, k, out + t, stride);
   }
 }
 
 template <class Format>
-void scores(const float* q, const std::byte* k, BlockShape shape, ScoreTile out) {
+void scores(const float* q, KvPart k, BlockShape shape, ScoreTile out) {
   std::size_t i = 0;
   for (; i + 4 <= out.n_q; i += 4) {
     score_block<Format, 4>(q + i * shape.head_dim, k, shape, out.data + i * out.stride, out.stride);
@@ -140,11 +159,12 @@ void scores(const float* q, const std::byte* k, BlockShape shape, ScoreTile out)
   }
 }
 
-// kQ rows of weights against 8 * kC channels of V, all sums in registers. A lane adds its channel's
-// tokens in ascending order, whatever stands beside.
+// kQ rows of weights against the 8 * kC channels of V from `first` on, all sums in registers. A
+// lane adds its channel's tokens in ascending order, whatever stands beside.
 template <class Format, int kQ, int kC>
-void add_channels(const float* weights, std::size_t stride, const std::byte* v,
-                  std::size_t head_dim, std::size_t first, std::uint32_t n_tokens, float* out) {
+void add_channels(ScoreTile weights, const Source& v, std::size_t first, std::uint32_t n_tokens,
+                  float* out) {
+  const std::size_t head_dim = v.head_dim;
   __m256 sums[kQ][kC];
   for (int i = 0; i < kQ; ++i) {
     for (int c = 0; c < kC; ++c) {
@@ -154,20 +174,22 @@ void add_channels(const float* weights, std::size_t stride, const std::byte* v,
   std::uint32_t t = 0;
   for (; t + 2 <= n_tokens; t += 2) {
     Pair rows[kC];
-    for (int c = 0; c < kC; ++c) rows[c] = Format::v_pair(v, t, first + c * kLanes, head_dim);
+    for (int c = 0; c < kC; ++c) rows[c] = Format::v_pair(v.data, t, first + c * kLanes, head_dim);
+    fetch<Format>(v.data + (t * head_dim + 2 * first) * Format::kElementBytes, v.ahead);
     for (int i = 0; i < kQ; ++i) {
-      const __m256 w0 = _mm256_broadcast_ss(weights + i * stride + t);
+      const float* w = weights.data + i * weights.stride + t;
+      const __m256 w0 = _mm256_broadcast_ss(w);
       for (int c = 0; c < kC; ++c) sums[i][c] = _mm256_fmadd_ps(w0, rows[c].first, sums[i][c]);
-      const __m256 w1 = _mm256_broadcast_ss(weights + i * stride + t + 1);
+      const __m256 w1 = _mm256_broadcast_ss(w + 1);
       for (int c = 0; c < kC; ++c) sums[i][c] = _mm256_fmadd_ps(w1, rows[c].second, sums[i][c]);
     }
   }
   if (t < n_tokens) {
     for (int c = 0; c < kC; ++c) {
-      const __m256 row = Format::v_one(v, t, first + c * kLanes, head_dim);
+      const __m256 row = Format::v_one(v.data, t, first + c * kLanes, head_dim);
       for (int i = 0; i < kQ; ++i) {
-        sums[i][c] =
-            _mm256_fmadd_ps(_mm256_broadcast_ss(weights + i * stride + t), row, sums[i][c]);
+        const __m256 w = _mm256_broadcast_ss(weights.data + i * weights.stride + t);
+        sums[i][c] = _mm256_fmadd_ps(w, row, sums[i][c]);
       }
     }
   }
@@ -180,55 +202,50 @@ void add_channels(const float* weights, std::size_t stride, const std::byte* v,
 
 // One channel, where head_dim is not a multiple of eight.
 template <class Format, int kQ>
-void add_channel(const float* weights, std::size_t stride, const std::byte* v, std::size_t head_dim,
-                 std::size_t channel, std::uint32_t n_tokens, float* out) {
+void add_channel(ScoreTile weights, const Source& v, std::size_t channel, std::uint32_t n_tokens,
+                 float* out) {
   for (int i = 0; i < kQ; ++i) {
-    const float* row = weights + i * stride;
-    float sum = out[i * head_dim + channel];
+    const float* row = weights.data + i * weights.stride;
+    float sum = out[i * v.head_dim + channel];
     for (std::uint32_t t = 0; t < n_tokens; t += 2) {
       const bool both = t + 1 < n_tokens;
-      const ScalarPair x = Format::tail(v, t, channel, head_dim, both);
+      const ScalarPair x = Format::tail(v.data, t, channel, v.head_dim, both);
       sum = __builtin_fmaf(row[t], x.first, sum);
       if (both) sum = __builtin_fmaf(row[t + 1], x.second, sum);
     }
-    out[i * head_dim + channel] = sum;
+    out[i * v.head_dim + channel] = sum;
   }
 }
 
 template <class Format, int kQ>
-void add_block(const float* weights, std::size_t stride, const std::byte* v, std::size_t head_dim,
-               std::uint32_t n_tokens, float* out) {
+void add_block(ScoreTile weights, const Source& v, std::uint32_t n_tokens, float* out) {
   std::size_t c = 0;
-  for (; c + 2 * kLanes <= head_dim; c += 2 * kLanes) {
-    add_channels<Format, kQ, 2>(weights, stride, v, head_dim, c, n_tokens, out);
+  for (; c + 2 * kLanes <= v.head_dim; c += 2 * kLanes) {
+    add_channels<Format, kQ, 2>(weights, v, c, n_tokens, out);
   }
-  if (c + kLanes <= head_dim) {
-    add_channels<Format, kQ, 1>(weights, stride, v, head_dim, c, n_tokens, out);
+  if (c + kLanes <= v.head_dim) {
+    add_channels<Format, kQ, 1>(weights, v, c, n_tokens, out);
     c += kLanes;
   }
-  for (; c < head_dim; ++c) {
-    add_channel<Format, kQ>(weights, stride, v, head_dim, c, n_tokens, out);
-  }
+  for (; c < v.head_dim; ++c) add_channel<Format, kQ>(weights, v, c, n_tokens, out);
 }
 
 template <class Format>
-void accumulate(ScoreTile weights, const std::byte* v, BlockShape shape, std::uint32_t n_tokens,
+void accumulate(ScoreTile weights, KvPart part, BlockShape shape, std::uint32_t n_tokens,
                 float* out) {
-  const std::size_t head_dim = shape.head_dim, stride = weights.stride;
-  std::size_t i = 0;
-  for (; i + 4 <= weights.n_q; i += 4) {
-    add_block<Format, 4>(weights.data + i * stride, stride, v, head_dim, n_tokens,
-                         out + i * head_dim);
+  const Source v = source(part, shape);
+  for (; weights.n_q >= 4; weights.n_q -= 4) {
+    add_block<Format, 4>(weights, v, n_tokens, out);
+    weights.data += 4 * weights.stride;
+    out += 4 * v.head_dim;
   }
-  const float* data = weights.data + i * stride;
-  out += i * head_dim;
-  switch (weights.n_q - i) {
+  switch (weights.n_q) {
     case 1:
-      return add_block<Format, 1>(data, stride, v, head_dim, n_tokens, out);
+      return add_block<Format, 1>(weights, v, n_tokens, out);
     case 2:
-      return add_block<Format, 2>(data, stride, v, head_dim, n_tokens, out);
+      return add_block<Format, 2>(weights, v, n_tokens, out);
     case 3:
-      return add_block<Format, 3>(data, stride, v, head_dim, n_tokens, out);
+      return add_block<Format, 3>(weights, v, n_tokens, out);
     default:
       return;
   }
@@ -236,26 +253,26 @@ void accumulate(ScoreTile weights, const std::byte* v, BlockShape shape, std::ui
 
 }  // namespace
 
-void scores_f32(const float* q, const std::byte* k, BlockShape shape, ScoreTile out) {
+void scores_f32(const float* q, KvPart k, BlockShape shape, ScoreTile out) {
   scores<F32>(q, k, shape, out);
 }
-void scores_f16(const float* q, const std::byte* k, BlockShape shape, ScoreTile out) {
+void scores_f16(const float* q, KvPart k, BlockShape shape, ScoreTile out) {
   scores<F16>(q, k, shape, out);
 }
-void scores_bf16(const float* q, const std::byte* k, BlockShape shape, ScoreTile out) {
+void scores_bf16(const float* q, KvPart k, BlockShape shape, ScoreTile out) {
   scores<Bf16>(q, k, shape, out);
 }
 
-void accumulate_f32(ScoreTile weights, const std::byte* v, BlockShape shape, std::uint32_t n_tokens,
+void accumulate_f32(ScoreTile weights, KvPart v, BlockShape shape, std::uint32_t n_tokens,
                     float* out) {
   accumulate<F32>(weights, v, shape, n_tokens, out);
 }
-void accumulate_f16(ScoreTile weights, const std::byte* v, BlockShape shape, std::uint32_t n_tokens,
+void accumulate_f16(ScoreTile weights, KvPart v, BlockShape shape, std::uint32_t n_tokens,
                     float* out) {
   accumulate<F16>(weights, v, shape, n_tokens, out);
 }
-void accumulate_bf16(ScoreTile weights, const std::byte* v, BlockShape shape,
-                     std::uint32_t n_tokens, float* out) {
+void accumulate_bf16(ScoreTile weights, KvPart v, BlockShape shape, std::uint32_t n_tokens,
+                     float* out) {
   accumulate<Bf16>(weights, v, shape, n_tokens, out);
 }
 

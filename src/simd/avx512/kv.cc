@@ -79,22 +79,43 @@ struct Bf16 {
   }
 };
 
+// Where the part at hand is, and how far ahead of it stands what will be read next.
+struct Source {
+  const std::byte* data;
+  std::ptrdiff_t ahead;
+  std::size_t head_dim;
+};
+inline Source source(KvPart part, BlockShape shape) {
+  return {part.data, part.next == nullptr ? 0 : part.next - part.data, shape.head_dim};
+}
+
+// The bytes of a pair of vectors take one or two cache lines.
+template <class Format>
+inline void fetch(const std::byte* pair, std::ptrdiff_t ahead) {
+  const char* line = reinterpret_cast<const char*>(pair) + ahead;
+  _mm_prefetch(line, _MM_HINT_T0);
+  if constexpr (Format::kElementBytes == 4) _mm_prefetch(line + 64, _MM_HINT_T0);
+}
+
 // kQ queries against kT neighbouring K tiles, all in registers. A lane adds its token's channels in
 // ascending order, so a score does not depend on kQ or kT.
 template <class Format, int kQ, int kT>
-void score_tiles(const float* q, std::size_t head_dim, const std::byte* k, float* out,
-                 std::size_t stride) {
-  const std::size_t tile_bytes = kLanes * head_dim * Format::kElementBytes;
+void score_tiles(const float* q, const Source& k, float* out, std::size_t stride) {
+  const std::size_t pair_bytes = 2 * kLanes * Format::kElementBytes;
+  const std::size_t tile_bytes = k.head_dim / 2 * pair_bytes;
   __m512 sums[kQ][kT];
   for (int i = 0; i < kQ; ++i) {
     for (int t = 0; t < kT; ++t) sums[i][t] = _mm512_setzero_ps();
   }
-  for (std::size_t c = 0; c < head_dim; c += 2) {
+  for (std::size_t c = 0; c < k.head_dim; c += 2) {
     Pair rows[kT];
-    for (int t = 0; t < kT; ++t) rows[t] = Format::k_pair(k + t * tile_bytes, c);
+    for (int t = 0; t < kT; ++t) {
+      rows[t] = Format::k_pair(k.data + t * tile_bytes, c);
+      fetch<Format>(k.data + t * tile_bytes + c / 2 * pair_bytes, k.ahead);
+    }
     for (int i = 0; i < kQ; ++i) {
-      const __m512 first = _mm512_set1_ps(q[i * head_dim + c]);
-      const __m512 second = _mm512_set1_ps(q[i * head_dim + c + 1]);
+      const __m512 first = _mm512_set1_ps(q[i * k.head_dim + c]);
+      const __m512 second = _mm512_set1_ps(q[i * k.head_dim + c + 1]);
       for (int t = 0; t < kT; ++t) {
         sums[i][t] = _mm512_fmadd_ps(first, rows[t].first, sums[i][t]);
         sums[i][t] = _mm512_fmadd_ps(second, rows[t].second, sums[i][t]);
@@ -107,18 +128,18 @@ void score_tiles(const float* q, std::size_t head_dim, const std::byte* k, float
 }
 
 template <class Format, int kQ>
-void score_block(const float* q, const std::byte* k, BlockShape shape, float* out,
-                 std::size_t stride) {
+void score_block(const float* q, KvPart part, BlockShape shape, float* out, std::size_t stride) {
   const std::size_t tile_bytes = kLanes * shape.head_dim * Format::kElementBytes;
+  Source k = source(part, shape);
   std::size_t t = 0;
-  for (; t + 2 * kLanes <= shape.block_tokens; t += 2 * kLanes, k += 2 * tile_bytes) {
-    score_tiles<Format, kQ, 2>(q, shape.head_dim, k, out + t, stride);
+  for (; t + 2 * kLanes <= shape.block_tokens; t += 2 * kLanes, k.data += 2 * tile_bytes) {
+    score_tiles<Format, kQ, 2>(q, k, out + t, stride);
   }
-  if (t < shape.block_tokens) score_tiles<Format, kQ, 1>(q, shape.head_dim, k, out + t, stride);
+  if (t < shape.block_tokens) score_tiles<Format, kQ, 1>(q, k, out + t, stride);
 }
 
 template <class Format>
-void scores(const float* q, const std::byte* k, BlockShape shape, ScoreTile out) {
+void scores(const float* q, KvPart k, BlockShape shape, ScoreTile out) {
   std::size_t i = 0;
   for (; i + 8 <= out.n_q; i += 8) {
     score_block<Format, 8>(q + i * shape.head_dim, k, shape, out.data + i * out.stride, out.stride);
@@ -145,28 +166,36 @@ void scores(const float* q, const std::byte* k, BlockShape shape, ScoreTile out)
   }
 }
 
-// kQ rows of weights against 16 * kC channels of V, all sums in registers; `mask` is for the last
-// vector. A lane adds its channel's tokens in ascending order, whatever stands beside.
+// Some of the channels of V: those of `first` and the vectors after it; `mask` is for the last.
+struct Channels {
+  std::size_t first;
+  __mmask16 mask;
+};
+
+// kQ rows of weights against 16 * kC channels of V, all sums in registers. A lane adds its
+// channel's tokens in ascending order, whatever stands beside.
 template <class Format, int kQ, int kC>
-void add_channels(const float* weights, std::size_t stride, const std::byte* v,
-                  std::size_t head_dim, std::size_t first, std::uint32_t n_tokens, __mmask16 mask,
+void add_channels(ScoreTile weights, const Source& v, Channels channels, std::uint32_t n_tokens,
                   float* out) {
+  const std::size_t head_dim = v.head_dim, first = channels.first;
+  const auto mask = [&](int c) { return c + 1 < kC ? kAll : channels.mask; };
   __m512 sums[kQ][kC];
   for (int i = 0; i < kQ; ++i) {
     for (int c = 0; c < kC; ++c) {
-      sums[i][c] =
-          _mm512_maskz_loadu_ps(c + 1 < kC ? kAll : mask, out + i * head_dim + first + c * kLanes);
+      sums[i][c] = _mm512_maskz_loadu_ps(mask(c), out + i * head_dim + first + c * kLanes);
     }
   }
   std::uint32_t t = 0;
   for (; t + 2 <= n_tokens; t += 2) {
     Pair rows[kC];
     for (int c = 0; c < kC; ++c) {
-      rows[c] = Format::v_pair(v, t, first + c * kLanes, head_dim, c + 1 < kC ? kAll : mask);
+      const std::size_t channel = first + c * kLanes;
+      rows[c] = Format::v_pair(v.data, t, channel, head_dim, mask(c));
+      fetch<Format>(v.data + (t * head_dim + 2 * channel) * Format::kElementBytes, v.ahead);
     }
     for (int i = 0; i < kQ; ++i) {
-      const __m512 w0 = _mm512_set1_ps(weights[i * stride + t]);
-      const __m512 w1 = _mm512_set1_ps(weights[i * stride + t + 1]);
+      const __m512 w0 = _mm512_set1_ps(weights.data[i * weights.stride + t]);
+      const __m512 w1 = _mm512_set1_ps(weights.data[i * weights.stride + t + 1]);
       for (int c = 0; c < kC; ++c) {
         sums[i][c] = _mm512_fmadd_ps(w0, rows[c].first, sums[i][c]);
         sums[i][c] = _mm512_fmadd_ps(w1, rows[c].second, sums[i][c]);
@@ -175,53 +204,49 @@ void add_channels(const float* weights, std::size_t stride, const std::byte* v,
   }
   if (t < n_tokens) {
     for (int c = 0; c < kC; ++c) {
-      const __m512 row =
-          Format::v_one(v, t, first + c * kLanes, head_dim, c + 1 < kC ? kAll : mask);
+      const __m512 row = Format::v_one(v.data, t, first + c * kLanes, head_dim, mask(c));
       for (int i = 0; i < kQ; ++i) {
-        sums[i][c] = _mm512_fmadd_ps(_mm512_set1_ps(weights[i * stride + t]), row, sums[i][c]);
+        const __m512 w = _mm512_set1_ps(weights.data[i * weights.stride + t]);
+        sums[i][c] = _mm512_fmadd_ps(w, row, sums[i][c]);
       }
     }
   }
   for (int i = 0; i < kQ; ++i) {
     for (int c = 0; c < kC; ++c) {
-      _mm512_mask_storeu_ps(out + i * head_dim + first + c * kLanes, c + 1 < kC ? kAll : mask,
-                            sums[i][c]);
+      _mm512_mask_storeu_ps(out + i * head_dim + first + c * kLanes, mask(c), sums[i][c]);
     }
   }
 }
 
 template <class Format, int kQ>
-void add_block(const float* weights, std::size_t stride, const std::byte* v, std::size_t head_dim,
-               std::uint32_t n_tokens, float* out) {
+void add_block(ScoreTile weights, const Source& v, std::uint32_t n_tokens, float* out) {
   std::size_t c = 0;
-  for (; c + 4 * kLanes <= head_dim; c += 4 * kLanes) {
-    add_channels<Format, kQ, 4>(weights, stride, v, head_dim, c, n_tokens, kAll, out);
+  for (; c + 4 * kLanes <= v.head_dim; c += 4 * kLanes) {
+    add_channels<Format, kQ, 4>(weights, v, {c, kAll}, n_tokens, out);
   }
-  for (; c < head_dim; c += kLanes) {
-    const std::size_t left = head_dim - c;
+  for (; c < v.head_dim; c += kLanes) {
+    const std::size_t left = v.head_dim - c;
     const auto mask = static_cast<__mmask16>(left >= kLanes ? kAll : (1U << left) - 1U);
-    add_channels<Format, kQ, 1>(weights, stride, v, head_dim, c, n_tokens, mask, out);
+    add_channels<Format, kQ, 1>(weights, v, {c, mask}, n_tokens, out);
   }
 }
 
 template <class Format>
-void accumulate(ScoreTile weights, const std::byte* v, BlockShape shape, std::uint32_t n_tokens,
+void accumulate(ScoreTile weights, KvPart part, BlockShape shape, std::uint32_t n_tokens,
                 float* out) {
-  const std::size_t head_dim = shape.head_dim, stride = weights.stride;
-  std::size_t i = 0;
-  for (; i + 4 <= weights.n_q; i += 4) {
-    add_block<Format, 4>(weights.data + i * stride, stride, v, head_dim, n_tokens,
-                         out + i * head_dim);
+  const Source v = source(part, shape);
+  for (; weights.n_q >= 4; weights.n_q -= 4) {
+    add_block<Format, 4>(weights, v, n_tokens, out);
+    weights.data += 4 * weights.stride;
+    out += 4 * v.head_dim;
   }
-  const float* data = weights.data + i * stride;
-  out += i * head_dim;
-  switch (weights.n_q - i) {
+  switch (weights.n_q) {
     case 1:
-      return add_block<Format, 1>(data, stride, v, head_dim, n_tokens, out);
+      return add_block<Format, 1>(weights, v, n_tokens, out);
     case 2:
-      return add_block<Format, 2>(data, stride, v, head_dim, n_tokens, out);
+      return add_block<Format, 2>(weights, v, n_tokens, out);
     case 3:
-      return add_block<Format, 3>(data, stride, v, head_dim, n_tokens, out);
+      return add_block<Format, 3>(weights, v, n_tokens, out);
     default:
       return;
   }
@@ -229,26 +254,26 @@ void accumulate(ScoreTile weights, const std::byte* v, BlockShape shape, std::ui
 
 }  // namespace
 
-void scores_f32(const float* q, const std::byte* k, BlockShape shape, ScoreTile out) {
+void scores_f32(const float* q, KvPart k, BlockShape shape, ScoreTile out) {
   scores<F32>(q, k, shape, out);
 }
-void scores_f16(const float* q, const std::byte* k, BlockShape shape, ScoreTile out) {
+void scores_f16(const float* q, KvPart k, BlockShape shape, ScoreTile out) {
   scores<F16>(q, k, shape, out);
 }
-void scores_bf16(const float* q, const std::byte* k, BlockShape shape, ScoreTile out) {
+void scores_bf16(const float* q, KvPart k, BlockShape shape, ScoreTile out) {
   scores<Bf16>(q, k, shape, out);
 }
 
-void accumulate_f32(ScoreTile weights, const std::byte* v, BlockShape shape, std::uint32_t n_tokens,
+void accumulate_f32(ScoreTile weights, KvPart v, BlockShape shape, std::uint32_t n_tokens,
                     float* out) {
   accumulate<F32>(weights, v, shape, n_tokens, out);
 }
-void accumulate_f16(ScoreTile weights, const std::byte* v, BlockShape shape, std::uint32_t n_tokens,
+void accumulate_f16(ScoreTile weights, KvPart v, BlockShape shape, std::uint32_t n_tokens,
                     float* out) {
   accumulate<F16>(weights, v, shape, n_tokens, out);
 }
-void accumulate_bf16(ScoreTile weights, const std::byte* v, BlockShape shape,
-                     std::uint32_t n_tokens, float* out) {
+void accumulate_bf16(ScoreTile weights, KvPart v, BlockShape shape, std::uint32_t n_tokens,
+                     float* out) {
   accumulate<Bf16>(weights, v, shape, n_tokens, out);
 }
 

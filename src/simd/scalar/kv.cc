@@ -57,7 +57,8 @@ struct Bf16 {
 
 // One lane per token: channels are added in ascending order, whatever stands beside.
 template <class Format>
-void scores(const float* q, const std::byte* k, BlockShape shape, ScoreTile out) {
+void scores(const float* q, KvPart part, BlockShape shape, ScoreTile out) {
+  const std::byte* k = part.data;
   const std::size_t tile_bytes = kLanes * shape.head_dim * Format::kElementBytes;
   for (std::size_t first = 0; first < shape.block_tokens; first += kLanes, k += tile_bytes) {
     for (std::size_t i0 = 0; i0 < out.n_q; i0 += kQueries) {
@@ -80,13 +81,12 @@ void scores(const float* q, const std::byte* k, BlockShape shape, ScoreTile out)
 
 // One lane per channel: tokens are added in ascending order, whatever stands beside.
 template <class Format>
-void accumulate(ScoreTile weights, const std::byte* v, BlockShape shape, std::uint32_t n_tokens,
-                float* out) {
+void accumulate(ScoreTile weights, KvPart v, BlockShape shape, std::uint32_t n_tokens, float* out) {
   for (std::size_t c0 = 0; c0 < shape.head_dim; c0 += kLanes) {
     const std::size_t width = std::min<std::size_t>(kLanes, shape.head_dim - c0);
     for (std::size_t t = 0; t < n_tokens; ++t) {
       Lanes row{};
-      for (std::size_t l = 0; l < width; ++l) row[l] = Format::v(v, t, c0 + l, shape.head_dim);
+      for (std::size_t l = 0; l < width; ++l) row[l] = Format::v(v.data, t, c0 + l, shape.head_dim);
       for (std::size_t i = 0; i < weights.n_q; ++i) {
         const float w = weights.data[i * weights.stride + t];
         float* sums = out + i * shape.head_dim + c0;
@@ -98,26 +98,26 @@ void accumulate(ScoreTile weights, const std::byte* v, BlockShape shape, std::ui
 
 }  // namespace
 
-void scores_f32(const float* q, const std::byte* k, BlockShape shape, ScoreTile out) {
+void scores_f32(const float* q, KvPart k, BlockShape shape, ScoreTile out) {
   scores<F32>(q, k, shape, out);
 }
-void scores_f16(const float* q, const std::byte* k, BlockShape shape, ScoreTile out) {
+void scores_f16(const float* q, KvPart k, BlockShape shape, ScoreTile out) {
   scores<F16>(q, k, shape, out);
 }
-void scores_bf16(const float* q, const std::byte* k, BlockShape shape, ScoreTile out) {
+void scores_bf16(const float* q, KvPart k, BlockShape shape, ScoreTile out) {
   scores<Bf16>(q, k, shape, out);
 }
 
-void accumulate_f32(ScoreTile weights, const std::byte* v, BlockShape shape, std::uint32_t n_tokens,
+void accumulate_f32(ScoreTile weights, KvPart v, BlockShape shape, std::uint32_t n_tokens,
                     float* out) {
   accumulate<F32>(weights, v, shape, n_tokens, out);
 }
-void accumulate_f16(ScoreTile weights, const std::byte* v, BlockShape shape, std::uint32_t n_tokens,
+void accumulate_f16(ScoreTile weights, KvPart v, BlockShape shape, std::uint32_t n_tokens,
                     float* out) {
   accumulate<F16>(weights, v, shape, n_tokens, out);
 }
-void accumulate_bf16(ScoreTile weights, const std::byte* v, BlockShape shape,
-                     std::uint32_t n_tokens, float* out) {
+void accumulate_bf16(ScoreTile weights, KvPart v, BlockShape shape, std::uint32_t n_tokens,
+                     float* out) {
   accumulate<Bf16>(weights, v, shape, n_tokens, out);
 }
 

@@ -6,15 +6,15 @@
 
 namespace larder::simd::scalar {
 
-void scores_f32(const float* q, const std::byte* k, BlockShape shape, ScoreTile scores);
-void scores_f16(const float* q, const std::byte* k, BlockShape shape, ScoreTile scores);
-void scores_bf16(const float* q, const std::byte* k, BlockShape shape, ScoreTile scores);
+void scores_f32(const float* q, KvPart k, BlockShape shape, ScoreTile scores);
+void scores_f16(const float* q, KvPart k, BlockShape shape, ScoreTile scores);
+void scores_bf16(const float* q, KvPart k, BlockShape shape, ScoreTile scores);
 
-void accumulate_f32(ScoreTile weights, const std::byte* v, BlockShape shape, std::uint32_t n_tokens,
+void accumulate_f32(ScoreTile weights, KvPart v, BlockShape shape, std::uint32_t n_tokens,
                     float* out);
-void accumulate_f16(ScoreTile weights, const std::byte* v, BlockShape shape, std::uint32_t n_tokens,
+void accumulate_f16(ScoreTile weights, KvPart v, BlockShape shape, std::uint32_t n_tokens,
                     float* out);
-void accumulate_bf16(ScoreTile weights, const std::byte* v, BlockShape shape,
-                     std::uint32_t n_tokens, float* out);
+void accumulate_bf16(ScoreTile weights, KvPart v, BlockShape shape, std::uint32_t n_tokens,
+                     float* out);
 
 }  // namespace larder::simd::scalar
