@@ -1,8 +1,10 @@
 // How close are linear layers to memory bandwidth (one row) and to the integer peak (512 rows)?
 //   build/release/bin/linear_bench --benchmark_filter=avx512
-// Arguments: type, instruction set, rows of x. `weights` is bytes of weights read per second, `ops`
-// counts a multiplication and an addition as two. Weights of all sizes exceed the last-level cache.
+// Names: linear/SET/TYPE/ROWS OF X/threads:N. `weights` is bytes of weights read per second, `ops`
+// counts a multiplication and an addition as two. Runs with one thread are timed by the processor
+// time they took, so that neighbours on the machine count less.
 #include <benchmark/benchmark.h>
+#include <fmt/format.h>
 
 #include <cstdint>
 #include <cstring>
@@ -33,10 +35,10 @@ larder::Buffer<std::byte> random_weights(DType dtype, std::uint32_t n_out) {
 }
 
 void run_linear(benchmark::State& state, DType dtype, const larder::simd::Table& table,
-                std::uint32_t n_x) {
+                std::uint32_t n_x, unsigned n_threads) {
   // Decoding must read memory, not the cache; prefill may use smaller weights.
   const std::uint32_t n_out = n_x < 64 ? 96 * 1024 : 2048;
-  larder::ThreadPool pool(2);
+  larder::ThreadPool pool(n_threads);
   const larder::Compute compute{table, pool};
   const auto bytes = random_weights(dtype, n_out);
   const larder::LinearWeight weight{dtype, n_out, kIn, bytes.data(), nullptr};
@@ -65,21 +67,27 @@ void run_fork_join(benchmark::State& state, unsigned n_threads) {
   }
 }
 
+void register_linear(const larder::simd::Table& table, DType dtype, std::uint32_t n_x,
+                     unsigned n_threads) {
+  const std::string name = fmt::format("linear/{}/{}/{}/threads:{}", table.name,
+                                       larder::dtype_info(dtype).name, n_x, n_threads);
+  auto* registered = benchmark::RegisterBenchmark(
+      name.c_str(),
+      [=, &table](benchmark::State& state) { run_linear(state, dtype, table, n_x, n_threads); });
+  registered->Unit(benchmark::kMicrosecond);
+  if (n_threads > 1) registered->UseRealTime();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  constexpr DType kTypes[] = {DType::f32,  DType::f16,  DType::bf16, DType::q8_0,
+                              DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1,
+                              DType::q4_k, DType::q5_k, DType::q6_k};
   for (const auto* table : larder::simd::available()) {
-    for (const DType dtype :
-         {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0,
-          DType::q5_1, DType::q4_k, DType::q5_k, DType::q6_k}) {
+    for (const DType dtype : kTypes) {
       for (const std::uint32_t n_x : {1U, 4U, 16U, 512U}) {
-        const std::string name = "linear/" + std::string(table->name) + "/" +
-                                 std::string(larder::dtype_info(dtype).name) + "/" +
-                                 std::to_string(n_x);
-        benchmark::RegisterBenchmark(
-            name.c_str(), [=](benchmark::State& state) { run_linear(state, dtype, *table, n_x); })
-            ->UseRealTime()
-            ->Unit(benchmark::kMicrosecond);
+        for (const unsigned n_threads : {1U, 2U}) register_linear(*table, dtype, n_x, n_threads);
       }
     }
   }
