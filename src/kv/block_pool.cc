@@ -92,6 +92,7 @@ std::size_t budget_for(std::span<const BlockClassSpec> classes,
   std::size_t total = 0;
   for (std::size_t c = 0; c < classes.size(); ++c) {
     const std::uint64_t per_slab = slab / extent_bytes(classes[c]);
+    LARDER_CHECK(per_slab > 0);
     const std::uint64_t n_slabs = n_extents[c] / per_slab + (n_extents[c] % per_slab != 0);
     std::size_t bytes = 0;
     if (__builtin_mul_overflow(n_slabs, slab, &bytes) ||

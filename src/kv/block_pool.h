@@ -41,7 +41,7 @@ std::size_t choose_slab_bytes(std::span<const BlockClassSpec> classes);
 /// time, in whatever order they come and go (as long as blocks are released extent by extent):
 /// slab_bytes * sum over c of ceil(n_extents[c] / floor(slab_bytes / extent bytes of c)).
 /// `slab_bytes` 0 as in BlockPoolOptions. SIZE_MAX when the sum overflows. REQUIRES: n_extents
-/// has one entry per class; classes that BlockPool::create accepts.
+/// has one entry per class; classes and slab_bytes that BlockPool::create accepts.
 std::size_t budget_for(std::span<const BlockClassSpec> classes,
                        std::span<const std::uint64_t> n_extents, std::size_t slab_bytes = 0);
 
