@@ -8,7 +8,8 @@ namespace {
 
 std::vector<std::string> names(const BenchFlags& flags) {
   std::vector<std::string> result;
-  for (const BenchCase& one : bench_cases(flags).value()) result.push_back(one.name());
+  const auto cases = bench_cases(flags).value();
+  for (const BenchCase& one : cases) result.push_back(one.name());
   return result;
 }
 
@@ -29,7 +30,8 @@ TEST(BenchCases, GivesTheEngineRoomForDepthAndTest) {
   BenchFlags flags;
   flags.depth = {1000};
   flags.n_parallel = {4};
-  for (const BenchCase& one : bench_cases(flags).value()) {
+  const auto cases = bench_cases(flags).value();
+  for (const BenchCase& one : cases) {
     EXPECT_GE(one.engine.n_context, one.depth + one.n_new_prompt() + one.n_gen + 1);
     EXPECT_EQ(one.engine.n_sequences, 4U);
   }
