@@ -29,20 +29,26 @@ __m256i multiply_bytes(__m256i w, __m256i x) {
   return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
 }
 
-/// sums[t] += the products of the codes of group g, over all four columns of a lane.
+/// sums[t] += the products of the codes of group g, over all four columns of a lane. Forced inline:
+/// a call would keep the accumulators in memory.
 template <int kX, std::size_t kGroup, int kBits>
-void add_products(const Tile& tile, std::size_t g, __m256i (&sums)[kX]) {
+[[gnu::always_inline]] inline void add_products(const Tile& tile, std::size_t g,
+                                                __m256i (&sums)[kX]) {
   constexpr std::size_t kSteps = steps_of(kBits);
   const __m256i ones = _mm256_set1_epi16(1);
-  for (std::size_t i = g * (kGroup / 4); i < (g + 1) * (kGroup / 4); i += kSteps) {
+#pragma GCC unroll 8
+  for (std::size_t i = 0; i < kGroup / 4; i += kSteps) {
     __m256i narrow[kX];
-    for (std::size_t step = 0; step < kSteps; ++step) {
+#pragma GCC unroll 8
+    for (std::size_t step = i; step < i + kSteps; ++step) {
+      const std::size_t quad = g * (kGroup / 4) + step;
       const __m256i w =
-          _mm256_load_si256(reinterpret_cast<const __m256i*>(tile.panels[0].codes[i + step]));
+          _mm256_load_si256(reinterpret_cast<const __m256i*>(tile.panels[0].codes[quad]));
       for (int t = 0; t < kX; ++t) {
-        const __m256i product =
-            multiply_bytes<kBits>(w, broadcast4(tile.x_row(t) + (i + step) * 4));
-        narrow[t] = step == 0 ? product : _mm256_add_epi16(narrow[t], product);
+        const __m256i product = multiply_bytes<kBits>(w, broadcast4(tile.x_row(t) + quad * 4));
+        narrow[t] = step == i ? product : _mm256_add_epi16(narrow[t], product);
+        // GCC would turn the chain of sums into a tree and spill its leaves.
+        __asm__("" : "+x"(narrow[t]));
       }
     }
     for (int t = 0; t < kX; ++t) {

@@ -37,11 +37,14 @@ void multiply_tile(const Tile& tile) {
           kMin ? _mm512_setzero_si512() : _mm512_set1_epi32(corrections.start[t][g]);
       for (int p = 0; p < kPanels; ++p) sums[p][t] = start;
     }
-    for (std::size_t i = g * (kGroup / 4); i < (g + 1) * (kGroup / 4); ++i) {
+    const std::size_t first = g * (kGroup / 4);
+// GCC 12 copies every accumulator twice around a loop that it keeps: 1.25x slower.
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < kGroup / 4; ++i) {
       __m512i w[kPanels];
-      for (int p = 0; p < kPanels; ++p) w[p] = _mm512_load_si512(tile.panels[p].codes[i]);
+      for (int p = 0; p < kPanels; ++p) w[p] = _mm512_load_si512(tile.panels[p].codes[first + i]);
       for (int t = 0; t < kX; ++t) {
-        const __m512i x = broadcast4(tile.x_row(t) + i * 4);
+        const __m512i x = broadcast4(tile.x_row(t) + (first + i) * 4);
         for (int p = 0; p < kPanels; ++p) sums[p][t] = _mm512_dpbusd_epi32(sums[p][t], w[p], x);
       }
     }
