@@ -16,7 +16,11 @@ std::string explain(const CLI::App& app, const CLI::ParseError& error, int argc,
   for (const CLI::App* command : app.get_subcommands({})) known.push_back(command->get_name());
   if (argc < 2) return fmt::format("which subcommand? There are: {}", fmt::join(known, ", "));
   const std::string first = argv[1];
-  if (app.get_subcommands().empty() && !first.starts_with("-")) {
+  if (app.get_subcommands().empty() && first.starts_with("-")) {
+    return fmt::format("'{}' is no flag of larder itself; subcommands: {}", first,
+                       fmt::join(known, ", "));
+  }
+  if (app.get_subcommands().empty()) {
     return fmt::format("'{}' is no subcommand; there are: {}", first, fmt::join(known, ", "));
   }
   return error.what();
