@@ -48,12 +48,12 @@ bool same_bits(const std::vector<std::vector<float>>& a, const std::vector<std::
 
 TEST(Attention, AgreesWithTheReferenceOverRaggedBatches) {
   ThreadPool pool(2);
-  for (std::uint32_t seed = 0; seed < 16; ++seed) {
+  for (std::uint32_t seed = 0; seed < 8; ++seed) {
     std::mt19937 rng(seed);
     const AttentionShape shape = random_shape(rng);
     SCOPED_TRACE(testing::Message() << "seed " << seed << ": " << describe(shape));
     const AttentionCase c = make_case(shape, kFormats[rng() % 3], kFormats[rng() % 3],
-                                      {1 + static_cast<std::uint32_t>(rng() % 700), 33, 1}, rng);
+                                      {1 + static_cast<std::uint32_t>(rng() % 600), 33, 1}, rng);
     const Schedule schedule = random_schedule(c, 200, rng);
     PagedCache expected(c, rng);
     expected.run(schedule, {simd::scalar_table(), pool}, reference_attend);
@@ -74,7 +74,7 @@ TEST(Attention, AgreesWithTheReferenceOverRaggedBatches) {
 // batch, place of the blocks and number of threads are random.
 TEST(Attention, BitsDependOnPositionAlone) {
   ThreadPool one(1), two(2), three(3);
-  for (std::uint32_t seed = 100; seed < 105; ++seed) {
+  for (std::uint32_t seed = 100; seed < 106; ++seed) {
     std::mt19937 rng(seed);
     AttentionShape shape = random_shape(rng);
     shape.n_heads = shape.n_kv_heads * (1 + seed % 4);
@@ -84,15 +84,14 @@ TEST(Attention, BitsDependOnPositionAlone) {
         make_case(shape, kFormats[rng() % 3], kFormats[rng() % 3],
                   {1025 + static_cast<std::uint32_t>(rng() % 200), 517, 40}, rng);
     const Schedule whole = {{{0, c.lengths[0]}}, {{1, c.lengths[1]}}, {{2, c.lengths[2]}}};
-    for (const simd::Table* table : simd::available()) {
-      PagedCache expected(c, rng);
-      expected.run(whole, {*table, one}, attend);
-      for (const std::uint32_t max_chunk : {9U, 60U, 700U}) {
-        ThreadPool* const pools[] = {&one, &two, &three};
-        PagedCache cache(c, rng);
-        cache.run(random_schedule(c, max_chunk, rng), {*table, *pools[rng() % 3]}, attend);
-        ASSERT_TRUE(same_bits(cache.out(), expected.out())) << table->name << " " << max_chunk;
-      }
+    const simd::Table* const table = simd::available()[seed % simd::available().size()];
+    PagedCache expected(c, rng);
+    expected.run(whole, {*table, one}, attend);
+    for (const std::uint32_t max_chunk : {9U, 60U, 700U}) {
+      ThreadPool* const pools[] = {&one, &two, &three};
+      PagedCache cache(c, rng);
+      cache.run(random_schedule(c, max_chunk, rng), {*table, *pools[rng() % 3]}, attend);
+      ASSERT_TRUE(same_bits(cache.out(), expected.out())) << table->name << " " << max_chunk;
     }
   }
 }
@@ -101,9 +100,9 @@ TEST(Attention, ASingleLongContextIsSplitOverThreadsWithTheSameBits) {
   ThreadPool one(1), two(2);
   std::mt19937 rng(5);
   for (const std::uint32_t window : {0U, 1500U}) {
-    const AttentionShape shape{4, 1, 16, 32, window, 0.25F, 0};
-    const AttentionCase c = make_case(shape, KvFormat::bf16, KvFormat::f16, {4100}, rng);
-    const Schedule schedule = {{{0, 4090}}, {{0, 1}}, {{0, 1}}, {{0, 8}}};
+    const AttentionShape shape{2, 1, 16, 32, window, 0.25F, 0};
+    const AttentionCase c = make_case(shape, KvFormat::bf16, KvFormat::f16, {2100}, rng);
+    const Schedule schedule = {{{0, 2090}}, {{0, 1}}, {{0, 1}}, {{0, 8}}};
     PagedCache a(c, rng), b(c, rng);
     a.run(schedule, {simd::best(), one}, attend);
     b.run(schedule, {simd::best(), two}, attend);
