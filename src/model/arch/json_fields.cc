@@ -39,8 +39,8 @@ tl::unexpected<Error> JsonFields::wrong_type(std::string_view key, const nlohman
 Result<std::uint32_t> JsonFields::u32(std::string_view key) const {
   const auto* value = find(key);
   if (value == nullptr) return fail(Errc::not_found, "{}: field '{}' is missing", origin_, key);
-  if (!value->is_number_unsigned() ||
-      value->get<std::uint64_t>() > std::numeric_limits<std::uint32_t>::max()) {
+  if (!value->is_number_integer() || *value < 0 ||
+      *value > std::numeric_limits<std::uint32_t>::max()) {
     return wrong_type(key, *value, "a whole number from 0 to 4294967295");
   }
   return value->get<std::uint32_t>();
