@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -34,7 +35,7 @@ void use(const Tokenizer& tokenizer, std::string_view text) {
   }
 }
 
-void use(Result<TokenizerData> data, std::string_view text) {
+void use_file(Result<TokenizerData> data, std::string_view text) {
   if (!data) return;
   const auto tokenizer = Tokenizer::create(std::move(*data));
   if (!tokenizer) return;
@@ -88,17 +89,20 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
   const std::string_view rest(reinterpret_cast<const char*>(bytes) + 1, size - 1);
   switch (bytes[0] & 3) {
     case 0:
-      use(parse_tokenizer_json(rest, "fuzz"), rest);
+      use_file(parse_tokenizer_json(rest, "fuzz"), rest);
       break;
     case 1:
-      use(parse_sentencepiece_model(std::as_bytes(std::span(rest)), "fuzz"), rest);
+      use_file(parse_sentencepiece_model(std::as_bytes(std::span(rest)), "fuzz"), rest);
       break;
     case 2:
-      use(parse_llama2c_tokenizer(std::as_bytes(std::span(rest)), "fuzz"), rest);
+      use_file(parse_llama2c_tokenizer(std::as_bytes(std::span(rest)), "fuzz"), rest);
       break;
-    default:
-      use(small_byte_bpe(), rest);
-      use(small_sentencepiece(), rest);
+    default: {
+      static const auto byte_bpe = Tokenizer::create(small_byte_bpe());
+      static const auto sentencepiece = Tokenizer::create(small_sentencepiece());
+      use(*byte_bpe.value(), rest);
+      use(*sentencepiece.value(), rest);
+    }
   }
   return 0;
 }

@@ -193,8 +193,9 @@ TEST(SentencePieceModel, CutAnywhereIsAnErrorOrSmaller) {
   const auto whole = parse_model(bytes);
   ASSERT_TRUE(whole) << whole.error().message;
   EXPECT_EQ(whole->tokens.size(), 512U);
+  std::size_t n_tries = 0;
   std::size_t n_errors = 0;
-  for (std::size_t n = 0; n < bytes.size(); ++n) {
+  for (std::size_t n = 0; n < bytes.size(); n += n + 300 < bytes.size() ? 7 : 1, ++n_tries) {
     const auto data = parse_model(std::string_view(bytes).substr(0, n));
     if (data) {
       EXPECT_LE(data->tokens.size(), whole->tokens.size());
@@ -203,7 +204,7 @@ TEST(SentencePieceModel, CutAnywhereIsAnErrorOrSmaller) {
       EXPECT_EQ(data.error().code, Errc::corrupt);
     }
   }
-  EXPECT_GT(n_errors, bytes.size() - 10);
+  EXPECT_GT(n_errors, n_tries - 10);
 }
 
 TEST(SentencePieceModel, RefusesUnigramAndCharacterMaps) {

@@ -37,7 +37,7 @@ TEST(Llama2cTokenizer, SaysThatNothingIsThere) {
 
 TEST(Llama2cTokenizer, CutAnywhereIsAnErrorOrSmaller) {
   const std::string bytes = read_fixture(tokenizer_fixture_path("tok512.bin"));
-  for (std::size_t n = 0; n < bytes.size(); ++n) {
+  for (std::size_t n = 0; n < bytes.size(); n += 7) {
     const auto data = parse(std::string_view(bytes).substr(0, n));
     if (data) {
       EXPECT_LT(data->tokens.size(), 512U);
