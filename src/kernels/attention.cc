@@ -169,12 +169,14 @@ AttentionScratch::AttentionScratch(const AttentionShape& shape, unsigned n_threa
       workspaces_(n_threads * thread_floats_),
       tasks_(max_tasks(shape, n_threads, max_rows)),
       folds_(max_folds(n_threads)) {
+  if (n_threads == 1) return;  // nothing is split
   const std::size_t n_runs = (std::size_t{max_context} + kRunTokens - 1) / kRunTokens;
-  const std::size_t n_tiles =
+  const std::size_t n_decoding =
       std::min(max_folds(n_threads), std::size_t{max_sequences} * shape.n_kv_heads);
   const std::size_t group = shape.n_heads / shape.n_kv_heads;
+  const std::size_t n_queries = n_decoding * group + max_tile_queries(shape);
   states_ = Buffer<float>(std::min(kMaxStateBytes / sizeof(float),
-                                   n_tiles * n_runs * state_tile_floats(group, shape.head_dim)));
+                                   n_runs * state_tile_floats(n_queries, shape.head_dim)));
 }
 AttentionScratch::~AttentionScratch() = default;
 AttentionScratch::AttentionScratch(AttentionScratch&&) noexcept = default;

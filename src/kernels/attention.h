@@ -69,7 +69,8 @@ class AttentionScratch {
   ///   per thread  4 * q * (512 + 3 * head_dim + 4), rounded up;
   ///   task list   40 * n_kv_heads * max_rows;
   ///   and with more than one thread, partial states of the long contexts that are split,
-  ///   min(16 MiB, 16 * n_threads * ceil(max_context / 512) * group * (head_dim + 2)).
+  ///   min(16 MiB, 4 * ceil(max_context / 512) * (head_dim + 2) * (t * group + q)), where
+  ///   t = min(4 * n_threads, n_kv_heads * max_sequences): decoding contexts and one prefill tile.
   /// When partial states run out, fewer contexts are split: slower, the same bits.
   AttentionScratch(const AttentionShape& shape, unsigned n_threads, std::uint32_t max_rows,
                    std::uint32_t max_context, std::uint32_t max_sequences);

@@ -120,7 +120,7 @@ TEST(Attention, WithoutRoomForPartialStatesItIsTheSame) {
   const auto attend_cramped = [](const Compute& compute, const AttentionShape& s,
                                  const KvLayout& layout, std::span<const AttentionItem> items,
                                  const float* q, float* out, AttentionScratch&) {
-    AttentionScratch cramped(s, compute.pool.n_threads(), 2000, 1, 1);
+    AttentionScratch cramped(s, compute.pool.n_threads(), 2000, 0, 1);
     attend(compute, s, layout, items, q, out, cramped);
   };
   PagedCache a(c, rng), b(c, rng);
