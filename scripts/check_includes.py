@@ -48,7 +48,7 @@ EXCEPTIONS = {
     ("src/base/thread_pool.cc", "emmintrin.h"),
 }
 
-POSIX = {"unistd.h", "fcntl.h", "poll.h", "termios.h", "pthread.h", "sched.h", "dlfcn.h",
+POSIX = {"unistd.h", "stdlib.h", "fcntl.h", "poll.h", "termios.h", "pthread.h", "sched.h", "dlfcn.h",
          "sys/mman.h", "sys/stat.h", "sys/types.h", "sys/resource.h", "sys/ioctl.h",
          "sys/syscall.h", "sys/wait.h", "sys/time.h", "linux/futex.h"}
 
@@ -87,8 +87,9 @@ def check_quoted(path, name, root):
             return f'"{name}": {own} must not include {used}'
     elif path.startswith("include/") and name not in PUBLIC:
         return f'"{name}": public headers include public headers only'
-    folders = ["include", "src", "tests" if path.startswith("tests/") else "",
-               path.rsplit("/", 1)[0]]
+    folders = ["include", "src", path.rsplit("/", 1)[0]]
+    if path.startswith("tests/"):
+        folders += ["tests", "tools"]
     if not any((root / folder / name).is_file() for folder in folders):
         return f'"{name}" does not exist'
     return None
