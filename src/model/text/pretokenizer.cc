@@ -20,8 +20,8 @@ using MatchData = std::unique_ptr<pcre2_match_data, MatchDataDeleter>;
 /// PCRE2's own \s also takes U+180E, which stopped being white space in Unicode 6.3; spelled out it
 /// is the property White_Space, as in the engine these patterns were written for.
 std::string spell_out_white_space(std::string_view pattern) {
-  constexpr std::string_view kMembers =
-      R"(\x{9}-\x{D}\x{20}\x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})";
+  constexpr std::string_view kMembers = R"(\x{9}-\x{D}\x{20}\x{85}\x{A0}\x{1680}\x{2000}-\x{200A})"
+                                        R"(\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})";
   std::string spelled;
   bool in_class = false;
   for (std::size_t i = 0; i < pattern.size(); ++i) {

@@ -17,9 +17,9 @@ struct UnicodeClass {
   std::uint8_t combining_class;
 };
 
-extern const std::span<const UnicodePair> kComposingPairs;      // whole <-> first second
-extern const std::span<const UnicodePair> kSplittingPairs;      // whole -> first second, never back
-extern const std::span<const UnicodeSingle> kSplittingSingles;  // from -> to, never back
-extern const std::span<const UnicodeClass> kCombiningClasses;   // others: class 0
+std::span<const UnicodePair> composing_pairs() noexcept;      // whole <-> first second
+std::span<const UnicodePair> splitting_pairs() noexcept;      // whole -> first second, never back
+std::span<const UnicodeSingle> splitting_singles() noexcept;  // from -> to, never back
+std::span<const UnicodeClass> combining_classes() noexcept;   // others: class 0
 
 }  // namespace larder

@@ -15,9 +15,10 @@ constexpr char32_t kNSyllables = kNLeads * kNVowels * kNTails;
 
 std::uint8_t combining_class(char32_t c) noexcept {
   if (c < 0x300) return 0;
-  const auto it = std::lower_bound(kCombiningClasses.begin(), kCombiningClasses.end(), c,
+  const auto classes = combining_classes();
+  const auto it = std::lower_bound(classes.begin(), classes.end(), c,
                                    [](const UnicodeClass& a, char32_t x) { return a.last < x; });
-  return it != kCombiningClasses.end() && it->begin <= c ? it->combining_class : 0;
+  return it != classes.end() && it->begin <= c ? it->combining_class : 0;
 }
 
 const UnicodePair* find_pair(std::span<const UnicodePair> pairs, char32_t whole) noexcept {
@@ -33,21 +34,22 @@ void decompose(char32_t c, std::u32string& out) {
   }
   if (c >= kSyllables && c < kSyllables + kNSyllables) {
     const char32_t i = c - kSyllables;
-    out += kLeads + i / (kNVowels * kNTails);
-    out += kVowels + i % (kNVowels * kNTails) / kNTails;
-    if (i % kNTails != 0) out += kTails + i % kNTails;
+    out += static_cast<char32_t>(kLeads + i / (kNVowels * kNTails));
+    out += static_cast<char32_t>(kVowels + i % (kNVowels * kNTails) / kNTails);
+    if (i % kNTails != 0) out += static_cast<char32_t>(kTails + i % kNTails);
     return;
   }
-  const UnicodePair* pair = find_pair(kComposingPairs, c);
-  if (pair == nullptr) pair = find_pair(kSplittingPairs, c);
+  const auto singles = splitting_singles();
+  const UnicodePair* pair = find_pair(composing_pairs(), c);
+  if (pair == nullptr) pair = find_pair(splitting_pairs(), c);
   if (pair != nullptr) {
     decompose(pair->first, out);
     decompose(pair->second, out);
     return;
   }
-  const auto it = std::lower_bound(kSplittingSingles.begin(), kSplittingSingles.end(), c,
+  const auto it = std::lower_bound(singles.begin(), singles.end(), c,
                                    [](const UnicodeSingle& a, char32_t x) { return a.from < x; });
-  if (it != kSplittingSingles.end() && it->from == c) {
+  if (it != singles.end() && it->from == c) {
     decompose(it->to, out);
   } else {
     out += c;
@@ -57,7 +59,7 @@ void decompose(char32_t c, std::u32string& out) {
 /// The pairs by what they are made of.
 const std::vector<UnicodePair>& pairs_by_parts() {
   static const std::vector<UnicodePair> sorted = [] {
-    std::vector<UnicodePair> pairs(kComposingPairs.begin(), kComposingPairs.end());
+    std::vector<UnicodePair> pairs(composing_pairs().begin(), composing_pairs().end());
     std::sort(pairs.begin(), pairs.end(), [](const UnicodePair& a, const UnicodePair& b) {
       return a.first != b.first ? a.first < b.first : a.second < b.second;
     });
