@@ -43,14 +43,21 @@ Result<StepReport> Engine::step() {
   impl_->draw_tokens(report);                      // logits -> tokens and log-probabilities
   impl_->retire_finished();                        // finished sequences give their blocks back
   impl_->count_time(report, watch.seconds());
+  impl_->give_memory_back();  // of the last request, when nothing else runs
   return report;
 }
 
 bool Engine::idle() const { return impl_->scheduler.idle(); }
 
-void Engine::cancel(RequestId id) { impl_->scheduler.drop(id); }
+void Engine::cancel(RequestId id) {
+  impl_->scheduler.drop(id);
+  impl_->give_memory_back();
+}
 
-void Engine::release(RequestId id) { impl_->kept.release(id); }
+void Engine::release(RequestId id) {
+  impl_->kept.release(id);
+  impl_->give_memory_back();
+}
 
 const Tokenizer& Engine::tokenizer() const { return *impl_->tokenizer; }
 const ModelConfig& Engine::config() const { return impl_->source->config(); }

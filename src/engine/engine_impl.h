@@ -46,6 +46,7 @@ struct Engine::Impl {
   void commit_rows(const StepPlan& step_plan, StepReport& report);
   void draw_tokens(StepReport& report);
   void retire_finished();
+  void give_memory_back();
   void count_time(const StepReport& report, double seconds);
 
   EngineStats current_stats() const;

@@ -1,5 +1,6 @@
 // The phases of a step: rows are committed, tokens drawn, sequences retired.
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "engine/engine_impl.h"
@@ -127,6 +128,18 @@ void Engine::Impl::retire_finished() {
     const RequestState& request = *sequence->request;
     if (request.request.keep_cache && sequence->sample == 0) {
       kept.keep(request.id, std::move(sequence->tokens), std::move(sequence->cache));
+    }
+  }
+}
+
+/// Free slabs that were used go back to the operating system, while nothing runs that could want
+/// them.
+void Engine::Impl::give_memory_back() {
+  if (!scheduler.idle()) return;
+  std::array<PoolRange, 64> ranges;
+  while (const std::size_t n = pool.take_idle(ranges)) {
+    for (const PoolRange& range : std::span(ranges).first(n)) {
+      store.discard(range.offset, range.bytes);
     }
   }
 }

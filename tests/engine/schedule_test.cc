@@ -25,6 +25,10 @@ EngineOptions base_options() {
   return options;
 }
 
+std::uint32_t draw(std::mt19937& random, std::uint32_t n) {
+  return static_cast<std::uint32_t>(random() % n);
+}
+
 std::unique_ptr<Engine> open_engine(const EngineOptions& options) {
   auto engine = Engine::open(options);
   EXPECT_TRUE(engine.has_value()) << engine.error().message;
@@ -34,10 +38,10 @@ std::unique_ptr<Engine> open_engine(const EngineOptions& options) {
 std::vector<Request> make_requests(std::mt19937& random, std::size_t n) {
   std::vector<Request> requests(n);
   for (Request& r : requests) {
-    r.prompt.resize(1 + random() % 100);
+    r.prompt.resize(1 + draw(random, 100));
     for (auto& id : r.prompt) id = static_cast<std::int32_t>(3 + random() % 500);
     r.prompt[0] = 1;
-    r.max_tokens = 1 + random() % 40;
+    r.max_tokens = 1 + draw(random, 40);
     r.ignore_eos = true;
     r.sampling.temperature = random() % 3 == 0 ? 0.0F : 0.9F;
     r.sampling.seed = random();
@@ -120,8 +124,8 @@ EngineOptions random_options(std::mt19937& random) {
   EngineOptions options = base_options();
   constexpr std::uint32_t kBatches[] = {1, 2, 3, 7, 16, 33, 64, 512};
   options.n_batch = kBatches[random() % std::size(kBatches)];
-  options.n_sequences = 1 + random() % 6;
-  options.n_threads = 1 + random() % 2;
+  options.n_sequences = 1 + draw(random, 6);
+  options.n_threads = 1 + draw(random, 2);
   return options;
 }
 
@@ -236,7 +240,7 @@ TEST(Schedule, CancelGivesEverythingBack) {
     auto requests = make_requests(random, 5);
     std::vector<RequestId> ids;
     for (auto& r : requests) {
-      r.n_samples = 1 + random() % 2;
+      r.n_samples = 1 + draw(random, 2);
       ids.push_back(*engine->submit(r));
     }
     for (std::size_t i = random() % 12; i > 0; --i) ASSERT_TRUE(engine->step());
