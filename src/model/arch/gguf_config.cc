@@ -4,6 +4,7 @@
 #include "base/fail.h"
 #include "model/arch/families.h"
 #include "model/io/gguf.h"
+#include "model/io/gguf_cursor.h"
 #include "model/rope_table.h"
 #include "tensor/quantize.h"
 
@@ -77,7 +78,7 @@ Result<void> read_rope(const GgufMetadata& m, ModelConfig& c) {
     rope.attention_factor = times * yarn_attention_factor(rope.factor);
   } else if (type != "none" && type != "longrope") {  // long rope is told by its tensors
     return fail(Errc::unsupported, "{}: key '{}scaling.type' is '{}', known are {}", m.origin(), p,
-                type, "none, linear, yarn, longrope");
+                printable(type), "none, linear, yarn, longrope");
   }
   return {};
 }
@@ -145,7 +146,7 @@ Result<ModelConfig> config_from_gguf(const GgufMetadata& metadata) {
   const Arch* arch = find_arch(config.arch);
   if (arch == nullptr) {
     return fail(Errc::unsupported, "{}: architecture '{}' is unknown, known are {}",
-                metadata.origin(), config.arch, known_names());
+                metadata.origin(), printable(config.arch), known_names());
   }
   LARDER_ASSIGN(config.name, metadata.string_or("general.name", ""));
   LARDER_TRY(read_sizes(metadata, config));

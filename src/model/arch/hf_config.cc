@@ -3,6 +3,7 @@
 #include "model/arch/families.h"
 #include "model/arch/hf_rope.h"
 #include "model/arch/json_fields.h"
+#include "model/io/gguf_cursor.h"
 
 namespace larder {
 namespace {
@@ -26,7 +27,7 @@ Result<const Arch*> arch_of(const JsonFields& fields) {
   }
   if (const Arch* arch = find_arch_hf(name)) return arch;
   return fail(Errc::unsupported, "{}: architecture '{}' is unknown, known are {}", fields.origin(),
-              name, known_names());
+              printable(name), known_names());
 }
 
 Result<void> read_sizes(const JsonFields& f, ModelConfig& c) {

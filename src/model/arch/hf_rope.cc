@@ -5,6 +5,7 @@
 
 #include "base/fail.h"
 #include "model/arch/json_fields.h"
+#include "model/io/gguf_cursor.h"
 #include "model/rope_table.h"
 
 namespace larder {
@@ -101,7 +102,7 @@ Result<void> rope_from_hf(const JsonFields& fields, ModelConfig& config) {
     return {};
   }
   return fail(Errc::unsupported, "{}: rope type '{}' is unknown, known are {}", scaling.origin(),
-              type, "default, linear, llama3, yarn, longrope");
+              printable(type), "default, linear, llama3, yarn, longrope");
 }
 
 Result<float> local_rope_base_from_hf(const JsonFields& fields, float absent) {

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/fail.h"
+#include "model/io/gguf_cursor.h"
 #include "model/io/mapped_file.h"
 
 namespace larder {
@@ -43,7 +44,7 @@ class ShardNames final : public nlohmann::json_sax<nlohmann::json> {
     if (!in_map_ || depth_ != 2) return true;
     if (text.empty() || text.size() > 255 || text.find('/') != std::string::npos ||
         text.find('\0') != std::string::npos || text.starts_with('.')) {
-      return error(fmt::format("weight_map names the file '{}'", text.substr(0, 80)));
+      return error(fmt::format("weight_map names the file '{}'", printable(text)));
     }
     names_.insert(text);
     if (names_.size() <= kMaxShards) return true;

@@ -10,6 +10,7 @@
 #include "base/fail.h"
 #include "model/arch/arch.h"
 #include "model/arch/json_fields.h"
+#include "model/io/gguf_cursor.h"
 #include "model/io/hf_generation.h"
 #include "model/io/hf_json.h"
 #include "model/io/hf_tokenizer.h"
@@ -128,19 +129,21 @@ Result<void> HfSource::add_tensor(const SafetensorsFile& from, const Safetensors
   const auto name = arch_->canonical_name(tensor.name);
   if (!name) {
     return fail(Errc::unsupported, "{}: tensor '{}' is unknown to the architecture {}",
-                from.origin(), tensor.name, config_.arch);
+                from.origin(), printable(tensor.name), config_.arch);
   }
   if (name->starts_with("blk.") &&
       std::strtoul(name->c_str() + 4, nullptr, 10) >= config_.n_layers) {
     return fail(Errc::corrupt, "{}: tensor '{}' is of a layer beyond num_hidden_layers = {}",
-                from.origin(), tensor.name, config_.n_layers);
+                from.origin(), printable(tensor.name), config_.n_layers);
   }
   if (!tensor.view) {
     return fail(Errc::unsupported, "{}: tensor '{}' has dtype {} or too many dimensions, {}",
-                from.origin(), tensor.name, tensor.dtype, "weights are F32, F16 or BF16");
+                from.origin(), printable(tensor.name), tensor.dtype,
+                "weights are F32, F16 or BF16");
   }
   if (!views_.emplace(*name, *tensor.view).second) {
-    return fail(Errc::corrupt, "{}: tensor '{}' is there twice", from.origin(), tensor.name);
+    return fail(Errc::corrupt, "{}: tensor '{}' is there twice", from.origin(),
+                printable(tensor.name));
   }
   names_.push_back(*name);
   return {};

@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "base/fail.h"
+#include "model/io/gguf_cursor.h"
 #include "model/io/mapped_file.h"
 #include "model/io/safetensors_header.h"
 #include "tensor/buffer.h"
@@ -62,18 +63,18 @@ Result<const ElementType*> check_entry(const SafetensorsEntry& entry, std::uint6
   const auto it = std::find_if(kTypes.begin(), kTypes.end(),
                                [&](const ElementType& t) { return t.name == entry.dtype; });
   if (it == kTypes.end()) {
-    return fail(Errc::corrupt, "{}: tensor '{}' has unknown dtype '{}'", origin, entry.name,
-                entry.dtype.substr(0, 40));
+    return fail(Errc::corrupt, "{}: tensor '{}' has unknown dtype '{}'", origin,
+                printable(entry.name), printable(entry.dtype));
   }
   const auto [begin, end] = entry.offsets;
   if (begin > end || end > data_bytes) {
     return fail(Errc::corrupt, "{}: tensor '{}' has data_offsets [{}, {}], the file has {} bytes",
-                origin, entry.name, begin, end, data_bytes);
+                origin, printable(entry.name), begin, end, data_bytes);
   }
   const auto bytes = n_bytes(entry, it->bytes);
   if (!bytes || *bytes != end - begin) {
     return fail(Errc::corrupt, "{}: tensor '{}' has {} bytes, its shape [{}] needs {}", origin,
-                entry.name, end - begin, fmt::join(entry.shape, ", "),
+                printable(entry.name), end - begin, fmt::join(entry.shape, ", "),
                 bytes ? std::to_string(*bytes) : "more than 64 bits can count");
   }
   return &*it;
@@ -97,7 +98,7 @@ Result<std::vector<SafetensorsEntry>> read_entries(std::span<const std::byte> by
   std::unordered_set<std::string_view> names;
   for (const auto& entry : entries) {
     if (!names.insert(entry.name).second) {
-      return fail(Errc::corrupt, "{}: tensor '{}' is there twice", origin, entry.name);
+      return fail(Errc::corrupt, "{}: tensor '{}' is there twice", origin, printable(entry.name));
     }
   }
   names.clear();
@@ -108,7 +109,8 @@ Result<std::vector<SafetensorsEntry>> read_entries(std::span<const std::byte> by
   const std::string* last = nullptr;
   for (const auto& entry : entries) {
     if (entry.offsets[0] < last_end) {
-      return fail(Errc::corrupt, "{}: tensors '{}' and '{}' overlap", origin, *last, entry.name);
+      return fail(Errc::corrupt, "{}: tensors '{}' and '{}' overlap", origin, printable(*last),
+                  printable(entry.name));
     }
     last_end = std::max(last_end, entry.offsets[1]);
     last = &entry.name;

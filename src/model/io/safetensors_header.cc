@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/fail.h"
+#include "model/io/gguf_cursor.h"
 
 namespace larder {
 namespace {
@@ -66,7 +67,7 @@ class Handler final : public nlohmann::json_sax<nlohmann::json> {
                                       : Field::none;
     const unsigned bit = 1U << static_cast<unsigned>(field_);
     if (field_ == Field::none || (seen_ & bit) != 0) {
-      return error("tensor '{}' has field '{}' {}", name(), text.substr(0, 40),
+      return error("tensor '{}' has field '{}' {}", name(), printable(text),
                    field_ == Field::none ? "that is unknown" : "twice");
     }
     seen_ |= bit;
@@ -115,7 +116,7 @@ class Handler final : public nlohmann::json_sax<nlohmann::json> {
     if (depth_ == skip_from_) skip_from_ = 0;
     return true;
   }
-  std::string name() const { return entries_.empty() ? "" : entries_.back().name.substr(0, 80); }
+  std::string name() const { return entries_.empty() ? "" : printable(entries_.back().name); }
   bool value(std::string_view what) {
     if (skipping()) return true;
     return error("tensor '{}' has {} where the header's form forbids it", name(), what);
