@@ -9,8 +9,8 @@
 namespace larder::jinja {
 
 inline constexpr std::size_t kMaxSourceBytes = 256 * 1024;
-inline constexpr std::size_t kMaxTextBytes = 16 << 20;   // of one string, and of the output
-inline constexpr std::uint64_t kMaxWork = 128ULL << 20;  // bytes produced + kStepWork per step
+inline constexpr std::size_t kMaxTextBytes = 16 << 20;  // of one string, and of the output
+inline constexpr std::uint64_t kMaxWork = 64ULL << 20;  // bytes produced + kStepWork per step
 inline constexpr std::uint64_t kStepWork = 64;
 inline constexpr std::uint32_t kMaxSyntaxDepth = 200;      // nesting of the template
 inline constexpr std::uint32_t kMaxEvaluationDepth = 400;  // the same at run time, macros included

@@ -4,6 +4,12 @@
 
 namespace larder::jinja {
 
+Value::Value(const Value& other) = default;
+Value::Value(Value&& other) noexcept = default;
+Value& Value::operator=(const Value& other) = default;
+Value& Value::operator=(Value&& other) noexcept = default;
+Value::~Value() = default;
+
 Value Value::undefined(std::string_view name) {
   Value value;
   value.data_ = Undefined{std::make_shared<const std::string>(name)};

@@ -58,6 +58,12 @@ struct Callable {
 class Value {
  public:
   Value() = default;  // undefined
+  // Out of line: inlined, the moves of the variant make GCC 12 warn of uninitialised members.
+  Value(const Value& other);
+  Value(Value&& other) noexcept;
+  Value& operator=(const Value& other);
+  Value& operator=(Value&& other) noexcept;
+  ~Value();
   explicit Value(None) : data_(None{}) {}
   explicit Value(bool b) : data_(b) {}
   explicit Value(std::int64_t i) : data_(i) {}
