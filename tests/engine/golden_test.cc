@@ -4,12 +4,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "larder/engine.h"
+#include "model/io/convert.h"
 #include "model/io/model_source.h"
 
 namespace larder {
@@ -203,6 +205,19 @@ TEST_P(Golden, ScalarInstructionSet) {
   EngineOptions o = options();
   o.isa = "scalar";
   expect_same(generate(o, {runs[0]})[0], runs[0]);
+}
+
+TEST_P(Golden, ConvertedToGguf) {
+  const auto runs = load_golden(GetParam());
+  EngineOptions o = options();
+  const std::filesystem::path file = testing::TempDir() + "/golden_" + GetParam() + ".gguf";
+  ConvertOptions convert;
+  convert.input = o.model_path;
+  convert.output = o.model_path = file.string();
+  const auto report = convert_model(convert);
+  ASSERT_TRUE(report) << report.error().message;
+  expect_same(generate(o, {runs[0]})[0], runs[0]);
+  std::filesystem::remove(file);
 }
 
 // 8 bits of mantissa in K and V move the logits of these models of large weights visibly, so this
