@@ -1,0 +1,1 @@
+"""Trains small decoder-only language models whose attention needs less KV cache."""

@@ -1,0 +1,1 @@
+"""Text and generated tasks as token batches."""

@@ -1,0 +1,120 @@
+"""Every option of the commands: one dataclass per part; flags and JSON files come from the fields."""
+
+import dataclasses
+
+
+def _field(default, help_text: str):
+    if isinstance(default, (list, dict)):
+        return dataclasses.field(default_factory=lambda: type(default)(default),
+                                 metadata={"help": help_text})
+    return dataclasses.field(default=default, metadata={"help": help_text})
+
+
+@dataclasses.dataclass
+class TokenizerOptions:
+    text: str = _field("", "folder with *.txt and *.txt.bz2")
+    out: str = _field("", "folder for tokenizer.json")
+    vocab_size: int = _field(8192, "tokens, special ones included")
+    share: float = _field(0.12, "share of the text that is read")
+    seed: int = _field(1, "chooses that share")
+    context: int = _field(4096, "model_max_length in tokenizer_config.json")
+
+
+@dataclasses.dataclass
+class PrepareOptions:
+    text: str = _field("", "folder with *.txt and *.txt.bz2")
+    tokenizer: str = _field("", "folder with tokenizer.json")
+    cache: str = _field("", "folder for the token ids; belongs outside the repository")
+
+
+@dataclasses.dataclass
+class ModelOptions:
+    family: str = _field("qwen3", "qwen3 (norms on q and k) or llama")
+    attention: str = _field("gqa", "mha, gqa, mqa, mla or cla (layer pairs share K and V)")
+    vocab_size: int = _field(0, "0: the tokenizer's")
+    n_embd: int = _field(256, "width of the residual stream")
+    n_layers: int = _field(8, "layers")
+    n_heads: int = _field(4, "query heads")
+    n_kv_heads: int = _field(2, "key and value heads (gqa, cla)")
+    head_dim: int = _field(64, "channels of a head (all but mla)")
+    n_ff: int = _field(640, "width of the feed-forward")
+    context: int = _field(4096, "longest sequence")
+    rope_theta: float = _field(100000.0, "base of the rotary frequencies")
+    norm_eps: float = _field(1e-6, "epsilon of the RMS norms")
+    tied: bool = _field(True, "the output matrix is the embedding")
+    window: int = _field(0, "sliding window in tokens, 0: none")
+    window_layers: list[int] = _field([], "layers with the window; qwen3 only")
+    cla_factor: int = _field(2, "consecutive layers that share K and V (cla)")
+    q_latent: int = _field(0, "width of the query latent (mla), 0: none")
+    kv_latent: int = _field(128, "width of the cached latent (mla)")
+    nope_dim: int = _field(32, "channels of a head without rotation (mla)")
+    rope_dim: int = _field(32, "rotated channels, one key shared by all heads (mla)")
+    v_dim: int = _field(64, "value channels of a head (mla)")
+
+
+@dataclasses.dataclass
+class DataOptions:
+    cache: str = _field("", "folder written by prepare")
+    mix: dict[str, float] = _field({}, "weight of each source, empty: by size")
+    task_share: float = _field(0.1, "share of the rows that hold generated tasks")
+    answer_weight: float = _field(4.0, "loss weight of a task's answer")
+    stages: list[str] = _field(["512:0.6", "1024:0.2", "2048:0.1", "4096:0.1"],
+                               "curriculum: row length : share of the steps")
+
+
+@dataclasses.dataclass
+class TrainOptions:
+    out: str = _field("", "folder of the run: checkpoints, log, curve")
+    tokens: int = _field(20_000_000, "tokens of the whole run")
+    step_tokens: int = _field(16384, "tokens of an optimiser step")
+    micro_tokens: int = _field(8192, "tokens of one forward pass (gradients are accumulated)")
+    optimizer: str = _field("adamw", "adamw, or muon for matrices with adamw for the rest")
+    lr: float = _field(2e-3, "peak learning rate")
+    schedule: str = _field("wsd", "wsd or cosine")
+    warmup: float = _field(0.02, "share of the steps with rising rate")
+    decay: float = _field(0.3, "share of the steps with falling rate (wsd)")
+    min_lr: float = _field(0.02, "last rate as a share of the peak")
+    weight_decay: float = _field(0.1, "decay of matrices")
+    beta2: float = _field(0.95, "AdamW's second moment")
+    clip: float = _field(1.0, "largest gradient norm")
+    dtype: str = _field("auto", "f32, bf16 (autocast) or auto: bf16 on CUDA")
+    compile: bool = _field(False, "torch.compile")
+    device: str = _field("auto", "cpu, cuda or auto")
+    threads: int = _field(0, "CPU threads, 0: PyTorch's choice")
+    seed: int = _field(1, "initial weights and order of the data")
+    save_minutes: float = _field(10.0, "time between checkpoints")
+    keep: int = _field(2, "checkpoints kept")
+    max_steps: int = _field(0, "stop with a checkpoint after that many steps of this call, 0: no")
+    max_minutes: float = _field(0.0, "stop with a checkpoint after that time, 0: no")
+
+
+@dataclasses.dataclass
+class UptrainOptions:
+    source: str = _field("", "Hugging Face folder to go on from")
+    fraction: float = _field(0.05, "share of --original-steps to train")
+    original_steps: int = _field(0, "steps of the original run, 0: --tokens says it all")
+    teacher: str = _field("", "Hugging Face folder with the same vocabulary to learn from")
+    teacher_share: float = _field(0.5, "weight of the teacher's distribution in the loss")
+
+
+@dataclasses.dataclass
+class ExportOptions:
+    run: str = _field("", "folder of the run")
+    out: str = _field("", "Hugging Face folder to write")
+    dtype: str = _field("f32", "f32 or bf16")
+    larder: str = _field("", "the engine's binary; also writes GGUF with it")
+    gguf: str = _field("", "GGUF file to write with --larder")
+    gguf_type: str = _field("f16", "type of the GGUF file's matrices")
+
+
+@dataclasses.dataclass
+class EvaluateOptions:
+    model: str = _field("", "Hugging Face folder, or folder of a run")
+    text: str = _field("", "folder with heldout_*.txt, empty: no bits per byte")
+    tokens: int = _field(50_000, "first tokens of each text")
+    context: int = _field(1024, "context of bits per byte; half of it is fresh in each window")
+    lengths: list[int] = _field([512, 1024, 2048, 4096], "tokens of the retrieval prompts")
+    samples: int = _field(20, "prompts per task and length, depths spread evenly")
+    seed: int = _field(1000, "of the prompts")
+    threads: int = _field(0, "CPU threads, 0: PyTorch's choice")
+    out: str = _field("", "JSON file for the figures")

@@ -1,0 +1,1 @@
+"""The optimisation loop: schedules, checkpoints, progress."""

@@ -1,0 +1,131 @@
+"""Every kind of attention: against transformers where it knows the kind, and through files."""
+
+import json
+
+import pytest
+import torch
+
+from larder_train.errors import InputError
+from larder_train.model.hf import load_hf, save_hf
+from larder_train.model.layers import attend_in_chunks, window_mask
+from larder_train.model.transformer import Transformer, kv_owners, validated
+from larder_train.options import ModelOptions
+
+SMALL = {"vocab_size": 97, "n_embd": 48, "n_layers": 4, "n_heads": 4, "head_dim": 16, "n_ff": 64,
+         "context": 64}
+STANDARD = [
+    {"attention": "mha", "family": "llama"},
+    {"attention": "gqa", "family": "llama", "n_kv_heads": 2, "tied": False},
+    {"attention": "mqa", "family": "llama"},
+    {"attention": "mha", "family": "qwen3"},
+    {"attention": "gqa", "family": "qwen3", "n_kv_heads": 2},
+    {"attention": "mqa", "family": "qwen3", "tied": False},
+    {"attention": "gqa", "family": "qwen3", "n_kv_heads": 2, "window": 7, "window_layers": [0, 2]},
+    {"attention": "mla", "kv_latent": 20, "nope_dim": 12, "rope_dim": 8, "v_dim": 24},
+    {"attention": "mla", "kv_latent": 20, "nope_dim": 12, "rope_dim": 8, "v_dim": 16,
+     "q_latent": 24, "tied": False},
+]
+CLA = [{"attention": "cla", "n_kv_heads": 2}, {"attention": "cla", "family": "llama",
+                                               "n_kv_heads": 1, "cla_factor": 4}]
+
+
+def _model(kind: dict) -> Transformer:
+    model = Transformer(ModelOptions(**(SMALL | kind)))
+    model.initialise(1)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():  # larger weights and uneven norms: nothing can cancel out
+        for weight in model.parameters():
+            if weight.dim() < 2:
+                weight.add_(torch.randn(weight.shape, generator=generator) * 0.3)
+            else:
+                weight.mul_(6)
+    return model.eval()
+
+
+def _ids(n: int) -> torch.Tensor:
+    return torch.randint(0, 97, (2, n), generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("kind", STANDARD, ids=str)
+def test_transformers_computes_the_same_logits(kind, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    model = _model(kind)
+    save_hf(model, tmp_path, eos=0)
+    other = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    ids = _ids(40)
+    with torch.no_grad():
+        expected = other(ids).logits
+        torch.testing.assert_close(model(ids), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", STANDARD + CLA, ids=str)
+def test_directory_round_trip(kind, tmp_path):
+    model = _model(kind)
+    save_hf(model, tmp_path, eos=0)
+    again = load_hf(tmp_path)
+    assert again.options.attention == kind["attention"] or kind["attention"] in ("mha", "mqa")
+    ids = _ids(20)
+    with torch.no_grad():
+        assert torch.equal(model(ids), again(ids))
+
+
+@pytest.mark.parametrize("kind", STANDARD + CLA, ids=str)
+def test_no_token_sees_a_later_one(kind):
+    model, ids = _model(kind), _ids(24)
+    changed = ids.clone()
+    changed[:, 15:] = (changed[:, 15:] + 1) % 97
+    with torch.no_grad():
+        torch.testing.assert_close(model(ids)[:, :15], model(changed)[:, :15], atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(model(ids)[:, 15:], model(changed)[:, 15:], atol=1e-2)
+
+
+def test_pairs_of_layers_share_keys_and_values(tmp_path):
+    model = _model(CLA[0])
+    assert kv_owners(model.options) == [0, 0, 2, 2]
+    names = set(model.state_dict())
+    assert "model.layers.0.self_attn.k_proj.weight" in names
+    assert not any(f"layers.1.self_attn.{n}" in name for name in names
+                   for n in ("k_proj", "v_proj", "k_norm"))
+    save_hf(model, tmp_path, eos=0)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["architectures"] == ["LarderClaForCausalLM"]
+    assert config["model_type"] == "larder_cla"
+    assert config["kv_owner"] == [0, 0, 2, 2] and config["qk_norm"] is True
+
+
+@pytest.mark.parametrize("n_tokens", [1, 255, 256, 600])
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_attention_in_chunks_is_attention(n_tokens, kv_heads):
+    generator = torch.Generator().manual_seed(4)
+    q = torch.randn(2, 4, n_tokens, 8, generator=generator)
+    k, v = torch.randn(2, 2, kv_heads, n_tokens, 8, generator=generator)
+    wide_k, wide_v = (x.repeat_interleave(4 // kv_heads, dim=1) for x in (k, v))
+    expected = torch.nn.functional.scaled_dot_product_attention(q, wide_k, wide_v, is_causal=True)
+    torch.testing.assert_close(attend_in_chunks(q, k, v), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_window_counts_the_token_itself():
+    assert window_mask(5, 2, "cpu").sum(dim=1).tolist() == [1, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("change, word", [
+    ({"attention": "linear"}, "linear"), ({"family": "gpt"}, "gpt"), ({"n_kv_heads": 3}, "3"),
+    ({"head_dim": 15}, "15"), ({"n_layers": 0}, "n_layers"), ({"window_layers": [1]}, "window"),
+    ({"window": 4, "window_layers": [9]}, "9")])
+def test_wrong_options_are_named(change, word):
+    with pytest.raises(InputError, match=word):
+        validated(ModelOptions(**(SMALL | {"attention": "gqa", "n_kv_heads": 2} | change)))
+
+
+def test_damaged_directories_are_refused(tmp_path):
+    with pytest.raises(InputError, match="config.json"):
+        load_hf(tmp_path)
+    save_hf(_model(STANDARD[0]), tmp_path, eos=0)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(InputError, match="model.safetensors"):
+        load_hf(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "gpt2"}))
+    with pytest.raises(InputError, match="gpt2"):
+        load_hf(tmp_path)
