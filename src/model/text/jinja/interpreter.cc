@@ -185,8 +185,9 @@ Result<void> Interpreter::bind_parameters(const Statement& macro, const Argument
                 parameters.size(), arguments.positional.size());
   }
   for (const auto& [name, value] : arguments.named) {
-    const bool known = std::any_of(parameters.begin(), parameters.end(),
-                                   [&](const Parameter& p) { return p.name == name; });
+    const bool known =
+        std::any_of(parameters.begin(), parameters.end(),
+                    [&parameter = name](const Parameter& p) { return p.name == parameter; });
     if (!known) {
       return fail(Errc::invalid_argument, "macro '{}' has no parameter '{}'", macro.name,
                   name.substr(0, 40));
