@@ -1,7 +1,9 @@
 # Compiler settings and the two functions every folder uses.
 find_program(LARDER_CCACHE ccache)
 if(LARDER_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${LARDER_CCACHE})
+  # Precompiled headers are only cached when ccache is told that their macros may be trusted.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
+                                  CCACHE_SLOPPINESS=pch_defines,time_macros ${LARDER_CCACHE})
 endif()
 
 find_package(Threads REQUIRED)
@@ -27,6 +29,15 @@ endif()
 # Reproducible results: the compiler must not fuse or reorder what the reference code spells out.
 target_compile_options(larder_settings INTERFACE -ffp-contract=off)
 
+# larder_precompile(TARGET HEADER ...): heavy headers are parsed once per target. Sources still include
+# what they use, so a build without this is only slower.
+function(larder_precompile target)
+  target_precompile_headers(${target} PRIVATE ${ARGN})
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    target_compile_options(${target} PRIVATE -fpch-preprocess)  # what ccache needs to see
+  endif()
+endfunction()
+
 # larder_module(NAME [DEPS ...]): a static library of the .cc files below this folder; it links only
 # what the include directions of docs/architecture.md allow.
 function(larder_module name)
@@ -45,6 +56,7 @@ function(larder_tests name)
   endif()
   add_executable(${name}_tests ${sources})
   target_link_libraries(${name}_tests PRIVATE ${ARG_DEPS} GTest::gmock GTest::gtest_main)
+  larder_precompile(${name}_tests <gmock/gmock.h> <gtest/gtest.h>)
   target_include_directories(${name}_tests PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_compile_definitions(${name}_tests PRIVATE
                              LARDER_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data"
