@@ -77,7 +77,7 @@ class TrainOptions:
     weight_decay: float = _field(0.1, "decay of matrices")
     beta2: float = _field(0.95, "AdamW's second moment")
     clip: float = _field(1.0, "largest gradient norm")
-    dtype: str = _field("auto", "f32, bf16 (autocast) or auto: bf16 on CUDA")
+    dtype: str = _field("auto", "f32, bf16 (autocast) or auto: bf16 where it is fast")
     compile: bool = _field(False, "torch.compile")
     device: str = _field("auto", "cpu, cuda or auto")
     threads: int = _field(0, "CPU threads, 0: PyTorch's choice")
