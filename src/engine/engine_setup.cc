@@ -54,6 +54,12 @@ Result<std::unique_ptr<Engine::Impl>> Engine::Impl::create(std::unique_ptr<Model
     return fail(Errc::invalid_argument, "{}: weights of {} do not fit the machine's {} of memory",
                 source->path(), format_bytes(source->weights_bytes()), format_bytes(ram));
   }
+  if (source->tokenizer().kind == TokenizerKind::none) {
+    return fail(Errc::unsupported,
+                "{}: the model has no tokenizer (no tokenizer.json or "
+                "tokenizer.model beside it, none in the GGUF file)",
+                source->path());
+  }
   LARDER_ASSIGN(const simd::Table* table, choose_isa(options.isa));
   LARDER_ASSIGN(auto plan, plan_kv(config, options, ram));
   options.kv.memory_bytes = plan.pool.budget_bytes;

@@ -150,6 +150,14 @@ TEST(EngineOpen, RefusesAContextThatNoMachineHolds) {
   EXPECT_THAT(engine.error().message, HasSubstr("the machine has"));
 }
 
+TEST(EngineOpen, RefusesAModelWithoutATokenizer) {
+  EngineOptions o = options();
+  o.model_path = std::string(LARDER_TEST_DATA) + "/models/llama_mha";
+  const auto engine = Engine::open(o);
+  ASSERT_FALSE(engine);
+  EXPECT_THAT(engine.error().message, HasSubstr("models/llama_mha: the model has no tokenizer"));
+}
+
 TEST(EngineOpen, NamesWhatItCannotRun) {
   EngineOptions o = options();
   o.isa = "riscv";
