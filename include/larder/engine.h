@@ -96,6 +96,8 @@ class Engine {
   /// Errors: invalid_argument (empty prompt, token out of range, prompt longer than the context, sampling values), with the values.
   Result<RequestId> submit(Request request);
   /// One forward pass over what is ready: see docs/architecture.md. Empty report when idle.
+  /// Errors: corrupt when the model computes no numbers (damaged weights); the requests of the step
+  /// are dropped then.
   Result<StepReport> step();
   bool idle() const;
   void cancel(RequestId id);   // its blocks are free at once; no further events

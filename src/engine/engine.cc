@@ -40,7 +40,7 @@ Result<StepReport> Engine::step() {
   impl_->copy_blocks(plan);                        // copy-on-write of shared open blocks
   impl_->forward.run(impl_->batches.build(plan));  // prefill and decode in one ragged batch
   impl_->commit_rows(plan, report);                // rows count; blocks outside windows are free
-  impl_->draw_tokens(report);                      // logits -> tokens and log-probabilities
+  LARDER_TRY(impl_->draw_tokens(plan, report));    // logits -> tokens and log-probabilities
   impl_->retire_finished();                        // finished sequences give their blocks back
   impl_->count_time(report, watch.seconds());
   impl_->give_memory_back();  // of the last request, when nothing else runs

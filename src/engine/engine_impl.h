@@ -44,7 +44,7 @@ struct Engine::Impl {
 
   void copy_blocks(const StepPlan& step_plan);
   void commit_rows(const StepPlan& step_plan, StepReport& report);
-  void draw_tokens(StepReport& report);
+  Result<void> draw_tokens(const StepPlan& step_plan, StepReport& report);
   void retire_finished();
   void give_memory_back();
   void count_time(const StepReport& report, double seconds);
@@ -71,6 +71,7 @@ struct Engine::Impl {
     LogitsWanted wanted;
     TokenId token = kNoToken;
     float logprob = 0;
+    bool is_broken = false;  // the logits are no numbers
     std::vector<TokenLogprob> top;
   };
   std::uint32_t fork_samples(Sequence& first, std::uint32_t row);

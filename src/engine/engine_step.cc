@@ -1,12 +1,25 @@
 // The phases of a step: rows are committed, tokens drawn, sequences retired.
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <utility>
 
+#include "base/fail.h"
 #include "engine/engine_impl.h"
 #include "engine/sampler.h"
 
 namespace larder {
+namespace {
+
+/// By the exponent's bits, so that the loop becomes integer vector code.
+bool all_finite(std::span<const float> values) {
+  constexpr std::uint32_t kExponent = 0x7f800000U;
+  std::uint32_t n_bad = 0;
+  for (const float v : values) n_bad += (std::bit_cast<std::uint32_t>(v) & kExponent) == kExponent;
+  return n_bad == 0;
+}
+
+}  // namespace
 
 void Engine::Impl::copy_blocks(const StepPlan& step_plan) {
   for (const BlockCopy& copy : step_plan.copies) {
@@ -41,7 +54,7 @@ std::uint32_t Engine::Impl::fork_samples(Sequence& first, std::uint32_t row) {
   return n;
 }
 
-void Engine::Impl::draw_tokens(StepReport& report) {
+Result<void> Engine::Impl::draw_tokens(const StepPlan& step_plan, StepReport& report) {
   const std::size_t n_vocab = source->config().n_vocab;
   std::vector<std::uint32_t> rows;
   for (std::size_t begin = 0; begin < draws.size(); begin += max_logit_rows) {
@@ -54,6 +67,14 @@ void Engine::Impl::draw_tokens(StepReport& report) {
       draw(chunk[i], logits.span().subspan(i * n_vocab, n_vocab));
     });
   }
+  if (std::any_of(draws.begin(), draws.end(), [](const Draw& d) { return d.is_broken; })) {
+    std::vector<RequestId> ids;
+    for (const PlannedRows& planned : step_plan.rows) ids.push_back(planned.sequence->request->id);
+    for (const RequestId id : ids) scheduler.drop(id);
+    return fail(Errc::corrupt,
+                "{}: the model computes logits that are no numbers; a weight is damaged",
+                source->path());
+  }
   for (Draw& d : draws) {
     if (d.wanted.target != kNoToken) {
       report_prompt_token(d, report);
@@ -61,12 +82,15 @@ void Engine::Impl::draw_tokens(StepReport& report) {
       accept_token(d, report);
     }
   }
+  return {};
 }
 
 /// Runs on any thread: touches its own sequence's sampler only.
 void Engine::Impl::draw(Draw& draw, std::span<const float> row) const {
   Sequence& sequence = *draw.wanted.sequence;
   const std::int32_t n_logprobs = sequence.request->request.n_logprobs;
+  draw.is_broken = !all_finite(row);
+  if (draw.is_broken) return;
   if (draw.wanted.target != kNoToken) {
     draw.token = draw.wanted.target;
     draw.logprob = log_probability(row, draw.token);

@@ -1,6 +1,9 @@
 #include "model/weights.h"
 
+#include <charconv>
+#include <cmath>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "base/fail.h"
@@ -22,6 +25,23 @@ class WeightsLoader {
     const bool tied = !source_.find("output.weight");
     LARDER_ASSIGN(weights_.output_,
                   linear_layer(tied ? "token_embd" : "output", config_.n_vocab, config_.n_embd));
+    return {};
+  }
+
+  /// A layer count that lies would otherwise cut the model short without a word.
+  Result<void> check_layer_count() const {
+    constexpr std::string_view kPrefix = "blk.";
+    for (const std::string& name : source_.tensor_names()) {
+      if (!name.starts_with(kPrefix)) continue;
+      std::uint32_t layer = 0;
+      const char* digits = name.data() + kPrefix.size();
+      const auto parsed = std::from_chars(digits, name.data() + name.size(), layer);
+      if (parsed.ptr != digits && layer >= config_.n_layers) {
+        return fail(Errc::corrupt,
+                    "{}: tensor '{}' belongs to a layer past the {} that are announced",
+                    source_.path(), name, config_.n_layers);
+      }
+    }
     return {};
   }
 
@@ -116,7 +136,13 @@ class WeightsLoader {
     }
     Buffer<float> values(n);
     decode_row(view->dtype, view->bytes.data(), n, values.data());
-    for (float& v : values.span()) v += offset;
+    for (std::uint32_t i = 0; i < n; ++i) {
+      if (!std::isfinite(values[i])) {
+        return fail(Errc::corrupt, "{}: tensor '{}' holds {} at index {}", source_.path(), name,
+                    values[i], i);
+      }
+      values[i] += offset;
+    }
     weights_.floats_.push_back(std::move(values));
     return weights_.floats_.back().data();
   }
@@ -131,6 +157,7 @@ Result<Weights> Weights::load(const ModelSource& source,
                               const std::function<void(float)>& progress) {
   Weights weights;
   WeightsLoader loader(source, weights);
+  LARDER_TRY(loader.check_layer_count());
   LARDER_TRY(loader.load_model());
   const std::uint32_t n_layers = source.config().n_layers;
   weights.layers_.reserve(n_layers);
