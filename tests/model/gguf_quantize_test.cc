@@ -19,8 +19,9 @@ struct Entry {
   std::vector<std::uint64_t> shape;
 };
 
-/// f32 tensors of Gaussian values; element 5 of the first one is `fifth`.
-void write_model(const std::string& path, const std::vector<Entry>& entries, float fifth = 0.5F) {
+/// f32 tensors of Gaussian values; element 5 of tensor `changed` is `fifth`.
+void write_model(const std::string& path, const std::vector<Entry>& entries, float fifth = 0.5F,
+                 std::size_t changed = 0) {
   auto writer = GgufWriter::create(path);
   ASSERT_TRUE(writer);
   writer->put("general.architecture", GgufType::string, std::string("llama"));
@@ -36,7 +37,7 @@ void write_model(const std::string& path, const std::vector<Entry>& entries, flo
     for (const auto dim : entries[t].shape) n *= dim;
     std::vector<float> x(n);
     for (float& v : x) v = normal(rng);
-    if (t == 0) x[5] = fifth;
+    if (t == changed) x[5] = fifth;
     ASSERT_TRUE(writer->write_tensor(std::as_bytes(std::span(x))));
   }
   ASSERT_TRUE(writer->finish());
@@ -130,6 +131,37 @@ TEST(QuantizeFile, ThreadsChangeNothing) {
   options.n_threads = 2;
   ASSERT_TRUE(quantize_file(options));
   EXPECT_EQ(one.read(), two.read());
+}
+
+TEST(QuantizeFile, ChecksWhatItOnlyCopies) {
+  const TemporaryFile in("in5.gguf"), half("half.gguf"), out("out5.gguf");
+  QuantizeOptions options;
+  options.input = in.path();
+  options.output = out.path();
+  const auto error = [&] {
+    const auto report = quantize_file(options);
+    return report ? Error{} : report.error();
+  };
+  write_model(in.path(), kModel, std::nanf(""), 4);
+  EXPECT_THAT(error().message, HasSubstr("'blk.0.attn_norm.weight': row 0 column 5 = nan"));
+  EXPECT_EQ(error().code, Errc::corrupt);
+  write_model(in.path(), kModel, INFINITY, 5);
+  EXPECT_THAT(error().message, HasSubstr("'blk.0.attn_q.bias': row 0 column 5 = inf"));
+  EXPECT_FALSE(std::filesystem::exists(out.path()));
+  // The scale of a block: the first two bytes of q8_0's.
+  {
+    auto writer = GgufWriter::create(in.path());
+    ASSERT_TRUE(writer);
+    const std::uint64_t shape[] = {2, 32};
+    writer->announce("blk.0.attn_q.weight", DType::q8_0, shape);
+    ASSERT_TRUE(writer->begin_data());
+    std::vector<std::byte> bytes(2 * 34, std::byte{1});
+    bytes[34] = std::byte{0x00};
+    bytes[35] = std::byte{0x7e};  // a NaN
+    ASSERT_TRUE(writer->write_tensor(bytes));
+    ASSERT_TRUE(writer->finish());
+  }
+  EXPECT_THAT(error().message, HasSubstr("'blk.0.attn_q.weight': row 1 column 0 = nan"));
 }
 
 TEST(QuantizeFile, Refusals) {

@@ -105,15 +105,14 @@ class GgufFile {
 std::string_view gguf_foreign_type_name(std::uint32_t number) noexcept;
 
 /// Writes a file front to back: metadata, directory, then each tensor's bytes in the announced
-/// order. Writes to `path + ".part"` and renames at the end, so a broken run leaves no half file.
-/// Not thread-safe.
+/// order. The file appears at the end, whole: see OutputFile. Not thread-safe.
 class GgufWriter {
  public:
-  /// Errors: io.
+  /// Errors: those of OutputFile.
   static Result<GgufWriter> create(const std::string& path);
   GgufWriter(GgufWriter&&) noexcept;
   GgufWriter& operator=(GgufWriter&&) noexcept;
-  ~GgufWriter();  // removes the part file unless `finish` succeeded
+  ~GgufWriter();  // leaves nothing unless `finish` succeeded
   /// The last value put under a key counts. REQUIRES: the value fits the type (any integer
   /// alternative for integer types, double for f32 and f64).
   void put(std::string key, GgufType type, GgufValue value);
@@ -127,7 +126,7 @@ class GgufWriter {
   /// The next piece of the current tensor, for tensors that are made piece by piece; moves on when
   /// the tensor is full. REQUIRES: not more than is missing.
   Result<void> append(std::span<const std::byte> bytes);
-  /// REQUIRES: every announced tensor was written.
+  /// Call once. REQUIRES: every announced tensor was written.
   Result<void> finish();
 
  private:

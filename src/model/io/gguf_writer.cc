@@ -1,7 +1,3 @@
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
-#include <filesystem>
 #include <limits>
 #include <unordered_set>
 #include <utility>
@@ -9,6 +5,7 @@
 #include "base/check.h"
 #include "base/fail.h"
 #include "model/io/gguf.h"
+#include "model/io/output_file.h"
 
 namespace larder {
 namespace {
@@ -106,8 +103,7 @@ struct GgufWriter::Impl {
     std::vector<std::uint64_t> shape;  // outermost first
     std::uint64_t n_bytes;
   };
-  std::string path, part_path;
-  std::FILE* file = nullptr;
+  OutputFile file;
   std::vector<std::pair<std::string, std::string>> entries;  // key, type and value as bytes
   std::vector<Tensor> tensors;
   std::unordered_set<std::string> names;
@@ -115,11 +111,7 @@ struct GgufWriter::Impl {
   std::uint64_t current_bytes = 0;  // of it, written so far
   bool data_begun = false;
 
-  ~Impl() {
-    if (file == nullptr) return;
-    std::fclose(file);
-    std::remove(part_path.c_str());
-  }
+  explicit Impl(OutputFile out) : file(std::move(out)) {}
 
   void put(std::string key, std::string bytes) {
     LARDER_CHECK(!data_begun && key != "general.alignment");  // the writer's own is the default
@@ -132,16 +124,9 @@ struct GgufWriter::Impl {
     entries.emplace_back(std::move(key), std::move(bytes));
   }
 
-  Result<void> write(const void* data, std::size_t n) {
-    if (n != 0 && std::fwrite(data, 1, n, file) != n) {
-      return fail(Errc::io, "{}: cannot write {} bytes: {}", part_path, n, std::strerror(errno));
-    }
-    return {};
-  }
-
   Result<void> pad(std::uint64_t written) {
     constexpr char kZeros[kAlignment] = {};
-    return write(kZeros, padded(written) - written);
+    return file.write(kZeros, padded(written) - written);
   }
 };
 
@@ -151,14 +136,8 @@ GgufWriter& GgufWriter::operator=(GgufWriter&&) noexcept = default;
 GgufWriter::~GgufWriter() = default;
 
 Result<GgufWriter> GgufWriter::create(const std::string& path) {
-  auto impl = std::make_unique<Impl>();
-  impl->path = path;
-  impl->part_path = path + ".part";
-  impl->file = std::fopen(impl->part_path.c_str(), "wb");
-  if (impl->file == nullptr) {
-    return fail(Errc::io, "{}: cannot create: {}", impl->part_path, std::strerror(errno));
-  }
-  return GgufWriter(std::move(impl));
+  LARDER_ASSIGN(auto file, OutputFile::create(path));
+  return GgufWriter(std::make_unique<Impl>(std::move(file)));
 }
 
 void GgufWriter::put(std::string key, GgufType type, GgufValue value) {
@@ -207,7 +186,7 @@ Result<void> GgufWriter::begin_data() {
     push(header, offset);
     offset += padded(tensor.n_bytes);
   }
-  LARDER_TRY(impl_->write(header.data(), header.size()));
+  LARDER_TRY(impl_->file.write(header.data(), header.size()));
   return impl_->pad(header.size());
 }
 
@@ -222,7 +201,7 @@ Result<void> GgufWriter::append(std::span<const std::byte> bytes) {
   LARDER_CHECK(w.data_begun && w.current < w.tensors.size());
   const std::uint64_t n_bytes = w.tensors[w.current].n_bytes;
   LARDER_CHECK(bytes.size() <= n_bytes - w.current_bytes);
-  LARDER_TRY(w.write(bytes.data(), bytes.size()));
+  LARDER_TRY(w.file.write(bytes.data(), bytes.size()));
   w.current_bytes += bytes.size();
   if (w.current_bytes < n_bytes) return {};
   ++w.current;
@@ -232,20 +211,8 @@ Result<void> GgufWriter::append(std::span<const std::byte> bytes) {
 
 Result<void> GgufWriter::finish() {
   Impl& w = *impl_;
-  LARDER_CHECK(w.data_begun && w.current == w.tensors.size() && w.file != nullptr);
-  const bool flushed = std::fflush(w.file) == 0;
-  const int flush_errno = errno;
-  if (!flushed) {
-    return fail(Errc::io, "{}: cannot write: {}", w.part_path, std::strerror(flush_errno));
-  }
-  std::fclose(std::exchange(w.file, nullptr));
-  std::error_code error;
-  std::filesystem::rename(w.part_path, w.path, error);
-  if (error) {
-    std::remove(w.part_path.c_str());
-    return fail(Errc::io, "{}: cannot rename to {}: {}", w.part_path, w.path, error.message());
-  }
-  return {};
+  LARDER_CHECK(w.data_begun && w.current == w.tensors.size());
+  return w.file.finish();
 }
 
 }  // namespace larder

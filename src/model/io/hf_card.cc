@@ -10,7 +10,10 @@ std::string read_hf_license(const std::string& directory) {
   constexpr std::size_t kMaxBytes =
       16384;  // the block is short; the prose after it need not be read
   constexpr std::size_t kMaxLicense = 100;
-  std::ifstream file(std::filesystem::path(directory) / "README.md", std::ios::binary);
+  const auto path = std::filesystem::path(directory) / "README.md";
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(path, ignored)) return {};  // a pipe would be waited for
+  std::ifstream file(path, std::ios::binary);
   std::string text(kMaxBytes, '\0');
   file.read(text.data(), static_cast<std::streamsize>(text.size()));
   text.resize(static_cast<std::size_t>(file.gcount()));

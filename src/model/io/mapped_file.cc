@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/fail.h"
+#include "model/io/open_error.h"
 
 namespace larder {
 namespace {
@@ -34,19 +35,23 @@ Result<MappedFile> MappedFile::open(const std::string& path) {
   // Non-blocking, so that a pipe without a writer is refused below instead of waited for.
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.get() < 0) {
-    const Errc code = errno == ENOENT || errno == ENOTDIR ? Errc::not_found : Errc::io;
-    return fail(code, "{}: cannot open: {}", path, std::strerror(errno));
+    const int error = errno;
+    return fail(errc_of_open(error), "{}: cannot open: {}", path, std::strerror(error));
   }
   struct stat status {};
   if (::fstat(file.get(), &status) != 0) {
     return fail(Errc::io, "{}: cannot stat: {}", path, std::strerror(errno));
   }
-  if (!S_ISREG(status.st_mode)) return fail(Errc::io, "{}: not a regular file", path);
+  if (!S_ISREG(status.st_mode)) {
+    return fail(Errc::invalid_argument, "{}: not a regular file", path);
+  }
   const auto size = static_cast<std::size_t>(status.st_size);
   if (size == 0) return MappedFile(nullptr, 0);
   void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
   if (data == MAP_FAILED) {
-    return fail(Errc::io, "{}: cannot map {} bytes: {}", path, size, std::strerror(errno));
+    const int error = errno;  // more than the address space takes: the file's fault
+    return fail(Errc::invalid_argument, "{}: cannot map {} bytes: {}", path, size,
+                std::strerror(error));
   }
   return MappedFile(static_cast<const std::byte*>(data), size);
 }

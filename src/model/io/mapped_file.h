@@ -14,7 +14,8 @@ namespace larder {
 /// next touch of the lost pages; replace model files by renaming.
 class MappedFile {
  public:
-  /// Errors: not_found; io (not a regular file, no permission, ...).
+  /// Never waits for a pipe. Errors: not_found; invalid_argument (not a regular file, no
+  /// permission, more than can be mapped); io.
   static Result<MappedFile> open(const std::string& path);
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&& other) noexcept;

@@ -1,11 +1,12 @@
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 
 #include "base/fail.h"
 #include "model/io/gguf_source.h"
 #include "model/io/hf_source.h"
+#include "model/io/mapped_file.h"
 #include "model/io/model_source.h"
 
 namespace larder {
@@ -32,9 +33,9 @@ Result<std::unique_ptr<ModelSource>> open_model(const std::string& path,
     return fail(Errc::not_found, "{}: the directory has no config.json", path);
   }
   std::array<char, 4> magic{};
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return fail(Errc::io, "{}: cannot be read", path);
-  file.read(magic.data(), magic.size());
+  LARDER_ASSIGN(const auto file, MappedFile::open(path));
+  if (file.bytes().empty()) return fail(Errc::corrupt, "{}: the file is empty", path);
+  std::memcpy(magic.data(), file.bytes().data(), std::min(magic.size(), file.bytes().size()));
   constexpr std::array<char, 4> kLittle = {'G', 'G', 'U', 'F'};
   constexpr std::array<char, 4> kBig = {'F', 'U', 'G', 'G'};
   // The reader tells a big-endian file by name.

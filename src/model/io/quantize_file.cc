@@ -114,12 +114,8 @@ class Converter {
     for (std::size_t first = 0; first < n_rows; first += chunk) {
       const std::size_t n = std::min(chunk, n_rows - first);
       const auto in = view.bytes.subspan(first * in_bytes, n * in_bytes);
-      if (plan.from == plan.to) {
-        LARDER_TRY(writer.append(in));
-      } else {
-        LARDER_TRY(convert_rows(in, plan, {first, n, n_cols}));
-        LARDER_TRY(writer.append(encoded_));
-      }
+      LARDER_TRY(convert_rows(in, plan, {first, n, n_cols}));
+      LARDER_TRY(writer.append(plan.from == plan.to ? in : encoded_));
       advance(in.size());
     }
     return {};
@@ -130,11 +126,13 @@ class Converter {
     std::size_t first, n, n_cols;
   };
 
-  /// Rows of `in` to `encoded_`.
+  /// Rows of `in` to `encoded_`. Rows that keep their type are checked only: the writer takes them
+  /// as they are.
   Result<void> convert_rows(std::span<const std::byte> in, const QuantizedTensor& plan, Rows rows) {
     const std::size_t in_bytes = row_bytes(plan.from, rows.n_cols);
     const std::size_t out_bytes = row_bytes(plan.to, rows.n_cols);
-    encoded_.resize(rows.n * out_bytes);
+    const bool keeps_type = plan.from == plan.to;
+    encoded_.resize(keeps_type ? 0 : rows.n * out_bytes);
     std::atomic<std::size_t> bad_row = kNone;
     pool_.for_each(rows.n, [&](std::size_t row, unsigned thread) {
       std::vector<float>& x = rows_[thread];
@@ -146,6 +144,7 @@ class Converter {
         }
         return;
       }
+      if (keeps_type) return;
       encode_row(plan.to, x.data(), rows.n_cols, encoded_.data() + row * out_bytes);
     });
     if (bad_row == kNone) return {};

@@ -54,7 +54,8 @@ struct QuantizeProgress {
 /// Matrices named "*.weight" change type; norms, biases, rope factors and everything with one
 /// dimension stay as they are. Metadata is kept, general.file_type and
 /// general.quantization_version are set. Memory: some rows at a time, whatever the tensors' sizes.
-/// Errors: those of reading and writing; corrupt for values that are not finite; invalid_argument
+/// Errors: those of reading and writing; corrupt for values that are not finite, of
+/// tensors that are copied too; invalid_argument
 /// for values beyond f16 when that is the type, input that is quantised already, and output =
 /// input; unsupported for one part of a split model.
 Result<QuantizeReport> quantize_file(
