@@ -43,6 +43,7 @@ nlohmann::ordered_json to_json(const ConvertReport& report, const ConvertOptions
       {"architecture", report.arch},   {"type", name_of(report.type)},
       {"n_tensors", report.n_tensors}, {"n_weights", report.n_weights},
       {"bytes", report.weight_bytes},  {"bits_per_weight", bits_per_weight(report)}};
+  json["warnings"] = report.warnings;
   auto& fallbacks = json["fallbacks"] = nlohmann::ordered_json::array();
   for (const ConvertFallback& fallback : report.fallbacks) {
     fallbacks.push_back({{"name", fallback.tensor}, {"type", name_of(fallback.type)}});
@@ -71,6 +72,7 @@ int convert(const ConvertFlags& flags) {
   });
   bar.finish();
   if (!report) return report_failure(report.error());
+  for (const std::string& warning : report->warnings) complain("warning: " + warning);
   if (flags.json) {
     print_json(to_json(*report, options));
     return kExitOk;

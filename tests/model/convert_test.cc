@@ -1,6 +1,8 @@
 #include "model/io/convert.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
+#include <sys/stat.h>
 
 #include <cstring>
 
@@ -164,9 +166,57 @@ TEST(Convert, RefusesNumbersThatAreNone) {
   dir.write("model.safetensors", builder.bytes());
   const auto report = convert_model(options_for(dir, DType::q8_0));
   ASSERT_FALSE(report);
-  EXPECT_THAT(report.error().message, HasSubstr("'token_embd.weight' holds a value in row"));
+  EXPECT_THAT(report.error().message, HasSubstr("(token_embd.weight)' holds a value in row"));
   EXPECT_FALSE(std::filesystem::exists(dir.path("m.gguf")));
-  EXPECT_FALSE(std::filesystem::exists(dir.path("m.gguf.part")));
+  EXPECT_THAT(report.error().message, HasSubstr("'model.embed_tokens.weight (token_embd.weight)'"));
+}
+
+TEST(Convert, RefusesInputsThatAreNone) {
+  ScratchDir dir;
+  write_tiny_llama(dir);
+  ASSERT_EQ(::mkfifo(dir.path("pipe").c_str(), 0600), 0);
+  const auto error_for = [&](std::string_view input, std::string_view output = "m.gguf") {
+    auto options = options_for(dir, {});
+    options.input = dir.path(input);
+    options.output = dir.path(output);
+    const auto report = convert_model(options);
+    return report ? Error{Errc::io, "no error"} : report.error();
+  };
+  EXPECT_THAT(error_for("pipe").message, HasSubstr("pipe: not a regular file"));
+  EXPECT_EQ(error_for("pipe").code, Errc::invalid_argument);
+  EXPECT_THAT(error_for("model.safetensors").message, HasSubstr("give its directory"));
+  EXPECT_EQ(error_for("", "").code, Errc::invalid_argument);
+  EXPECT_EQ(error_for("", "pipe").code, Errc::invalid_argument);
+  EXPECT_TRUE(std::filesystem::is_fifo(dir.path("pipe")));
+}
+
+TEST(Convert, TakesNoLicenseFromAPipe) {
+  ScratchDir dir;
+  write_tiny_llama(dir);
+  ASSERT_EQ(::mkfifo(dir.path("README.md").c_str(), 0600), 0);
+  EXPECT_TRUE(convert_model(options_for(dir, {})));
+}
+
+TEST(Convert, WarnsOfMissingByteTokens) {
+  const auto warnings = [](bool bytes) {
+    ScratchDir dir;
+    dir.write("config.json", tiny_llama_config(R"("vocab_size":300)"));
+    SafetensorsBuilder builder;
+    add_tiny_llama_layers(builder);
+    builder.add_f32("model.embed_tokens.weight", {300, 16}, 1, 0.5F);
+    dir.write("model.safetensors", builder.bytes());
+    std::string vocab = R"("<unk>":0,"a":1)";
+    for (int i = 0; bytes && i < 256; ++i) vocab += fmt::format(",\"<0x{:02X}>\":{}", i, i + 2);
+    dir.write("tokenizer.json", R"({"model":{"type":"BPE","unk_token":"<unk>","byte_fallback":)" +
+                                    std::string(bytes ? "true" : "false") + R"(,"vocab":{)" +
+                                    vocab +
+                                    R"(},"merges":[]},
+                  "normalizer":{"type":"Replace","pattern":{"String":" "},"content":"\u2581"}})");
+    const auto report = convert_model(options_for(dir, {}));
+    return report ? report->warnings : std::vector<std::string>{report.error().message};
+  };
+  EXPECT_THAT(warnings(true), testing::IsEmpty());
+  EXPECT_THAT(warnings(false), testing::ElementsAre(HasSubstr("256 of the 256 byte tokens")));
 }
 
 TEST(Convert, RefusesGguf) {

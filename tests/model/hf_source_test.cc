@@ -1,6 +1,7 @@
 #include "model/io/hf_source.h"
 
 #include <gmock/gmock.h>
+#include <sys/stat.h>
 
 #include "model/weights.h"
 #include "safetensors_builder.h"
@@ -52,6 +53,56 @@ TEST(HfSource, ReadsGenerationConfig) {
   EXPECT_THAT(error_of(dir), HasSubstr("field 'eos_token_id' must be token ids below 40"));
   dir.write("generation_config.json", "[");
   EXPECT_THAT(error_of(dir), HasSubstr("generation_config.json: not a JSON object"));
+}
+
+TEST(HfSource, ChecksRangesOfGenerationConfig) {
+  ScratchDir dir;
+  write_tiny_llama(dir);
+  const auto error_with = [&](std::string_view text) {
+    dir.write("generation_config.json", text);
+    return error_of(dir);
+  };
+  EXPECT_THAT(error_with(R"({"temperature":-1})"),
+              HasSubstr("generation_config.json: field 'temperature' is -1, expected 0 to 100"));
+  EXPECT_THAT(error_with(R"({"top_p":1.5})"), HasSubstr("'top_p' is 1.5, expected 0 to 1"));
+  EXPECT_THAT(error_with(R"({"top_k":-3})"), HasSubstr("'top_k' is -3"));
+  EXPECT_THAT(error_with(R"({"bos_token_id":40})"),
+              HasSubstr("generation_config.json: field 'bos_token_id' is 40"));
+  EXPECT_EQ(error_with(R"({"bos_token_id":39,"top_k":4000000000})"), "no error");
+  EXPECT_EQ(error_with(R"({"bos_token_id":null})"), "no error");
+  dir.write("config.json", tiny_llama_config(R"("bos_token_id":1000000)"));
+  EXPECT_THAT(error_of(dir), HasSubstr("config.json: field 'bos_token_id' is 1000000"));
+}
+
+TEST(HfSource, SaysWhereJsonBreaks) {
+  ScratchDir dir;
+  const auto error_with = [&](std::string_view text) {
+    dir.write("config.json", text);
+    return error_of(dir);
+  };
+  EXPECT_THAT(error_with(R"({"a":Infinity})"),
+              HasSubstr("config.json: not a JSON object: byte 6 "));
+  EXPECT_THAT(error_with("[]"), HasSubstr("not a JSON object: the file holds one array"));
+  EXPECT_THAT(error_with(std::string(100000, '[')), HasSubstr("byte 100001 "));
+  EXPECT_THAT(error_with(""), HasSubstr("byte 1 "));
+}
+
+TEST(HfSource, NamesMissingTensorsAsTheFileDoes) {
+  ScratchDir dir;
+  dir.write("config.json", tiny_llama_config());
+  SafetensorsBuilder builder;
+  add_tiny_llama_layers(builder);
+  dir.write("model.safetensors", builder.bytes());
+  EXPECT_THAT(error_of(dir),
+              HasSubstr("'model.embed_tokens.weight (token_embd.weight)' is missing"));
+  write_tiny_llama(dir);
+  const auto source = open(dir);
+  ASSERT_TRUE(source);
+  EXPECT_EQ((*source)->shown_name("blk.1.ffn_norm.weight"),
+            "model.layers.1.post_attention_layernorm.weight (blk.1.ffn_norm.weight)");
+  EXPECT_EQ((*source)->shown_name("blk.11.attn_q.bias"),
+            "model.layers.11.self_attn.q_proj.bias (blk.11.attn_q.bias)");
+  EXPECT_EQ((*source)->shown_name("odd"), "odd");
 }
 
 TEST(HfSource, TiesTheOutputUnderEitherName) {
@@ -155,6 +206,13 @@ TEST(OpenModel, TellsFilesApart) {
   EXPECT_THAT(error_for("m.bin"), HasSubstr("larder convert"));
   dir.write("m.gguf", "GGUF");
   EXPECT_THAT(error_for("m.gguf"), HasSubstr("m.gguf"));
+  dir.write("m.empty", "");
+  EXPECT_THAT(error_for("m.empty"), HasSubstr("m.empty: the file is empty"));
+  ASSERT_EQ(::mkfifo(dir.path("pipe.gguf").c_str(), 0600), 0);
+  const auto source = open_model(dir.path("pipe.gguf"), {});
+  ASSERT_FALSE(source);
+  EXPECT_EQ(source.error().code, Errc::invalid_argument);
+  EXPECT_THAT(source.error().message, HasSubstr("pipe.gguf: not a regular file"));
 }
 
 }  // namespace

@@ -103,8 +103,9 @@ TEST(Safetensors, NamesWhatIsWrong) {
   const auto tensor = [](std::string_view rest) {
     return with_header("{" + entry("w", rest) + "}");
   };
-  EXPECT_THAT(error_of(tensor(R"("dtype":"F32","shape":[4],"data_offsets":[0,20])")),
-              HasSubstr("tensor 'w' has data_offsets [0, 20], the file has 16 bytes"));
+  EXPECT_THAT(
+      error_of(tensor(R"("dtype":"F32","shape":[4],"data_offsets":[0,20])")),
+      HasSubstr("tensor 'w' has data_offsets [0, 20] beyond the end of the file: the data has 16"));
   EXPECT_THAT(error_of(tensor(R"("dtype":"F32","shape":[4],"data_offsets":[16,0])")),
               HasSubstr("data_offsets [16, 0]"));
   EXPECT_THAT(error_of(tensor(R"("dtype":"F32","shape":[3],"data_offsets":[0,16])")),
@@ -129,6 +130,11 @@ TEST(Safetensors, NamesWhatIsWrong) {
                   "{" + entry("w", R"("dtype":"F32","shape":[4],"data_offsets":[0,16])") + "," +
                   entry("w", R"("dtype":"F32","shape":[0],"data_offsets":[0,0])") + "}")),
               HasSubstr("'w' is there twice"));
+  EXPECT_THAT(error_of(with_header(
+                  "{" + entry("a", R"("dtype":"U8","shape":[2],"data_offsets":[0,2])") + "," +
+                  entry("b", R"("dtype":"U8","shape":[2],"data_offsets":[0,4611686018427387904])") +
+                  "," + entry("c", R"("dtype":"U8","shape":[2],"data_offsets":[2,4])") + "}")),
+              HasSubstr("'b' has data_offsets [0, 4611686018427387904] beyond the end"));
   EXPECT_THAT(error_of(with_header(
                   "{" + entry("a", R"("dtype":"F32","shape":[2],"data_offsets":[0,8])") + "," +
                   entry("b", R"("dtype":"F32","shape":[2],"data_offsets":[4,12])") + "}")),

@@ -83,4 +83,30 @@ std::optional<std::string> canonical_tensor_name(std::string_view hf_name, NormN
   return std::string("blk.").append(layer).append(".").append(found).append(kind);
 }
 
+std::string hf_tensor_name(std::string_view canonical_name,
+                           std::optional<std::string> (*to_canonical)(std::string_view)) {
+  constexpr std::string_view kLayers = "blk.";
+  auto [stem, kind] = split_kind(canonical_name);
+  std::string prefix;
+  if (stem.starts_with(kLayers)) {
+    const std::size_t dot = stem.find('.', kLayers.size());
+    if (dot == std::string_view::npos) return {};
+    prefix = "model.layers." + std::string(stem.substr(kLayers.size(), dot + 1 - kLayers.size()));
+    stem.remove_prefix(dot + 1);
+  }
+  std::string found;
+  const auto search = [&](const auto& names) {
+    for (const Name& name : names) {
+      if (name.canonical != stem || !found.empty()) continue;
+      std::string candidate = std::string(prefix).append(name.hf).append(kind);
+      if (to_canonical(candidate) == canonical_name) found = std::move(candidate);
+    }
+  };
+  search(kOutside);
+  search(kInLayer);
+  search(kPreOnly);
+  search(kPreAndPost);
+  return found;
+}
+
 }  // namespace larder

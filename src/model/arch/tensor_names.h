@@ -15,4 +15,9 @@ enum class NormNames : std::uint8_t { pre_only, pre_and_post };
 /// shared layout.
 std::optional<std::string> canonical_tensor_name(std::string_view hf_name, NormNames norms);
 
+/// The inverse, for messages: the name that `to_canonical` (of an architecture) maps to
+/// `canonical_name`. Empty: there is none.
+std::string hf_tensor_name(std::string_view canonical_name,
+                           std::optional<std::string> (*to_canonical)(std::string_view));
+
 }  // namespace larder

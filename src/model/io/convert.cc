@@ -1,11 +1,12 @@
 #include "model/io/convert.h"
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <memory>
 #include <span>
+#include <unordered_set>
 
 #include "base/fail.h"
 #include "base/thread_pool.h"
@@ -17,6 +18,7 @@
 #include "model/io/hf_card.h"
 #include "model/io/hf_source.h"
 #include "model/io/llama2c_source.h"
+#include "model/io/mapped_file.h"
 #include "model/io/quantize_file.h"
 #include "model/weights.h"
 
@@ -26,6 +28,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Plan {
+  std::string name;  // in the output
   TensorView in;
   TensorTarget target;
 };
@@ -39,9 +42,15 @@ Result<std::unique_ptr<ModelSource>> open_input(const ConvertOptions& options) {
     }
     return open_hf_directory(options.input, {});
   }
-  std::string magic(4, '\0');
-  std::ifstream(options.input, std::ios::binary).read(magic.data(), 4);
-  if (magic == "GGUF") {
+  const auto path = fs::path(options.input);
+  if (path.extension() == ".safetensors" || path.extension() == ".json") {
+    return fail(Errc::invalid_argument, "{}: one file of a Hugging Face model; give its directory",
+                options.input);
+  }
+  LARDER_ASSIGN(const auto file, MappedFile::open(options.input));
+  const std::string_view magic = "GGUF";
+  if (file.bytes().size() >= magic.size() &&
+      std::memcmp(file.bytes().data(), magic.data(), magic.size()) == 0) {
     return fail(Errc::invalid_argument, "{}: a GGUF file already; `larder quantize` changes types",
                 options.input);
   }
@@ -67,7 +76,7 @@ std::vector<Plan> plan_tensors(const ModelSource& source, const ConvertOptions& 
   std::vector<Plan> plans;
   for (const auto& name : source.tensor_names()) {
     const auto view = source.find(name);
-    TensorTarget target{name, wanted_type(options, *view), arch.change(name), 1};
+    TensorTarget target{source.shown_name(name), wanted_type(options, *view), arch.change(name), 1};
     const bool permutes =
         target.change == TensorChange::permute_q || target.change == TensorChange::permute_k;
     // Sources that already follow GGUF's convention (llama2.c) say so in their config.
@@ -80,10 +89,10 @@ std::vector<Plan> plan_tensors(const ModelSource& source, const ConvertOptions& 
     if (view->n_dims >= 2 && options.type && target.dtype != *options.type) {
       report.fallbacks.push_back({name, target.dtype});
     }
-    plans.push_back({*view, std::move(target)});
+    plans.push_back({name, *view, std::move(target)});
   }
   std::stable_sort(plans.begin(), plans.end(), [](const Plan& a, const Plan& b) {
-    return place_of(a.target.name) < place_of(b.target.name);
+    return place_of(a.name) < place_of(b.name);
   });
   return plans;
 }
@@ -98,6 +107,22 @@ void pad_vocabulary(std::uint32_t n_vocab, TokenizerData& data) {
     data.types.push_back(TokenType::unused);
     if (!data.scores.empty()) data.scores.push_back(kNeverMerged);
   }
+}
+
+/// llama.cpp spells what a sentencepiece vocabulary lacks in byte tokens, and stops the program
+/// where there are none.
+void warn_of_missing_bytes(const TokenizerData& data, ConvertReport& report) {
+  if (data.kind != TokenizerKind::sentencepiece) return;
+  const std::unordered_set<std::string_view> tokens(data.tokens.begin(), data.tokens.end());
+  std::size_t n_missing = 0;
+  for (int byte = 0; byte < 256; ++byte) {
+    if (!tokens.contains(fmt::format("<0x{:02X}>", byte))) ++n_missing;
+  }
+  if (n_missing == 0) return;
+  report.warnings.push_back(
+      fmt::format("the vocabulary lacks {} of the 256 byte tokens (<0x00> to <0xFF>): llama.cpp "
+                  "aborts on text with characters that are no tokens",
+                  n_missing));
 }
 
 /// The type that most elements of matrices have.
@@ -143,8 +168,8 @@ Result<void> write_tensors(const std::vector<RopeTensor>& ropes, const std::vect
   for (const Plan& plan : plans) all_bytes += plan.in.bytes.size();
   for (const Plan& plan : plans) {
     if (progress) {
-      progress(plan.target.name, static_cast<float>(static_cast<double>(done_bytes) /
-                                                    static_cast<double>(all_bytes)));
+      progress(plan.name, static_cast<float>(static_cast<double>(done_bytes) /
+                                             static_cast<double>(all_bytes)));
     }
     LARDER_TRY(converter.convert(plan.in, plan.target, [&](std::span<const std::byte> bytes) {
       return writer.append(bytes);
@@ -162,8 +187,7 @@ void announce(const std::vector<RopeTensor>& ropes, const std::vector<Plan>& pla
     ++report.n_tensors;
   }
   for (const Plan& plan : plans) {
-    writer.announce(plan.target.name, plan.target.dtype,
-                    std::span(plan.in.shape).first(plan.in.n_dims));
+    writer.announce(plan.name, plan.target.dtype, std::span(plan.in.shape).first(plan.in.n_dims));
     ++report.n_tensors;
     report.n_weights += plan.in.n_rows() * plan.in.n_cols();
     report.weight_bytes += plan.in.n_rows() * row_bytes(plan.target.dtype, plan.in.n_cols());
@@ -184,6 +208,7 @@ Result<ConvertReport> convert_model(const ConvertOptions& options,
   const auto plans = plan_tensors(*source, options, report);
   const auto ropes = rope_tensors(source->config().rope);
   report.type = options.type.value_or(main_type(plans));
+  warn_of_missing_bytes(source->tokenizer(), report);
   LARDER_ASSIGN(auto writer, GgufWriter::create(options.output));
   LARDER_TRY(write_metadata(*source, options, report.type, writer));
   announce(ropes, plans, writer, report);

@@ -35,6 +35,7 @@ struct ConvertReport {
   std::uint64_t n_weights = 0;     // elements of all tensors
   std::uint64_t weight_bytes = 0;  // of the tensors written
   std::vector<ConvertFallback> fallbacks;
+  std::vector<std::string> warnings;  // what other readers of the file will stumble over
 };
 
 /// Hears of each tensor before it is written, with the part that is done, 0..1; at last of "", 1.

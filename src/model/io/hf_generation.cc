@@ -1,5 +1,6 @@
 #include "model/io/hf_generation.h"
 
+#include <algorithm>
 #include <filesystem>
 
 #include "base/fail.h"
@@ -32,22 +33,38 @@ Result<std::vector<TokenId>> read_end_tokens(const JsonFields& fields, std::uint
               fields.origin(), n_vocab, kMaxEndTokens);
 }
 
+/// Nobody reads the field: the tokenizer's files name the token. An id beyond the vocabulary tells
+/// that the files do not belong together.
+Result<void> check_begin_token(const JsonFields& fields, std::uint32_t n_vocab) {
+  LARDER_ASSIGN(const auto id, fields.u32_or("bos_token_id", 0));
+  if (id < n_vocab || !fields.has("bos_token_id")) return {};
+  return fail(Errc::corrupt, "{}: field 'bos_token_id' is {}, the vocabulary has {} tokens",
+              fields.origin(), id, n_vocab);
+}
+
 Result<GenerationDefaults> read_defaults(const JsonFields& fields) {
   GenerationDefaults defaults;
   LARDER_ASSIGN(const auto samples, fields.bool_or("do_sample", true));
   if (!samples) return defaults;
-  const auto read = [&](std::string_view key, std::optional<float>& out) -> Result<void> {
+  const auto read = [&](std::string_view key, float highest,
+                        std::optional<float>& out) -> Result<void> {
     if (!fields.has(key)) return {};
-    LARDER_ASSIGN(out, fields.f32(key));
+    LARDER_ASSIGN(const float value, fields.f32(key));
+    if (value < 0 || value > highest) {
+      return fail(Errc::corrupt, "{}: field '{}' is {}, expected 0 to {}", fields.origin(), key,
+                  value, highest);
+    }
+    out = value;
     return {};
   };
-  LARDER_TRY(read("temperature", defaults.temperature));
-  LARDER_TRY(read("top_p", defaults.top_p));
-  LARDER_TRY(read("min_p", defaults.min_p));
-  LARDER_TRY(read("repetition_penalty", defaults.repetition_penalty));
+  LARDER_TRY(read("temperature", 100, defaults.temperature));
+  LARDER_TRY(read("top_p", 1, defaults.top_p));
+  LARDER_TRY(read("min_p", 1, defaults.min_p));
+  LARDER_TRY(read("repetition_penalty", 100, defaults.repetition_penalty));
   if (fields.has("top_k")) {
     LARDER_ASSIGN(const auto top_k, fields.u32("top_k"));
-    if (top_k <= 0x7fffffffU) defaults.top_k = static_cast<std::int32_t>(top_k);
+    constexpr std::uint32_t kMost = 1U << 30;  // more than any vocabulary: no limit
+    defaults.top_k = static_cast<std::int32_t>(std::min(top_k, kMost));
   }
   return defaults;
 }
@@ -57,6 +74,7 @@ Result<GenerationDefaults> read_defaults(const JsonFields& fields) {
 Result<HfGeneration> read_hf_generation(const std::string& directory, const JsonFields& config,
                                         std::uint32_t n_vocab) {
   HfGeneration generation;
+  LARDER_TRY(check_begin_token(config, n_vocab));
   LARDER_ASSIGN(generation.end_tokens, read_end_tokens(config, n_vocab));
   const auto path = (std::filesystem::path(directory) / "generation_config.json").string();
   std::error_code ignored;
@@ -64,6 +82,7 @@ Result<HfGeneration> read_hf_generation(const std::string& directory, const Json
   nlohmann::json root;
   LARDER_TRY(read_json_object(path, kMaxJsonBytes, root));
   const JsonFields fields(root, path);
+  LARDER_TRY(check_begin_token(fields, n_vocab));
   if (fields.has("eos_token_id")) {
     LARDER_ASSIGN(generation.end_tokens, read_end_tokens(fields, n_vocab));
   }

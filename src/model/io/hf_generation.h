@@ -18,7 +18,7 @@ struct HfGeneration {
 };
 
 /// generation_config.json, or what config.json says where that file is absent.
-/// Errors: io, corrupt (types; token ids beyond n_vocab).
+/// Errors: io, corrupt (types; values out of range; token ids beyond n_vocab).
 Result<HfGeneration> read_hf_generation(const std::string& directory, const JsonFields& config,
                                         std::uint32_t n_vocab);
 

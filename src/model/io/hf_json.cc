@@ -26,6 +26,37 @@ std::string_view text_of(const MappedFile& file) {
   return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
 }
 
+/// Listens for the place where the syntax breaks.
+class SyntaxError final : public nlohmann::json_sax<nlohmann::json> {
+ public:
+  std::size_t position = 0;  // counted from 1
+
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(number_integer_t) override { return true; }
+  bool number_unsigned(number_unsigned_t) override { return true; }
+  bool number_float(number_float_t, const string_t&) override { return true; }
+  bool binary(binary_t&) override { return true; }
+  bool string(string_t&) override { return true; }
+  bool key(string_t&) override { return true; }
+  bool start_object(std::size_t) override { return true; }
+  bool start_array(std::size_t) override { return true; }
+  bool end_object() override { return true; }
+  bool end_array() override { return true; }
+  bool parse_error(std::size_t at, const std::string&,
+                   const nlohmann::detail::exception&) override {
+    position = at;
+    return false;
+  }
+};
+
+/// REQUIRES: the text is no JSON.
+std::size_t first_bad_byte(std::string_view text) {
+  SyntaxError error;
+  nlohmann::json::sax_parse(text.begin(), text.end(), &error);
+  return error.position;
+}
+
 /// Collects the values of root.weight_map and passes over everything else.
 class ShardNames final : public nlohmann::json_sax<nlohmann::json> {
  public:
@@ -93,8 +124,12 @@ Result<void> read_json_object(const std::string& path, std::size_t max_bytes, nl
   LARDER_ASSIGN(const auto file, open_small(path, max_bytes));
   const auto text = text_of(file);
   out = nlohmann::json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
-  if (!out.is_object()) return fail(Errc::corrupt, "{}: not a JSON object", path);
-  return {};
+  if (out.is_discarded()) {
+    return fail(Errc::corrupt, "{}: not a JSON object: byte {} cannot be understood", path,
+                first_bad_byte(text));
+  }
+  if (out.is_object()) return {};
+  return fail(Errc::corrupt, "{}: not a JSON object: the file holds one {}", path, out.type_name());
 }
 
 Result<std::vector<std::string>> read_shard_names(const std::string& index_path) {

@@ -10,6 +10,7 @@
 #include "base/fail.h"
 #include "model/arch/arch.h"
 #include "model/arch/json_fields.h"
+#include "model/arch/tensor_names.h"
 #include "model/io/gguf_cursor.h"
 #include "model/io/hf_generation.h"
 #include "model/io/hf_json.h"
@@ -57,6 +58,11 @@ class HfSource final : public ModelSource {
     return it->second;
   }
   std::vector<std::string> tensor_names() const override { return names_; }
+  std::string shown_name(std::string_view canonical_name) const override {
+    if (arch_ == nullptr) return std::string(canonical_name);
+    const auto own = hf_tensor_name(canonical_name, arch_->canonical_name);
+    return own.empty() ? std::string(canonical_name) : fmt::format("{} ({})", own, canonical_name);
+  }
   std::string weights_description() const override;
   std::uint64_t weights_bytes() const override {
     std::uint64_t bytes = 0;
@@ -185,7 +191,12 @@ Result<void> HfSource::read_weights() {
     for (const auto& tensor : shard->tensors()) LARDER_TRY(add_tensor(*shard, tensor));
     shards_.push_back(std::move(shard));
   }
-  return settle_output(path_);
+  LARDER_TRY(settle_output(path_));
+  for (const std::string name : {"token_embd.weight", "output_norm.weight"}) {
+    if (views_.contains(name)) continue;
+    return fail(Errc::not_found, "{}: tensor '{}' is missing", path_, shown_name(name));
+  }
+  return {};
 }
 
 std::string HfSource::weights_description() const {

@@ -20,9 +20,10 @@ struct GenerationDefaults {
   std::optional<std::int32_t> top_k;
 };
 
-/// Tensors go by GGUF's canonical names (token_embd.weight, blk.N.attn_q.weight, output.weight, ...)
-/// whatever the file kind; a Hugging Face directory is renamed on the fly. Views stay valid as long
-/// as the source lives; the bytes are the mapped file's own. Immutable after opening; thread-safe.
+/// Tensors go by GGUF's canonical names (token_embd.weight, blk.N.attn_q.weight, output.weight,
+/// ...) whatever the file kind; a Hugging Face directory is renamed on the fly. Views stay valid as
+/// long as the source lives; the bytes are the mapped file's own. Immutable after opening;
+/// thread-safe.
 class ModelSource {
  public:
   virtual ~ModelSource() = default;
@@ -33,6 +34,10 @@ class ModelSource {
   virtual const GenerationDefaults& generation_defaults() const = 0;
   virtual std::optional<TensorView> find(std::string_view canonical_name) const = 0;
   virtual std::vector<std::string> tensor_names() const = 0;  // canonical, file order
+  /// A tensor's name for messages: the file's own beside the canonical one where they differ.
+  virtual std::string shown_name(std::string_view canonical_name) const {
+    return std::string(canonical_name);
+  }
   /// "Q4_K mixed", "F32", ...: for people.
   virtual std::string weights_description() const = 0;
   virtual std::uint64_t weights_bytes() const = 0;
@@ -46,6 +51,7 @@ struct OpenOptions {
 
 /// Opens a GGUF file (by magic) or a Hugging Face directory (has config.json).
 /// Errors: not_found, io, corrupt (with field and value), unsupported (architecture, tensor type).
-Result<std::unique_ptr<ModelSource>> open_model(const std::string& path, const OpenOptions& options = {});
+Result<std::unique_ptr<ModelSource>> open_model(const std::string& path,
+                                                const OpenOptions& options = {});
 
 }  // namespace larder

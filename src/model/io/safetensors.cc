@@ -58,8 +58,17 @@ std::optional<std::uint64_t> n_bytes(const SafetensorsEntry& entry, std::uint64_
   return bytes;
 }
 
-Result<const ElementType*> check_entry(const SafetensorsEntry& entry, std::uint64_t data_bytes,
-                                       const std::string& origin) {
+Result<void> check_offsets(const SafetensorsEntry& entry, std::uint64_t data_bytes,
+                           const std::string& origin) {
+  const auto [begin, end] = entry.offsets;
+  if (begin <= end && end <= data_bytes) return {};
+  return fail(Errc::corrupt, "{}: tensor '{}' has data_offsets [{}, {}]{}: the data has {} bytes",
+              origin, printable(entry.name), begin, end,
+              begin > end ? "" : " beyond the end of the file", data_bytes);
+}
+
+/// REQUIRES: its offsets are good.
+Result<const ElementType*> check_entry(const SafetensorsEntry& entry, const std::string& origin) {
   const auto it = std::find_if(kTypes.begin(), kTypes.end(),
                                [&](const ElementType& t) { return t.name == entry.dtype; });
   if (it == kTypes.end()) {
@@ -67,10 +76,6 @@ Result<const ElementType*> check_entry(const SafetensorsEntry& entry, std::uint6
                 printable(entry.name), printable(entry.dtype));
   }
   const auto [begin, end] = entry.offsets;
-  if (begin > end || end > data_bytes) {
-    return fail(Errc::corrupt, "{}: tensor '{}' has data_offsets [{}, {}], the file has {} bytes",
-                origin, printable(entry.name), begin, end, data_bytes);
-  }
   const auto bytes = n_bytes(entry, it->bytes);
   if (!bytes || *bytes != end - begin) {
     return fail(Errc::corrupt, "{}: tensor '{}' has {} bytes, its shape [{}] needs {}", origin,
@@ -102,6 +107,9 @@ Result<std::vector<SafetensorsEntry>> read_entries(std::span<const std::byte> by
     }
   }
   names.clear();
+  // Before overlaps: a tensor that reaches beyond the end overlaps all that follow it.
+  const std::uint64_t data_bytes = bytes.size() - 8 - header_bytes;
+  for (const auto& entry : entries) LARDER_TRY(check_offsets(entry, data_bytes, origin));
   std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) {
     return a.offsets != b.offsets ? a.offsets < b.offsets : a.name < b.name;
   });
@@ -151,7 +159,7 @@ Result<std::unique_ptr<SafetensorsFile>> SafetensorsFile::parse(std::span<const 
   const auto data = bytes.subspan(8 + header_bytes);
   auto impl = std::make_unique<Impl>();
   for (auto& entry : entries) {
-    LARDER_ASSIGN(const ElementType* type, check_entry(entry, data.size(), origin));
+    LARDER_ASSIGN(const ElementType* type, check_entry(entry, origin));
     SafetensorsTensor tensor{std::move(entry.name), std::move(entry.dtype), std::nullopt};
     if (type->dtype && entry.shape.size() <= TensorView{}.shape.size()) {
       auto part = data.subspan(entry.offsets[0], entry.offsets[1] - entry.offsets[0]);
