@@ -46,7 +46,10 @@ struct Request {
   std::int32_t n_logprobs = -1;      // -1: none; 0: of the chosen token; k: of the k best too
   bool prompt_logprobs = false;      // log-probability of every prompt token but the first
   bool keep_cache = false;           // keep sample 0's rows after the end, until `release`
-  RequestId reuse = 0;               // a kept request whose common prefix is shared; 0: none
+  /// A kept request whose common prefix is shared; 0: none. Without effect when that cache is gone
+  /// by the time this request starts (see EngineStats::n_reused_tokens), and with prompt_logprobs,
+  /// which need every row computed.
+  RequestId reuse = 0;
 };
 
 enum class FinishReason : std::uint8_t { none, stop, length, cancelled };

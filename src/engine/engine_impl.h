@@ -41,6 +41,7 @@ struct Engine::Impl {
 
   Result<void> check(const Request& request) const;
   RequestId submit(Request request);
+  void share_kept_rows(Sequence& sequence);
 
   void copy_blocks(const StepPlan& step_plan);
   void commit_rows(const StepPlan& step_plan, StepReport& report);

@@ -89,7 +89,8 @@ Engine::Impl::Impl(Parts parts)
       batches(source->config().n_layers, source->config().n_kv_heads, options.n_sequences,
               options.n_batch),
       scheduler({options.n_sequences, options.n_batch}, pool,
-                [this] { return kept.release_oldest(); }),
+                {[this] { return kept.release_oldest(); },
+                 [this](Sequence& sequence) { share_kept_rows(sequence); }}),
       max_logit_rows(logit_rows(source->config().n_vocab)),
       logits(std::size_t{max_logit_rows} * source->config().n_vocab) {}
 
@@ -123,16 +124,22 @@ RequestId Engine::Impl::submit(Request request) {
   state->id = next_id++;
   state->request = std::move(request);
   const Request& r = state->request;
-  std::optional<SequenceCache> reused;
-  if (r.reuse != 0 && !r.prompt_logprobs) reused = kept.fork(r.reuse, r.prompt);
-  if (reused) counters.n_reused_tokens += reused->n_rows();
-  SequenceCache cache =
-      reused ? std::move(*reused) : SequenceCache(plan.shape, pool, options.n_context);
   auto sequence =
-      std::make_unique<Sequence>(state, 0, std::move(cache), *tokenizer, source->config().n_vocab);
+      std::make_unique<Sequence>(state, 0, SequenceCache(plan.shape, pool, options.n_context),
+                                 *tokenizer, source->config().n_vocab);
+  sequence->tokens.reserve(options.n_context + 1);
   sequence->n_pending_samples = r.n_samples - 1;
   scheduler.add(std::move(sequence));
   return state->id;
+}
+
+void Engine::Impl::share_kept_rows(Sequence& sequence) {
+  const Request& r = sequence.request->request;
+  if (r.reuse == 0 || r.prompt_logprobs) return;
+  auto shared = kept.fork(r.reuse, sequence.tokens);
+  if (!shared) return;
+  counters.n_reused_tokens += shared->n_rows();
+  sequence.cache = std::move(*shared);
 }
 
 EngineStats Engine::Impl::current_stats() const {

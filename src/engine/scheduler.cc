@@ -7,9 +7,12 @@
 
 namespace larder {
 
-Scheduler::Scheduler(const SchedulerLimits& limits, BlockPool& pool,
-                     std::function<bool()> make_room)
-    : limits_(limits), pool_(pool), make_room_(std::move(make_room)) {
+Scheduler::Scheduler(const SchedulerLimits& limits, BlockPool& pool, SchedulerHooks hooks)
+    : limits_(limits),
+      pool_(pool),
+      hooks_(std::move(hooks)),
+      needed_(pool.n_classes()),
+      total_(pool.n_classes()) {
   running_.reserve(limits.n_sequences);
   plan_.rows.reserve(limits.n_sequences);
 }
@@ -35,7 +38,7 @@ const StepPlan& Scheduler::plan() {
     const std::uint32_t n = running_[i]->n_missing();
     if (n > 1) take(*running_[i], std::min(n, rows_left_));
   }
-  while (!waiting_.empty() && rows_left_ > 0 && has_room_to_admit(*waiting_.front())) {
+  while (!waiting_.empty() && rows_left_ > 0 && may_admit(*waiting_.front())) {
     running_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
     Sequence& admitted = *running_.back();
@@ -47,7 +50,7 @@ const StepPlan& Scheduler::plan() {
 bool Scheduler::reserve(Sequence& sequence, std::uint32_t n_rows) {
   do {
     if (sequence.cache.reserve(n_rows, plan_.copies)) return true;
-  } while (make_room_());
+  } while (hooks_.make_room());
   return false;
 }
 
@@ -81,20 +84,27 @@ void Scheduler::preempt_last() {
   ++n_preempted_;
 }
 
+bool Scheduler::may_admit(Sequence& sequence) {
+  if (1 + sequence.n_pending_samples > n_free_slots()) return false;
+  if (sequence.cache.n_rows() == 0) hooks_.share_rows(sequence);
+  if (has_room_for(sequence)) return true;
+  sequence.cache.clear();
+  return false;
+}
+
 /// Blocks for all that the sequence still misses, beside one more for each that runs: admitting
 /// less would only preempt it again soon. An idle engine admits always.
-bool Scheduler::has_room_to_admit(const Sequence& sequence) const {
-  const std::uint32_t n_slots = 1 + sequence.n_pending_samples;
-  if (n_slots > n_free_slots()) return false;
+bool Scheduler::has_room_for(const Sequence& sequence) {
   if (running_.empty()) return true;
-  std::vector<std::uint32_t> total(pool_.n_classes());
-  std::vector<std::uint32_t> needed(pool_.n_classes());
-  sequence.cache.count_needed(sequence.n_missing(), total);
-  for (const auto& running : running_) {
-    running->cache.count_needed(1, needed);
-    for (std::size_t c = 0; c < total.size(); ++c) total[c] += needed[c];
-  }
-  return pool_.can_acquire(total);
+  do {
+    sequence.cache.count_in_steps(sequence.n_missing(), limits_.n_batch, total_);
+    for (const auto& running : running_) {
+      running->cache.count_needed(1, needed_);
+      for (std::size_t c = 0; c < total_.size(); ++c) total_[c] += needed_[c];
+    }
+    if (pool_.can_acquire(total_)) return true;
+  } while (hooks_.make_room());
+  return false;
 }
 
 std::uint32_t Scheduler::n_free_slots() const {

@@ -28,15 +28,22 @@ struct SchedulerLimits {
   std::uint32_t n_batch;      // rows of one step
 };
 
+struct SchedulerHooks {
+  /// Asked when blocks are short; false when there is nothing left to give (kept caches of finished
+  /// requests go before anybody is preempted).
+  std::function<bool()> make_room;
+  /// Gives an empty sequence the rows it may share, just before it is admitted: while it waits it
+  /// holds no blocks, so that a lone running sequence always finds its own.
+  std::function<void(Sequence&)> share_rows;
+};
+
 /// First come, first served. Decoding sequences go first in each step, one row each; prompts share
 /// what is left of the step in chunks. When blocks run out, the sequence that arrived last gives
 /// all of its own back and starts over later (recompute, as vLLM does): late, never lost. Decides
 /// over ids and counts; touches no tensor. Not thread-safe.
 class Scheduler {
  public:
-  /// `make_room` is asked when blocks are short and returns false when it has nothing to give (kept
-  /// caches of finished requests go before anybody is preempted).
-  Scheduler(const SchedulerLimits& limits, BlockPool& pool, std::function<bool()> make_room);
+  Scheduler(const SchedulerLimits& limits, BlockPool& pool, SchedulerHooks hooks);
 
   void add(std::unique_ptr<Sequence> sequence);  // behind all that wait
   /// A further sample of a request that runs already; takes the slot that was held for it.
@@ -58,15 +65,17 @@ class Scheduler {
   bool reserve(Sequence& sequence, std::uint32_t n_rows);
   bool take(Sequence& sequence, std::uint32_t n_rows);
   void preempt_last();
-  bool has_room_to_admit(const Sequence& sequence) const;
+  bool may_admit(Sequence& sequence);
+  bool has_room_for(const Sequence& sequence);
   std::uint32_t n_free_slots() const;
 
   const SchedulerLimits limits_;
   BlockPool& pool_;
-  const std::function<bool()> make_room_;
+  const SchedulerHooks hooks_;
   std::deque<std::unique_ptr<Sequence>> waiting_;
   std::vector<std::unique_ptr<Sequence>> running_;  // in order of arrival
   StepPlan plan_;
+  std::vector<std::uint32_t> needed_, total_;  // [n_classes] counts of an admission
   std::uint32_t rows_left_ = 0;
   std::uint64_t n_preempted_ = 0;
 };

@@ -10,6 +10,15 @@ namespace {
 
 std::uint64_t divide_up(std::uint64_t a, std::uint64_t b) { return a / b + (a % b != 0); }
 
+/// Block runs that a windowed layer holds at most while steps bring `step_rows` rows. The first query
+/// of a step sees window - 1 older rows; a span of L rows that begins anywhere touches at most
+/// (L - 1) / block_tokens blocks, rounded up, and one.
+std::uint64_t max_window_runs(std::uint32_t window, std::uint32_t step_rows,
+                              std::uint32_t block_tokens) {
+  const std::uint64_t span = std::uint64_t{window} - 1 + std::max(step_rows, 1U);
+  return divide_up(span - 1, block_tokens) + 1;
+}
+
 }  // namespace
 
 void count_for_context(const CacheShape& shape, std::span<const BlockClassSpec> classes,
@@ -20,11 +29,7 @@ void count_for_context(const CacheShape& shape, std::span<const BlockClassSpec> 
   for (const CacheLayer& layer : shape.layers) {
     std::uint64_t n_runs = divide_up(n_tokens, shape.block_tokens);
     if (layer.window > 0) {
-      // The first query of a step sees window - 1 older rows, so a step holds up to that many rows
-      // and its own; a span of L rows that begins anywhere touches at most (L - 1) / block_tokens
-      // blocks, rounded up, and one.
-      const std::uint64_t span = std::uint64_t{layer.window} - 1 + std::max(step_rows, 1U);
-      n_runs = std::min(n_runs, divide_up(span - 1, shape.block_tokens) + 1);
+      n_runs = std::min(n_runs, max_window_runs(layer.window, step_rows, shape.block_tokens));
     }
     const auto cls = static_cast<std::size_t>(layer.open_class);
     LARDER_CHECK(cls < classes.size());
@@ -54,6 +59,22 @@ void SequenceCache::count_needed(std::uint32_t n,
     const Growth g = growth(l, n);
     extents_per_class[static_cast<std::size_t>(layer.open_class)] +=
         (g.n_runs + (g.copy_last ? 1U : 0U)) * extents_per_run(layer);
+  }
+}
+
+void SequenceCache::count_in_steps(std::uint32_t n, std::uint32_t step_rows,
+                                   std::span<std::uint32_t> extents_per_class) const {
+  LARDER_CHECK(extents_per_class.size() == pool_->n_classes());
+  std::fill(extents_per_class.begin(), extents_per_class.end(), 0U);
+  for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
+    const CacheLayer& layer = shape_->layers[l];
+    const Growth g = growth(l, n);
+    std::uint64_t n_runs = g.n_runs + (g.copy_last ? 1U : 0U);
+    if (layer.window > 0) {
+      n_runs = std::min(n_runs, max_window_runs(layer.window, step_rows, shape_->block_tokens));
+    }
+    extents_per_class[static_cast<std::size_t>(layer.open_class)] +=
+        static_cast<std::uint32_t>(n_runs) * extents_per_run(layer);
   }
 }
 
@@ -95,6 +116,7 @@ void SequenceCache::truncate(std::uint32_t n_rows) {
 void SequenceCache::clear() {
   for (BlockTable& table : tables_) table.clear();
   n_rows_ = 0;
+  n_reserved_ = 0;
 }
 
 bool SequenceCache::can_truncate(std::uint32_t n_rows) const {

@@ -47,6 +47,10 @@ class SequenceCache {
   /// Extents needed, per class (index = BlockClass), so that `n` more rows fit: what an admission
   /// asks. Overwrites `extents_per_class`, one entry per class of the pool.
   void count_needed(std::uint32_t n, std::span<std::uint32_t> extents_per_class) const;
+  /// The same when the `n` rows come in steps of at most `step_rows`, so that windows give blocks
+  /// back on the way.
+  void count_in_steps(std::uint32_t n, std::uint32_t step_rows,
+                      std::span<std::uint32_t> extents_per_class) const;
   /// Makes room for `n` more rows: first copies a shared, partly filled last block (appended to
   /// `copies`), then acquires whole extents. False (and nothing changed) when the pool cannot give
   /// them. Allocates only when `copies` is out of capacity (one entry per KV head of each layer).
