@@ -20,6 +20,9 @@ constexpr std::string_view kHelp =
     "/help   this\n"
     "Ctrl-C  stop the reply\n";
 
+constexpr std::string_view kForgot =
+    "(the oldest part of the conversation no longer fits and is forgotten)\n";
+
 void say(std::string_view text) {
   std::fwrite(text.data(), 1, text.size(), stderr);
   std::fflush(stderr);
@@ -28,6 +31,14 @@ void say(std::string_view text) {
 void show_reply(const TokenEvent& event) {
   std::fwrite(event.text.data(), 1, event.text.size(), stdout);
   std::fflush(stdout);
+}
+
+/// Without its first quarter, and without the word in which that ends.
+std::string_view newer_part(std::string_view text) {
+  const std::size_t space = text.find_first_of(" \n", text.size() / 4);
+  std::size_t begin = space < text.size() / 2 ? space : text.size() / 4 + 1;
+  while (begin < text.size() && (static_cast<unsigned char>(text[begin]) & 0xC0) == 0x80) ++begin;
+  return text.substr(begin);
 }
 
 }  // namespace
@@ -87,26 +98,51 @@ ChatSession::Command ChatSession::command(const std::string& line) {
   return Command::done;
 }
 
-/// The whole conversation with `line` at its end. When it outgrows the context, the oldest exchange
-/// is forgotten, so that a quarter of the context (256 tokens at most) is left for the reply.
-Result<std::vector<TokenId>> ChatSession::prompt_for(const std::string& line) {
-  if (!chat_) return continuation_tokens(engine_.tokenizer(), text_ + line);
+/// What a prompt may take: a quarter of the context (256 tokens at most) is left for the reply.
+std::size_t ChatSession::room() const {
   const std::uint32_t n_context = engine_.options().n_context;
-  const std::size_t room = n_context - std::min(n_context / 4, 256U);
+  return n_context - std::min(n_context / 4, 256U);
+}
+
+Result<std::vector<TokenId>> ChatSession::prompt_for(const std::string& line) {
+  return chat_ ? message_prompt(line) : text_prompt(line);
+}
+
+/// The whole conversation with `line` at its end. When it outgrows its room, the oldest exchange is
+/// forgotten.
+Result<std::vector<TokenId>> ChatSession::message_prompt(const std::string& line) {
   messages_.push_back({"user", line});
   const std::ptrdiff_t first = flags_.system ? 1 : 0;
   bool forgot = false;
   for (;;) {
     auto tokens = chat_tokens(*chat_, engine_.tokenizer(), messages_);
     const bool last = std::ssize(messages_) <= first + 2;
-    if (!tokens || tokens->size() <= room || last) {
-      if (forgot) say("(the oldest part of the conversation no longer fits and is forgotten)\n");
+    if (!tokens || tokens->size() <= room() || last) {
+      if (forgot) say(kForgot);
       if (!tokens) messages_.pop_back();
       return tokens;
     }
     messages_.erase(messages_.begin() + first, messages_.begin() + first + 2);
     forgot = true;
   }
+}
+
+/// The text so far and `line`. When they outgrow their room, the oldest part of the text is
+/// forgotten, a quarter at a time: the turns after it find their beginning in the cache again.
+std::vector<TokenId> ChatSession::text_prompt(const std::string& line) {
+  const Tokenizer& tokenizer = engine_.tokenizer();
+  std::string_view kept = text_;
+  std::vector<TokenId> tokens = continuation_tokens(tokenizer, text_ + line);
+  while (tokens.size() > room() && !kept.empty()) {
+    kept = newer_part(kept);
+    tokens = continuation_tokens(tokenizer, std::string(kept) + line);
+  }
+  const bool refused = tokens.size() > engine_.options().n_context;  // the line alone is too long
+  if (kept.size() < text_.size() && !refused) {
+    say(kForgot);
+    text_ = std::string(kept);
+  }
+  return tokens;
 }
 
 Result<void> ChatSession::answer(const std::string& line) {
@@ -122,6 +158,12 @@ Result<void> ChatSession::answer(const std::string& line) {
   }
   std::fputs("\n", stdout);
   std::fflush(stdout);
+  const GeneratedSample& reply = generation->samples.front();
+  const bool as_asked =
+      reply.tokens.size() == static_cast<std::size_t>(std::max(flags_.n_predict.value_or(0), 0));
+  if (reply.finish == FinishReason::length && !as_asked) {
+    say("(the context is full, the reply ends here)\n");
+  }
   if (!chat_) text_ += line;
   remember(*generation);
   return {};

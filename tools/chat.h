@@ -36,6 +36,9 @@ class ChatSession {
   Command command(const std::string& line);
   Result<void> answer(const std::string& line);
   Result<std::vector<TokenId>> prompt_for(const std::string& line);
+  Result<std::vector<TokenId>> message_prompt(const std::string& line);
+  std::vector<TokenId> text_prompt(const std::string& line);
+  std::size_t room() const;
   void remember(const Generation& generation);
   void clear();
 

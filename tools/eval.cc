@@ -21,7 +21,7 @@
 namespace larder {
 namespace {
 
-constexpr std::uint64_t kMaxTextBytes = 1ULL << 30;
+constexpr std::uint64_t kMaxTextBytes = 256ULL << 20;  // hours of scoring on any CPU
 
 struct PerplexityFlags {
   EngineOptions engine;
@@ -85,6 +85,10 @@ nlohmann::ordered_json as_json(const PerplexityResult& r, const PerplexityFlags&
 }
 
 Result<void> run(PerplexityFlags& flags) {
+  if (flags.engine.n_context == 1) {
+    return fail(Errc::invalid_argument, "ctx-size is 1, must be at least 2: a token is scored {}",
+                "from those before it");
+  }
   LARDER_ASSIGN(const std::string text, read_text_file(flags.text_path, kMaxTextBytes));
   if (text.empty()) return fail(Errc::invalid_argument, "{}: the text is empty", flags.text_path);
   flags.engine.n_sequences = flags.measure.n_parallel = chosen_parallel(flags);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 
 #include "base/fail.h"
 #include "terminal.h"
@@ -51,6 +52,9 @@ Result<Generation> generate(Engine& engine, Request request,
         if (sample.finish == FinishReason::none) sample.finish = FinishReason::cancelled;
       }
       break;
+    }
+    if (std::ferror(stdout) != 0) {
+      return fail(Errc::io, "standard output cannot be written, the rest is not computed");
     }
     LARDER_ASSIGN(StepReport report, engine.step());
     for (TokenEvent& event : report.events) {

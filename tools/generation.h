@@ -35,7 +35,8 @@ struct Generation {
 };
 
 /// Submits `request` and steps until it has ended or Ctrl-C was pressed (see InterruptGuard).
-/// `show` gets every event as it comes. Errors: those of Engine::submit and Engine::step.
+/// `show` gets every event as it comes. Errors: those of Engine::submit and Engine::step; io when
+/// standard output is lost (what comes would reach nobody).
 Result<Generation> generate(Engine& engine, Request request,
                             const std::function<void(const TokenEvent&)>& show);
 

@@ -1,6 +1,11 @@
 // `larder`: one binary, one subcommand per job.
+#include <fcntl.h>
 #include <fmt/ranges.h>
+#include <unistd.h>
 
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -26,10 +31,31 @@ std::string explain(const CLI::App& app, const CLI::ParseError& error, int argc,
   return error.what();
 }
 
-}  // namespace
+/// A stream that is closed (`>&-`) would lend its number to the next file that is opened, and what
+/// is printed would land in there. In its place stands a file with which the stream's own direction
+/// fails, except that nobody is there to hear of a lost standard error.
+void occupy_closed_streams() {
+  constexpr int kModes[] = {O_WRONLY, O_RDONLY, O_RDWR};  // descriptors 0, 1 and 2
+  for (int fd = 0; fd <= STDERR_FILENO; ++fd) {
+    if (fcntl(fd, F_GETFD) != -1) continue;
+    if (open("/dev/null", kModes[fd]) < 0) return;  // takes the lowest number, which is `fd`
+  }
+}
 
-int main(int argc, char** argv) {
+/// What was printed may only be lost with a word and a code.
+int with_output_written(int exit_code) {
+  const bool lost_before = std::ferror(stdout) != 0;
+  const bool lost_now = std::fflush(stdout) != 0;
+  if (exit_code != larder::kExitOk || !(lost_before || lost_now)) return exit_code;
+  larder::complain(fmt::format("standard output cannot be written{}{}", lost_now ? ": " : "",
+                               lost_now ? std::strerror(errno) : ""));
+  return larder::kExitFailed;
+}
+
+int run_command(int argc, char** argv) {
   CLI::App app{"Larder: LLM inference around the KV cache", "larder"};
+  // The last of a flag given twice counts, as in llama.cpp; subcommands inherit this.
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app.set_version_flag("--version", std::string("larder ") + LARDER_VERSION);
   app.require_subcommand(1);
   int exit_code = larder::kExitOk;
@@ -48,4 +74,11 @@ int main(int argc, char** argv) {
     return larder::kExitBadInput;
   }
   return exit_code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  occupy_closed_streams();
+  return with_output_written(run_command(argc, argv));
 }

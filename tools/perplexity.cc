@@ -81,8 +81,8 @@ class WindowRunner {
 
   Result<void> score(std::size_t window, std::uint64_t position, double nats) {
     if (!std::isfinite(nats)) {
-      return fail(Errc::unavailable, "the log-probability of token {} at position {} is {}",
-                  tokens_[position], position, -nats);
+      return fail(Errc::corrupt, "{}: the log-probability of token {} at position {} is {}",
+                  engine_.options().model_path, tokens_[position], position, -nats);
     }
     scores_[window].nats += nats;
     scores_[window].nats_squared += nats * nats;
@@ -104,7 +104,7 @@ class WindowRunner {
 
 Result<void> check(const Engine& engine, const PerplexityOptions& options, std::size_t n_tokens) {
   if (options.n_context < 2 || options.n_context > engine.options().n_context) {
-    return fail(Errc::invalid_argument, "context is {}, must be 2 to {}", options.n_context,
+    return fail(Errc::invalid_argument, "ctx-size is {}, must be 2 to {}", options.n_context,
                 engine.options().n_context);
   }
   if (options.stride < 1 || options.stride >= options.n_context) {
@@ -175,6 +175,11 @@ Result<PerplexityResult> measure_perplexity(Engine& engine, std::string_view tex
   const double mean = nats / static_cast<double>(result.n_scored_tokens);
   result.nll_variance =
       std::max(0.0, nats_squared / static_cast<double>(result.n_scored_tokens) - mean * mean);
+  if (!std::isfinite(result.perplexity())) {
+    return fail(Errc::corrupt, "{}: the perplexity is {} ({:.3g} bits per token), so {}",
+                engine.options().model_path, result.perplexity(), result.bits_per_token(),
+                "these weights are damaged");
+  }
   return result;
 }
 

@@ -49,8 +49,8 @@ std::vector<Window> plan_windows(std::uint64_t n_tokens, const PerplexityOptions
 using PerplexityProgress = std::function<void(double fraction, double perplexity)>;
 
 /// Text is taken literally: no special tokens are read out of it. Errors: invalid_argument (empty
-/// text, options out of range), unavailable (Ctrl-C, a log-probability that is no number), the
-/// engine's.
+/// text, options out of range), unavailable (Ctrl-C), corrupt (a log-probability or the perplexity
+/// is not finite; names the model), the engine's.
 Result<PerplexityResult> measure_perplexity(Engine& engine, std::string_view text,
                                             const PerplexityOptions& options,
                                             const PerplexityProgress& progress);

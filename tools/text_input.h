@@ -8,7 +8,8 @@
 
 namespace larder {
 
-/// Errors: not_found, io, invalid_argument when the file is longer than `max_bytes`.
+/// Errors: not_found, io, invalid_argument for a directory and for more than `max_bytes` (refused
+/// by its size, unread, where the file has one).
 Result<std::string> read_text_file(const std::string& path, std::uint64_t max_bytes);
 Result<std::string> read_stdin(std::uint64_t max_bytes);
 

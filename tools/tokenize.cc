@@ -69,9 +69,6 @@ int tokenize(const TokenizeFlags& flags) {
   const auto output = convert(flags, *input);
   if (!output) return report_failure(output.error());
   std::fwrite(output->data(), 1, output->size(), stdout);
-  if (std::fflush(stdout) != 0) {
-    return report_failure({Errc::io, "standard output cannot be written"});
-  }
   return kExitOk;
 }
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 
@@ -46,6 +47,30 @@ TEST(BadInput, Files) {
   expect_refused(run_tiny({"-f", "/nonexistent/prompt.txt"}), {"/nonexistent/prompt.txt"});
   expect_refused({"eval", "perplexity", "-m", tiny_model(), "/nonexistent/text.txt"},
                  {"/nonexistent/text.txt"});
+}
+
+TEST(BadInput, LostStandardOutputIsAFailure) {
+  const std::string text = temporary_file("words.txt", "some words to be scored");
+  const std::vector<std::vector<std::string>> commands = {
+      {"inspect", tiny_model()},
+      {"run", "-m", tiny_model(), "-p", "x", "-n", "4", "-t", "1", "-q"},
+      {"eval", "perplexity", "-m", tiny_model(), text, "-c", "64", "-t", "1"},
+      {"--help"}};
+  for (const auto& command : commands) {
+    const Outcome run = run_larder_to("/dev/full", command);
+    EXPECT_EQ(run.exit_code, 1) << command[0];
+    EXPECT_THAT(run.err, HasSubstr("standard output cannot be written")) << command[0];
+  }
+}
+
+TEST(BadInput, TextsThatAreNone) {
+  const Outcome run = run_larder_to("/dev/null", run_tiny({}), "/");
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, HasSubstr("standard input: is a directory"));
+  const std::string huge = temporary_file("huge.txt", "");
+  std::filesystem::resize_file(huge, std::uintmax_t{20} << 30);  // a hole: it takes no disk
+  expect_refused({"eval", "perplexity", "-m", tiny_model(), huge}, {huge, "21474836480 bytes"});
+  expect_refused(run_tiny({"-f", huge}), {huge, "21474836480 bytes"});
 }
 
 TEST(BadInput, TruncatedModels) {
@@ -101,6 +126,9 @@ TEST(BadInput, Measurements) {
   const std::string text = temporary_file("text.txt", "some words to be scored");
   expect_refused({"eval", "perplexity", "-m", tiny_model(), text, "-c", "64", "--stride", "64"},
                  {"stride", "64"});
+  expect_refused({"eval", "perplexity", "-m", tiny_model(), text, "-c", "1"},
+                 {"ctx-size is 1, must be at least 2"});
+  expect_refused(run_tiny({"-p", "x", "-c", "32", "-c", "many"}), {"'many'"});  // the last counts
   const std::string empty = temporary_file("empty.txt", "");
   expect_refused({"eval", "perplexity", "-m", tiny_model(), empty}, {empty, "empty"});
   expect_refused({"inspect", tiny_model(), "--memory", "8X"}, {"--memory", "'8X'"});

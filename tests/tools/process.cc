@@ -48,14 +48,15 @@ struct Pipe {
 
 class Child {
  public:
-  Child(const std::vector<std::string>& arguments, int input) {
+  /// Standard output goes to `output`; below 0: to the pipe that is read.
+  Child(const std::vector<std::string>& arguments, int input, int output = -1) {
     std::vector<const char*> argv = {LARDER_BINARY};
     for (const std::string& argument : arguments) argv.push_back(argument.c_str());
     argv.push_back(nullptr);
     pid_ = fork();
     if (pid_ == 0) {
       dup2(input, STDIN_FILENO);
-      dup2(out_.write_end, STDOUT_FILENO);
+      dup2(output < 0 ? out_.write_end : output, STDOUT_FILENO);
       dup2(err_.write_end, STDERR_FILENO);
       execv(LARDER_BINARY, const_cast<char* const*>(argv.data()));
       _exit(127);
@@ -105,6 +106,18 @@ Outcome run_larder(const std::vector<std::string>& arguments, const std::string&
   const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   Child child(arguments, file);
   close(file);
+  return child.finish();
+}
+
+Outcome run_larder_to(const std::string& output, const std::vector<std::string>& arguments,
+                      const std::string& input) {
+  const int from = open(input.c_str(), O_RDONLY | O_CLOEXEC);
+  const int to = open(output.c_str(), O_WRONLY | O_CLOEXEC);
+  EXPECT_GE(from, 0);
+  EXPECT_GE(to, 0);
+  Child child(arguments, from, to);
+  close(from);
+  close(to);
   return child.finish();
 }
 

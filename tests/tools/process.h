@@ -14,6 +14,10 @@ struct Outcome {
 /// Runs `larder` with these arguments and this standard input (a pipe: nothing is a terminal).
 Outcome run_larder(const std::vector<std::string>& arguments, const std::string& input = {});
 
+/// The same with files, devices or directories as standard output and standard input.
+Outcome run_larder_to(const std::string& output, const std::vector<std::string>& arguments,
+                      const std::string& input = "/dev/null");
+
 /// The same with a terminal as standard input, into which `typed` is typed.
 Outcome type_to_larder(const std::vector<std::string>& arguments, const std::string& typed);
 

@@ -110,6 +110,15 @@ TEST(Run, ConversesOnATerminal) {
   EXPECT_THAT(chat.out, testing::EndsWith(first + "\n"));  // forgotten, so the same again
 }
 
+TEST(Run, AFullTextForgetsItsOldestPart) {
+  const Outcome chat = type_to_larder(story({"-c", "64", "--temp", "0", "--ignore-eos"}),
+                                      "Once upon a time\n She\n One day\n Then\n/exit\n");
+  EXPECT_EQ(chat.exit_code, 0) << chat.err;
+  EXPECT_THAT(chat.err, HasSubstr("the context is full, the reply ends here"));
+  EXPECT_THAT(chat.err, HasSubstr("oldest part of the conversation no longer fits"));
+  EXPECT_THAT(chat.err, Not(HasSubstr("the context holds")));
+}
+
 TEST(Run, TheConversationEndsWithTheInput) {
   const Outcome chat = type_to_larder(story({"-n", "2"}), "Once\n\x04");
   EXPECT_EQ(chat.exit_code, 0) << chat.err;
