@@ -90,7 +90,9 @@ TEST(Gguf, FilesThatAreNone) {
   vast.write("GGUF");
   std::error_code cannot;
   std::filesystem::resize_file(vast.path(), (1ULL << 62), cannot);
-  if (!cannot) EXPECT_EQ(GgufFile::open(vast.path()).error().code, Errc::invalid_argument);
+  if (!cannot) {
+    EXPECT_EQ(GgufFile::open(vast.path()).error().code, Errc::invalid_argument);
+  }
   const TemporaryFile empty("empty.gguf");
   empty.write("");
   EXPECT_THAT(GgufFile::open(empty.path()).error().message, HasSubstr("ends at byte 0"));
