@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "codec/kv_codec.h"
 #include "flag_values.h"
 #include "spellings.h"
 
@@ -81,7 +82,12 @@ void add_engine_flags(CLI::App& app, EngineOptions& options,
   };
   if (is_except("cache-type-k") || is_except("cache-type-v")) return;
   const std::function<void(const std::string&)> both = [&options](const std::string& name) {
-    options.kv.type_k = options.kv.type_v = kv_format_name(name);
+    const std::string format = kv_format_name(name);
+    if (!parse_kv_format(format)) {
+      throw CLI::ValidationError("--kv-cache-dtype",
+                                 fmt::format("'{}' is no storage format", name));
+    }
+    options.kv.type_k = options.kv.type_v = format;
   };
   app.add_option_function<std::string>("--kv-cache-dtype", both,
                                        "storage format of keys and values")

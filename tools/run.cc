@@ -23,6 +23,7 @@ namespace larder {
 namespace {
 
 constexpr std::uint64_t kMaxPromptBytes = 64ULL << 20;
+constexpr std::uint32_t kMaxSamples = 4096;  // sequences of an engine
 
 Result<void> check(const RunFlags& flags) {
   const auto bad = [](const char* message) { return fail(Errc::invalid_argument, "{}", message); };
@@ -31,7 +32,22 @@ Result<void> check(const RunFlags& flags) {
   if (flags.no_chat && flags.system) return bad("--system needs a chat, --no-chat forbids it");
   if (flags.n_logprobs >= 0 && !flags.json) return bad("--logprobs needs --json");
   if (flags.n_predict == 0) return bad("--predict 0 asks for nothing; use -1 for no limit");
-  if (flags.n_samples == 0) return bad("--samples 0 asks for nothing");
+  if (flags.n_predict.value_or(-1) < -1) {
+    return fail(Errc::invalid_argument, "--predict is {}, must be -1 (no limit) or at least 1",
+                *flags.n_predict);
+  }
+  if (flags.sampling.seed.value_or(-1) < -1) {
+    return fail(Errc::invalid_argument, "--seed is {}, must be -1 (drawn) or at least 0",
+                *flags.sampling.seed);
+  }
+  if (flags.n_samples < 1 || flags.n_samples > kMaxSamples) {
+    return fail(Errc::invalid_argument, "--samples is {}, must be 1 to {}", flags.n_samples,
+                kMaxSamples);
+  }
+  if (flags.engine.n_sequences == 0) return bad("--parallel is 0, must be at least 1");
+  for (const std::string& text : flags.stop) {
+    if (text.empty()) return bad("--stop is empty");
+  }
   return {};
 }
 

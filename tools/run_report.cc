@@ -102,6 +102,8 @@ std::string run_summary(const Engine& engine, const RunTotals& totals) {
   if (totals.n_reused_tokens > 0) {
     prompt += fmt::format(", {} of them from the kept cache", totals.n_reused_tokens);
   }
+  std::string in_use;  // a completion has ended by now and holds nothing
+  if (stats.kv_bytes > 0) in_use = bytes(stats.kv_bytes) + " in use, ";
   return fact_list({
       {"model", model_name(engine)},
       {"prompt", prompt},
@@ -109,8 +111,8 @@ std::string run_summary(const Engine& engine, const RunTotals& totals) {
       {"prefill", rate_text(totals.n_prefilled_tokens, totals.prefill_seconds)},
       {"decode", rate_text(totals.n_decoded_tokens, totals.decode_seconds)},
       {"first token", fmt::format("after {:.3f} s", totals.first_token_seconds)},
-      {"KV cache", fmt::format("{} in use, {} at most, budget {}", bytes(stats.kv_bytes),
-                               bytes(stats.kv_peak_bytes), bytes(stats.kv_budget_bytes))},
+      {"KV cache", in_use + fmt::format("{} at most, budget {}", bytes(stats.kv_peak_bytes),
+                                        bytes(stats.kv_budget_bytes))},
       {"KV per token", fmt::format("{} bytes (K {}, V {})", engine.kv_bytes_per_token(),
                                    engine.options().kv.type_k, engine.options().kv.type_v)},
       {"engine", engine.description()},

@@ -104,6 +104,12 @@ TEST(BadInput, FlagsAreNamedWithTheirValues) {
   expect_refused(run_tiny({"-p", "x", "--temp", "-1"}), {"temperature", "-1"});
   expect_refused(run_tiny({"-p", "x", "--logit-bias", "5"}), {"--logit-bias", "'5'"});
   expect_refused(run_tiny({"-p", "x", "-n", "0"}), {"--predict"});
+  expect_refused(run_tiny({"-p", "x", "-n", "-2"}), {"--predict is -2"});
+  expect_refused(run_tiny({"-p", "x", "-s", "-2"}), {"--seed is -2"});
+  expect_refused(run_tiny({"-p", "x", "--samples", "100000000"}), {"--samples is 100000000"});
+  expect_refused(run_tiny({"-p", "x", "-np", "0"}), {"--parallel is 0"});
+  expect_refused(run_tiny({"-p", "x", "--stop", ""}), {"--stop is empty"});
+  expect_refused(run_tiny({"-p", "x", "--kv-cache-dtype", "fp8"}), {"--kv-cache-dtype", "'fp8'"});
   expect_refused(run_tiny({"-p", "x", "--logprobs", "2"}), {"--logprobs", "--json"});
   expect_refused(run_tiny({"-p", "x", "-f", "y"}), {"--prompt", "--file"});
   expect_refused({"run", "-p", "x"}, {"--model"});
