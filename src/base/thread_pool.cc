@@ -42,10 +42,17 @@ T wait_for_change(const std::atomic<T>& value, T old) noexcept {
 ThreadPool::ThreadPool(unsigned n_threads) : n_threads_(n_threads) {
   LARDER_CHECK(n_threads > 0);
   workers_.reserve(n_threads - 1);
-  for (unsigned t = 1; t < n_threads; ++t) workers_.emplace_back([this, t] { work(t); });
+  try {
+    for (unsigned t = 1; t < n_threads; ++t) workers_.emplace_back([this, t] { work(t); });
+  } catch (...) {  // the system gives no more threads: end those that run, let the caller know
+    end_workers();
+    throw;
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { end_workers(); }
+
+void ThreadPool::end_workers() noexcept {
   stop_.store(true, std::memory_order_relaxed);
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();

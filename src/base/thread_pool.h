@@ -16,7 +16,8 @@ namespace larder {
 /// idle. One caller at a time; no allocation per call; a task must not call `for_each` again.
 class ThreadPool {
  public:
-  explicit ThreadPool(unsigned n_threads);  // REQUIRES: n_threads > 0
+  /// REQUIRES: n_threads > 0. Throws std::system_error when the system gives no more threads.
+  explicit ThreadPool(unsigned n_threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -47,6 +48,7 @@ class ThreadPool {
     void (*call)(void*, std::size_t, unsigned) = nullptr;
   };
   void run(const Job& job);
+  void end_workers() noexcept;
   void work(unsigned thread);
   void drain(unsigned thread);
 

@@ -72,7 +72,8 @@ struct Engine::Impl {
     LogitsWanted wanted;
     TokenId token = kNoToken;
     float logprob = 0;
-    bool is_broken = false;  // the logits are no numbers
+    std::size_t logits_index = 0;  // which of the rows computed together
+    bool is_broken = false;        // the logits are no numbers
     std::vector<TokenLogprob> top;
   };
   std::uint32_t fork_samples(Sequence& first, std::uint32_t row);
@@ -81,11 +82,12 @@ struct Engine::Impl {
   void accept_token(Draw& draw, StepReport& report);
   FinishReason finish_reason(Sequence& sequence, TokenId token) const;
 
-  std::uint32_t max_logit_rows;
-  Buffer<float> logits;  // [max_logit_rows, n_vocab]
-  std::vector<Draw> draws;
-  EngineStats counters;
-  RequestId next_id = 1;
+  std::uint32_t max_logit_rows_;
+  Buffer<float> logits_;  // [max_logit_rows_, n_vocab]
+  std::vector<Draw> draws_;
+  std::vector<std::uint32_t> logit_rows_;  // [max_logit_rows_] of the batch, computed together
+  EngineStats counters_;
+  RequestId next_id_ = 1;
 };
 
 }  // namespace larder

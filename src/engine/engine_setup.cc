@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <exception>
 #include <thread>
 #include <utility>
 
@@ -42,6 +43,10 @@ std::uint32_t logit_rows(std::uint32_t n_vocab) {
   return static_cast<std::uint32_t>(std::clamp<std::size_t>(kLogitFloats / n_vocab, 8, 256));
 }
 
+ForwardLimits forward_limits(const EngineOptions& options, const ModelConfig& config) {
+  return {options.n_batch, options.n_sequences, options.n_context, logit_rows(config.n_vocab)};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Engine::Impl>> Engine::Impl::create(std::unique_ptr<ModelSource> source,
@@ -50,9 +55,13 @@ Result<std::unique_ptr<Engine::Impl>> Engine::Impl::create(std::unique_ptr<Model
   const ModelConfig& config = source->config();
   resolve(options, config);
   const std::uint64_t ram = ram_bytes();
-  if (source->weights_bytes() > ram) {
-    return fail(Errc::invalid_argument, "{}: weights of {} do not fit the machine's {} of memory",
-                source->path(), format_bytes(source->weights_bytes()), format_bytes(ram));
+  const std::size_t scratch = ForwardPass::scratch_bytes(config, forward_limits(options, config));
+  if (source->weights_bytes() + scratch > ram) {
+    return fail(Errc::invalid_argument,
+                "{}: weights of {} and activations of {} ({} rows a step) do not fit the machine's "
+                "{} of memory",
+                source->path(), format_bytes(source->weights_bytes()), format_bytes(scratch),
+                options.n_batch, format_bytes(ram));
   }
   if (source->tokenizer().kind == TokenizerKind::none) {
     return fail(Errc::unsupported,
@@ -61,15 +70,22 @@ Result<std::unique_ptr<Engine::Impl>> Engine::Impl::create(std::unique_ptr<Model
                 source->path());
   }
   LARDER_ASSIGN(const simd::Table* table, choose_isa(options.isa));
-  LARDER_ASSIGN(auto plan, plan_kv(config, options, ram));
+  LARDER_ASSIGN(auto plan, plan_kv(config, options, ram - source->weights_bytes() - scratch));
   options.kv.memory_bytes = plan.pool.budget_bytes;
   LARDER_ASSIGN(auto weights, Weights::load(*source, progress));
   LARDER_ASSIGN(auto tokenizer, Tokenizer::create(source->tokenizer()));
   LARDER_ASSIGN(auto pool, BlockPool::create(plan.pool));
   LARDER_ASSIGN(auto store, BlockStore::create(pool.range_bytes()));
-  return std::make_unique<Impl>(Parts{std::move(source), std::move(tokenizer), std::move(options),
-                                      std::move(plan), std::move(weights), std::move(pool),
-                                      std::move(store), table});
+  const auto [n_threads, n_batch] = std::pair(options.n_threads, options.n_batch);
+  try {  // the one place where memory of size and threads are asked for
+    return std::make_unique<Impl>(Parts{std::move(source), std::move(tokenizer), std::move(options),
+                                        std::move(plan), std::move(weights), std::move(pool),
+                                        std::move(store), table});
+  } catch (const std::exception& e) {
+    return fail(Errc::unavailable,
+                "the engine cannot be set up with {} threads and {} rows a step: {}", n_threads,
+                n_batch, e.what());
+  }
 }
 
 Engine::Impl::Impl(Parts parts)
@@ -83,16 +99,14 @@ Engine::Impl::Impl(Parts parts)
       threads(options.n_threads),
       compute{*parts.simd, threads},
       forward(weights, compute, KvLayout{store.pool(), plan.k, plan.v, plan.v_offset},
-              options.kv.block_tokens,
-              {options.n_batch, options.n_sequences, options.n_context,
-               logit_rows(source->config().n_vocab)}),
+              options.kv.block_tokens, forward_limits(options, source->config())),
       batches(source->config().n_layers, source->config().n_kv_heads, options.n_sequences,
               options.n_batch),
       scheduler({options.n_sequences, options.n_batch}, pool,
                 {[this] { return kept.release_oldest(); },
                  [this](Sequence& sequence) { share_kept_rows(sequence); }}),
-      max_logit_rows(logit_rows(source->config().n_vocab)),
-      logits(std::size_t{max_logit_rows} * source->config().n_vocab) {}
+      max_logit_rows_(logit_rows(source->config().n_vocab)),
+      logits_(std::size_t{max_logit_rows_} * source->config().n_vocab) {}
 
 Result<void> Engine::Impl::check(const Request& request) const {
   const ModelConfig& config = source->config();
@@ -121,7 +135,7 @@ Result<void> Engine::Impl::check(const Request& request) const {
 
 RequestId Engine::Impl::submit(Request request) {
   auto state = std::make_shared<RequestState>();
-  state->id = next_id++;
+  state->id = next_id_++;
   state->request = std::move(request);
   const Request& r = state->request;
   auto sequence =
@@ -138,12 +152,12 @@ void Engine::Impl::share_kept_rows(Sequence& sequence) {
   if (r.reuse == 0 || r.prompt_logprobs) return;
   auto shared = kept.fork(r.reuse, sequence.tokens);
   if (!shared) return;
-  counters.n_reused_tokens += shared->n_rows();
+  counters_.n_reused_tokens += shared->n_rows();
   sequence.cache = std::move(*shared);
 }
 
 EngineStats Engine::Impl::current_stats() const {
-  EngineStats stats = counters;
+  EngineStats stats = counters_;
   stats.kv_bytes = pool.bytes_in_use();
   stats.kv_peak_bytes = pool.peak_bytes();
   stats.kv_budget_bytes = pool.budget_bytes();
@@ -154,10 +168,13 @@ EngineStats Engine::Impl::current_stats() const {
 }
 
 std::string Engine::Impl::description() const {
-  return fmt::format("{}, {} thread{}, K {}, V {}, {}-token blocks, {} KV budget, context {} x {}",
-                     compute.simd.name, options.n_threads, options.n_threads == 1 ? "" : "s",
-                     plan.k->name, plan.v->name, options.kv.block_tokens,
-                     format_bytes(pool.budget_bytes()), options.n_context, options.n_sequences);
+  const std::uint32_t trained = source->config().n_context_train;
+  return fmt::format(
+      "{}, {} thread{}, K {}, V {}, {}-token blocks, {} KV budget, context {} x {}{}",
+      compute.simd.name, options.n_threads, options.n_threads == 1 ? "" : "s", plan.k->name,
+      plan.v->name, options.kv.block_tokens, format_bytes(pool.budget_bytes()), options.n_context,
+      options.n_sequences,
+      options.n_context > trained ? fmt::format(" (trained for {})", trained) : "");
 }
 
 }  // namespace larder

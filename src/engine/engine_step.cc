@@ -28,13 +28,15 @@ void Engine::Impl::copy_blocks(const StepPlan& step_plan) {
 }
 
 void Engine::Impl::commit_rows(const StepPlan& step_plan, StepReport& report) {
-  draws.clear();
+  draws_.clear();
   for (const PlannedRows& planned : step_plan.rows) {
-    (planned.n_rows == 1 ? report.n_decode_tokens : report.n_prefill_tokens) += planned.n_rows;
+    const Sequence& s = *planned.sequence;
+    const bool decodes = s.n_missing() == 1 && s.n_generated() > 0;
+    (decodes ? report.n_decode_tokens : report.n_prefill_tokens) += planned.n_rows;
     planned.sequence->cache.commit(planned.n_rows);
   }
   for (const LogitsWanted& wanted : batches.logits_wanted()) {
-    draws.emplace_back().wanted = wanted;
+    draws_.emplace_back().wanted = wanted;
     if (wanted.target == kNoToken && wanted.sequence->n_pending_samples > 0) {
       fork_samples(*wanted.sequence, wanted.row);
     }
@@ -49,25 +51,33 @@ std::uint32_t Engine::Impl::fork_samples(Sequence& first, std::uint32_t row) {
     auto sample =
         std::make_unique<Sequence>(first.request, i, first.cache.fork(first.cache.n_rows()),
                                    *tokenizer, source->config().n_vocab);
-    draws.emplace_back().wanted = {row, scheduler.add_sample(std::move(sample)), kNoToken};
+    draws_.emplace_back().wanted = {row, scheduler.add_sample(std::move(sample)), kNoToken};
   }
   return n;
 }
 
 Result<void> Engine::Impl::draw_tokens(const StepPlan& step_plan, StepReport& report) {
   const std::size_t n_vocab = source->config().n_vocab;
-  std::vector<std::uint32_t> rows;
-  for (std::size_t begin = 0; begin < draws.size(); begin += max_logit_rows) {
-    const auto chunk = std::span(draws).subspan(
-        begin, std::min<std::size_t>(max_logit_rows, draws.size() - begin));
-    rows.clear();
-    for (const Draw& d : chunk) rows.push_back(d.wanted.row);
-    forward.logits(rows, logits.span().first(rows.size() * n_vocab));
-    threads.for_each(chunk.size(), [&](std::size_t i, unsigned) {
-      draw(chunk[i], logits.span().subspan(i * n_vocab, n_vocab));
+  for (std::size_t begin = 0; begin < draws_.size();) {
+    // The samples of one prompt draw from the same row: computed once.
+    logit_rows_.clear();
+    std::size_t end = begin;
+    for (; end < draws_.size(); ++end) {
+      const std::uint32_t row = draws_[end].wanted.row;
+      if (logit_rows_.empty() || logit_rows_.back() != row) {
+        if (logit_rows_.size() == max_logit_rows_) break;
+        logit_rows_.push_back(row);
+      }
+      draws_[end].logits_index = logit_rows_.size() - 1;
+    }
+    forward.logits(logit_rows_, logits_.span().first(logit_rows_.size() * n_vocab));
+    threads.for_each(end - begin, [&](std::size_t i, unsigned) {
+      Draw& d = draws_[begin + i];
+      draw(d, logits_.span().subspan(d.logits_index * n_vocab, n_vocab));
     });
+    begin = end;
   }
-  if (std::any_of(draws.begin(), draws.end(), [](const Draw& d) { return d.is_broken; })) {
+  if (std::any_of(draws_.begin(), draws_.end(), [](const Draw& d) { return d.is_broken; })) {
     std::vector<RequestId> ids;
     for (const PlannedRows& planned : step_plan.rows) ids.push_back(planned.sequence->request->id);
     for (const RequestId id : ids) scheduler.drop(id);
@@ -75,7 +85,7 @@ Result<void> Engine::Impl::draw_tokens(const StepPlan& step_plan, StepReport& re
                 "{}: the model computes logits that are no numbers; a weight is damaged",
                 source->path());
   }
-  for (Draw& d : draws) {
+  for (Draw& d : draws_) {
     if (d.wanted.target != kNoToken) {
       report_prompt_token(d, report);
     } else {
@@ -97,8 +107,8 @@ void Engine::Impl::draw(Draw& draw, std::span<const float> row) const {
     return;
   }
   draw.token = sequence.sampler.sample(row, sequence.tokens);
-  if (n_logprobs >= 0) {
-    draw.logprob = log_probability(row, draw.token);
+  if (n_logprobs >= 0) draw.logprob = log_probability(row, draw.token);
+  if (n_logprobs > 0) {
     draw.top = top_log_probabilities(row, static_cast<std::uint32_t>(n_logprobs));
   }
 }
@@ -132,6 +142,7 @@ void Engine::Impl::accept_token(Draw& draw, StepReport& report) {
   if (sequence.finish != FinishReason::none) {
     event.text += sequence.stops.push(sequence.decoder.finish());
     event.text += sequence.stops.finish();
+    if (sequence.stops.stopped()) sequence.finish = FinishReason::stop;
   }
   event.finish = sequence.finish;
 }
@@ -169,11 +180,11 @@ void Engine::Impl::give_memory_back() {
 }
 
 void Engine::Impl::count_time(const StepReport& report, double seconds) {
-  counters.n_prefill_tokens += report.n_prefill_tokens;
-  counters.n_decode_tokens += report.n_decode_tokens;
+  counters_.n_prefill_tokens += report.n_prefill_tokens;
+  counters_.n_decode_tokens += report.n_decode_tokens;
   const double n_rows = report.n_prefill_tokens + report.n_decode_tokens;
-  counters.prefill_seconds += seconds * report.n_prefill_tokens / n_rows;
-  counters.decode_seconds += seconds * report.n_decode_tokens / n_rows;
+  counters_.prefill_seconds += seconds * report.n_prefill_tokens / n_rows;
+  counters_.decode_seconds += seconds * report.n_decode_tokens / n_rows;
 }
 
 }  // namespace larder

@@ -13,6 +13,11 @@ constexpr std::size_t round_up(std::size_t n, std::size_t unit) {
 
 Result<void> check_fits(const KvPlan& plan, const ModelConfig& config, const EngineOptions& options,
                         std::uint64_t ram) {
+  if (options.kv.memory_bytes > ram) {
+    return fail(Errc::invalid_argument,
+                "kv-memory {} is more than the {} of memory that weights and activations leave",
+                format_bytes(options.kv.memory_bytes), format_bytes(ram));
+  }
   const bool named = options.kv.memory_bytes != 0;
   const std::uint64_t limit = named ? options.kv.memory_bytes : ram;
   const std::uint64_t needed = named ? plan.bytes_per_sequence : plan.pool.budget_bytes;
@@ -24,14 +29,16 @@ Result<void> check_fits(const KvPlan& plan, const ModelConfig& config, const Eng
       plan.v->name, format_bytes(plan.bytes_per_token), format_bytes(plan.bytes_per_sequence),
       options.kv.block_tokens,
       config.window != 0 ? fmt::format(", {}-token windows counted as such", config.window) : "");
-  return named ? fail(Errc::invalid_argument,
-                      "kv-memory {} cannot hold one sequence of the context: {}; give it {} or "
-                      "more, or a smaller ctx-size",
-                      format_bytes(limit), arithmetic, format_bytes(needed))
-               : fail(Errc::invalid_argument,
-                      "the KV cache of {} sequence(s) needs {}, the machine has {}: {}; choose a "
-                      "smaller ctx-size or parallel, or name a kv-memory",
-                      options.n_sequences, format_bytes(needed), format_bytes(ram), arithmetic);
+  return named
+             ? fail(Errc::invalid_argument,
+                    "kv-memory {} cannot hold one sequence of the context: {}; give it {} or "
+                    "more, or a smaller ctx-size",
+                    format_bytes(limit), arithmetic, format_bytes(needed))
+             : fail(Errc::invalid_argument,
+                    "the KV cache of {} sequence(s) needs {}, weights and activations leave {} of "
+                    "the machine's memory: {}; choose a "
+                    "smaller ctx-size or parallel, or name a kv-memory",
+                    options.n_sequences, format_bytes(needed), format_bytes(ram), arithmetic);
 }
 
 }  // namespace

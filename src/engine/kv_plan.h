@@ -25,9 +25,9 @@ struct KvPlan {
 };
 
 /// REQUIRES: options validated, n_context, n_sequences and n_batch resolved (not 0).
-/// Errors: invalid_argument, with the arithmetic shown, when `kv.memory_bytes` (or `ram_bytes`, the
-/// machine's memory, when no budget was named) cannot hold one sequence of the context; unsupported
-/// formats or head sizes.
+/// Errors: invalid_argument, with the arithmetic shown, when `kv.memory_bytes` cannot hold one
+/// sequence of the context, or when the budget exceeds `ram_bytes` (what is left of the machine's
+/// memory beside the weights); unknown formats.
 Result<KvPlan> plan_kv(const ModelConfig& config, const EngineOptions& options,
                        std::uint64_t ram_bytes);
 

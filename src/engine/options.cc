@@ -37,6 +37,13 @@ Result<void> validate(const EngineOptions& options) {
   LARDER_TRY(check_range("ctx-size", options.n_context, 0, 1U << 24));
   LARDER_TRY(check_range("parallel", options.n_sequences, 1, 4096));
   LARDER_TRY(check_range("ubatch-size", options.n_batch, 1, 65536));
+  if (options.n_batch < options.n_sequences) {
+    return fail(
+        Errc::invalid_argument,
+        "ubatch-size is {}, must be at least parallel ({}): each sequence that decodes takes "
+        "one row of a step",
+        options.n_batch, options.n_sequences);
+  }
   LARDER_TRY(check_range("threads", options.n_threads, 0, 1024));
   LARDER_TRY(check_range("kv-memory", options.kv.memory_bytes, 0, kMaxKvBytes));
   LARDER_TRY(check_format("cache-type-k", options.kv.type_k));

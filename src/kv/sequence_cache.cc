@@ -10,9 +10,9 @@ namespace {
 
 std::uint64_t divide_up(std::uint64_t a, std::uint64_t b) { return a / b + (a % b != 0); }
 
-/// Block runs that a windowed layer holds at most while steps bring `step_rows` rows. The first query
-/// of a step sees window - 1 older rows; a span of L rows that begins anywhere touches at most
-/// (L - 1) / block_tokens blocks, rounded up, and one.
+/// Block runs that a windowed layer holds at most while steps bring `step_rows` rows. The first
+/// query of a step sees window - 1 older rows; a span of L rows that begins anywhere touches at
+/// most (L - 1) / block_tokens blocks, rounded up, and one.
 std::uint64_t max_window_runs(std::uint32_t window, std::uint32_t step_rows,
                               std::uint32_t block_tokens) {
   const std::uint64_t span = std::uint64_t{window} - 1 + std::max(step_rows, 1U);

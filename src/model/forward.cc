@@ -208,12 +208,17 @@ void ForwardPass::head_norm(Buffer<float>& x, std::uint32_t n_heads, const float
   });
 }
 
-std::size_t ForwardPass::scratch_bytes() const noexcept {
-  std::size_t floats = x_.size() + normed_.size() + q_.size() + k_.size() + v_.size() +
-                       attended_.size() + delta_.size() + gate_.size() + up_.size() +
-                       logit_rows_.size();
-  for (const Rope& rope : ropes_) floats += rope.cos.size() + rope.sin.size();
-  return floats * sizeof(float);
+std::size_t ForwardPass::scratch_bytes(const ModelConfig& config,
+                                       const ForwardLimits& limits) noexcept {
+  const std::size_t heads = std::size_t{config.n_heads} + config.n_kv_heads;
+  const std::size_t columns = 3 * std::size_t{config.n_embd} + 2 * heads * config.head_dim +
+                              2 * std::size_t{config.n_ff} + 2 * std::size_t{config.head_dim};
+  const std::size_t floats =
+      limits.max_rows * columns + std::size_t{limits.max_logit_rows} * config.n_embd;
+  // Int8 copies of an input with their scales and sums: 1 + 1/8 + 1/4 bytes an element.
+  const std::size_t input =
+      std::max(limits.max_rows, limits.max_logit_rows) * max_input_columns(config) / 8 * 11;
+  return floats * sizeof(float) + input;
 }
 
 }  // namespace larder

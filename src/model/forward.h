@@ -34,8 +34,8 @@ struct ForwardLimits {
   std::uint32_t max_logit_rows;  // of one `logits` call
 };
 
-/// Owns the activations; borrows everything else. Its working memory is allocated at construction
-/// and counted by `scratch_bytes`. One batch at a time.
+/// Owns the activations; borrows everything else. Allocates at construction only. One batch at a
+/// time.
 /// A row's result depends on its sequence alone: not on the batch, the chunking or the threads.
 class ForwardPass {
  public:
@@ -48,7 +48,8 @@ class ForwardPass {
   /// REQUIRES: rows.size() <= max_logit_rows, rows of the last batch.
   void logits(std::span<const std::uint32_t> rows, std::span<float> out);
 
-  std::size_t scratch_bytes() const noexcept;
+  /// What the activations of such a pass take, to be checked before they are allocated.
+  static std::size_t scratch_bytes(const ModelConfig& config, const ForwardLimits& limits) noexcept;
 
  private:
   void embed(const ForwardBatch& batch);

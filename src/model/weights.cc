@@ -104,7 +104,9 @@ class WeightsLoader {
 
   Result<TensorView> matrix(const std::string& name, std::uint64_t n_rows, std::uint64_t n_cols) {
     const auto view = source_.find(name);
-    if (!view) return fail(Errc::not_found, "{}: tensor '{}' is missing", source_.path(), name);
+    if (!view)
+      return fail(Errc::not_found, "{}: tensor '{}' is missing", source_.path(),
+                  source_.shown_name(name));
     if (view->n_dims != 2 || view->shape[0] != n_rows || view->shape[1] != n_cols) {
       return fail(Errc::corrupt, "{}: tensor '{}' is [{}, {}], expected [{}, {}]", source_.path(),
                   name, view->n_rows(), view->n_cols(), n_rows, n_cols);
@@ -129,7 +131,9 @@ class WeightsLoader {
 
   Result<const float*> vector(const std::string& name, std::uint32_t n, float offset) {
     const auto view = source_.find(name);
-    if (!view) return fail(Errc::not_found, "{}: tensor '{}' is missing", source_.path(), name);
+    if (!view)
+      return fail(Errc::not_found, "{}: tensor '{}' is missing", source_.path(),
+                  source_.shown_name(name));
     if (view->n_rows() != 1 || view->n_cols() != n) {
       return fail(Errc::corrupt, "{}: tensor '{}' has {} x {} elements, expected {}",
                   source_.path(), name, view->n_rows(), view->n_cols(), n);

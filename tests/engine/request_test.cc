@@ -147,7 +147,7 @@ TEST(EngineOpen, RefusesAContextThatNoMachineHolds) {
   o.n_sequences = 64;
   const auto engine = Engine::open(o);
   ASSERT_FALSE(engine);
-  EXPECT_THAT(engine.error().message, HasSubstr("the machine has"));
+  EXPECT_THAT(engine.error().message, HasSubstr("of the machine's memory"));
 }
 
 TEST(EngineOpen, RefusesAModelWithoutATokenizer) {

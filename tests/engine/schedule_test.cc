@@ -3,22 +3,33 @@
 // step.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "engine/fixture_source.h"
 #include "larder/engine.h"
 
 namespace larder {
 namespace {
 
-const std::string kModel = std::string(LARDER_MODELS_DIR) + "/stories260K.gguf";
+/// The embedded model and models whose layers have sliding windows of 24 tokens, some or all.
+struct Model {
+  const char* name;
+  std::uint32_t n_vocab;
+};
+constexpr Model kStories{"stories260K", 512};
+constexpr Model kMistral{"mistral", 80};
+constexpr Model kGemma3{"gemma3", 80};
 constexpr std::uint32_t kContext = 160;
 
-EngineOptions base_options() {
+EngineOptions base_options(const Model& model = kStories) {
   EngineOptions options;
-  options.model_path = kModel;
+  options.model_path = std::string(model.name) == kStories.name
+                           ? std::string(LARDER_MODELS_DIR) + "/stories260K.gguf"
+                           : std::string(LARDER_TEST_DATA "/models/") + model.name;
   options.n_context = kContext;
   options.n_threads = 1;
   options.kv.block_tokens = 16;
@@ -30,16 +41,18 @@ std::uint32_t draw(std::mt19937& random, std::uint32_t n) {
 }
 
 std::unique_ptr<Engine> open_engine(const EngineOptions& options) {
-  auto engine = Engine::open(options);
+  auto engine =
+      options.model_path.ends_with(".gguf") ? Engine::open(options) : open_fixture(options);
   EXPECT_TRUE(engine.has_value()) << engine.error().message;
   return engine ? std::move(*engine) : nullptr;
 }
 
-std::vector<Request> make_requests(std::mt19937& random, std::size_t n) {
+std::vector<Request> make_requests(std::mt19937& random, std::size_t n,
+                                   const Model& model = kStories) {
   std::vector<Request> requests(n);
   for (Request& r : requests) {
     r.prompt.resize(1 + draw(random, 100));
-    for (auto& id : r.prompt) id = static_cast<std::int32_t>(3 + random() % 500);
+    for (auto& id : r.prompt) id = static_cast<std::int32_t>(3 + draw(random, model.n_vocab - 3));
     r.prompt[0] = 1;
     r.max_tokens = 1 + draw(random, 40);
     r.ignore_eos = true;
@@ -79,8 +92,9 @@ void expect_bytes_add_up(const Engine& engine) {
   ASSERT_LE(stats.kv_peak_bytes, stats.kv_budget_bytes);
 }
 
-std::vector<Outcome> run_alone(const std::vector<Request>& requests) {
-  auto engine = open_engine(base_options());
+std::vector<Outcome> run_alone(const std::vector<Request>& requests,
+                               const EngineOptions& options = base_options()) {
+  auto engine = open_engine(options);
   std::vector<Outcome> all;
   for (const Request& request : requests) {
     const auto id = engine->submit(request);
@@ -116,25 +130,30 @@ void run_schedule(const EngineOptions& options, const std::vector<Request>& requ
   for (std::size_t i = 0; i < requests.size(); ++i) {
     ASSERT_EQ((outcomes[{ids[i], 0}]), expected[i]) << "request " << i;
   }
+  for (const RequestId id : ids) engine->release(id);
   EXPECT_EQ(engine->stats().kv_bytes, 0U);
   if (n_preempted != nullptr) *n_preempted += engine->stats().n_preempted;
 }
 
-EngineOptions random_options(std::mt19937& random) {
-  EngineOptions options = base_options();
+EngineOptions random_options(std::mt19937& random, const Model& model = kStories) {
+  EngineOptions options = base_options(model);
   constexpr std::uint32_t kBatches[] = {1, 2, 3, 7, 16, 33, 64, 512};
   options.n_batch = kBatches[random() % std::size(kBatches)];
-  options.n_sequences = 1 + draw(random, 6);
+  options.n_sequences = 1 + draw(random, std::min(6U, options.n_batch));
   options.n_threads = 1 + draw(random, 2);
   return options;
 }
 
-TEST(Schedule, SameTokensForAnyScheduleChunkAndThreadCount) {
+class ScheduleOf : public testing::TestWithParam<Model> {};
+INSTANTIATE_TEST_SUITE_P(Models, ScheduleOf, testing::Values(kStories, kMistral, kGemma3),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+TEST_P(ScheduleOf, SameTokensForAnyScheduleChunkAndThreadCount) {
   std::mt19937 random(20);
-  const auto requests = make_requests(random, 10);
-  const auto expected = run_alone(requests);
+  const auto requests = make_requests(random, 10, GetParam());
+  const auto expected = run_alone(requests, base_options(GetParam()));
   for (int round = 0; round < 12; ++round) {
-    const EngineOptions options = random_options(random);
+    const EngineOptions options = random_options(random, GetParam());
     SCOPED_TRACE(testing::Message()
                  << "round " << round << ", n_batch " << options.n_batch << ", n_sequences "
                  << options.n_sequences << ", threads " << options.n_threads);
@@ -142,14 +161,16 @@ TEST(Schedule, SameTokensForAnyScheduleChunkAndThreadCount) {
   }
 }
 
-TEST(Schedule, PreemptionChangesNothing) {
+TEST_P(ScheduleOf, PreemptionChangesNothing) {
   std::mt19937 random(21);
-  const auto requests = make_requests(random, 10);
-  const auto expected = run_alone(requests);
-  const auto one = open_engine(base_options())->stats().kv_budget_bytes;
+  const auto requests = make_requests(random, 10, GetParam());
+  const auto expected = run_alone(requests, base_options(GetParam()));
   std::uint64_t n_preempted = 0;
-  for (int round = 0; round < 6; ++round) {
-    EngineOptions options = random_options(random);
+  for (int round = 0; round < 8; ++round) {
+    EngineOptions options = random_options(random, GetParam());
+    options.n_batch = std::max(options.n_batch, 4U);
+    options.n_sequences = 1;
+    const auto one = open_engine(options)->stats().kv_budget_bytes;
     options.n_sequences = 4;
     options.kv.memory_bytes = one;  // room for one sequence of the full context, four want to run
     SCOPED_TRACE(testing::Message() << "round " << round << ", n_batch " << options.n_batch);
@@ -195,18 +216,19 @@ TEST(Schedule, SamplesShareThePromptAndMatchLoneRuns) {
   EXPECT_EQ(engine->stats().kv_bytes, 0U);
 }
 
-TEST(Schedule, ReusedPrefixGivesTheSameTokens) {
+TEST_P(ScheduleOf, ReusedPrefixGivesTheSameTokens) {
   std::mt19937 random(23);
   for (int round = 0; round < 10; ++round) {
-    auto requests = make_requests(random, 2);
+    auto requests = make_requests(random, 2, GetParam());
     for (auto& r : requests) r.prompt_logprobs = false;
     // The second prompt continues, or leaves, the first one somewhere.
     const std::size_t common = 1 + random() % requests[0].prompt.size();
     std::copy_n(requests[0].prompt.begin(), std::min(common, requests[1].prompt.size()),
                 requests[1].prompt.begin());
-    const auto expected = run_alone(requests);
+    const auto expected = run_alone(requests, base_options(GetParam()));
 
-    EngineOptions options = random_options(random);
+    EngineOptions options = random_options(random, GetParam());
+    options.n_batch = std::max(options.n_batch, 2U);
     options.n_sequences = 2;
     auto engine = open_engine(options);
     requests[0].keep_cache = true;
@@ -227,6 +249,49 @@ TEST(Schedule, ReusedPrefixGivesTheSameTokens) {
     EXPECT_EQ((outcomes[{*first, 0}]), expected[0]);
     EXPECT_EQ((outcomes[{*second, 0}]), expected[1]);
     EXPECT_EQ(engine->stats().kv_bytes, 0U);
+  }
+}
+
+TEST_P(ScheduleOf, KeptCachesGiveWayToThoseWhoRun) {
+  std::mt19937 random(25);
+  for (int round = 0; round < 12; ++round) {
+    auto requests = make_requests(random, 6, GetParam());
+    for (auto& r : requests) {
+      r.prompt_logprobs = false;
+      std::copy_n(requests[0].prompt.begin(), std::min(r.prompt.size(), requests[0].prompt.size()),
+                  r.prompt.begin());
+    }
+    const auto expected = run_alone(requests, base_options(GetParam()));
+    EngineOptions options = random_options(random, GetParam());
+    options.n_batch = std::max(options.n_batch, 2U);
+    options.n_sequences = 1;
+    options.kv.memory_bytes = open_engine(options)->stats().kv_budget_bytes;
+    options.n_sequences = 1 + draw(random, 2);
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      requests[i].keep_cache = true;
+      requests[i].reuse = draw(random, static_cast<std::uint32_t>(i + 1));  // ids are 1, 2, ...
+    }
+    run_schedule(options, requests, expected, random);
+  }
+}
+
+TEST(Schedule, LongContextsOfSeveralRunsAreExactToo) {
+  std::mt19937 random(26);
+  Request request;
+  for (int i = 0; i < 1150; ++i) request.prompt.push_back(static_cast<int>(3 + draw(random, 500)));
+  request.max_tokens = 12;
+  request.ignore_eos = true;
+  request.sampling.temperature = 0.9F;
+  request.n_logprobs = 0;
+  EngineOptions options = base_options();
+  options.n_context = 1200;
+  options.kv.block_tokens = 32;
+  const std::vector<Request> requests = {request};
+  const auto expected = run_alone(requests, options);
+  for (const std::uint32_t n_batch : {1200U, 511U, 100U}) {
+    options.n_batch = n_batch;
+    options.n_threads = 2;
+    run_schedule(options, requests, expected, random);
   }
 }
 
