@@ -46,7 +46,9 @@ int inspect(InspectFlags& flags) {
 void add_inspect_command(CLI::App& app, int& exit_code) {
   auto flags = std::make_shared<InspectFlags>();  // owned by the callbacks below
   CLI::App* command = app.add_subcommand("inspect", "what a model is and what its KV cache takes");
-  command->add_option("FILE,-m,--model", flags->path, "GGUF file or Hugging Face directory")
+  command
+      ->add_option("FILE,-m,--model", flags->path,
+                   "GGUF file or Hugging Face directory (also after -m or --model)")
       ->required();
   const auto parse = [](const std::string& text) -> Result<std::vector<std::uint64_t>> {
     LARDER_ASSIGN(const auto parts, split_list(text));

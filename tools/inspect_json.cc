@@ -1,3 +1,4 @@
+#include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -9,6 +10,12 @@ namespace larder {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+/// Byte counts are whole for whole blocks; a format with fractions of a byte per token shows them.
+Json number(double value) {
+  if (value == std::floor(value) && value < 0x1p63) return static_cast<std::uint64_t>(value);
+  return value;
+}
 
 Json config_json(const ModelConfig& c) {
   return {{"n_layers", c.n_layers},
@@ -39,11 +46,11 @@ Json format_json(const ModelConfig& config, const KvCodec& codec, const InspectO
   Json per_token = Json::object();
   for (const KvSharing& sharing : kv_sharings(config)) {
     per_token[std::string(sharing.name)] =
-        token_bytes({&config, &codec, &codec, sharing.n_kv_heads});
+        number(token_bytes({&config, &codec, &codec, sharing.n_kv_heads}));
   }
   Json caches = Json::array();
   for (const std::uint64_t n_tokens : typical_contexts(config)) {
-    caches.push_back({{"n_tokens", n_tokens}, {"bytes", cache_bytes(kv, n_tokens)}});
+    caches.push_back({{"n_tokens", n_tokens}, {"bytes", number(cache_bytes(kv, n_tokens))}});
   }
   Json longest = Json::array();
   for (const std::uint64_t n_bytes : options.memory_bytes) {
@@ -53,8 +60,8 @@ Json format_json(const ModelConfig& config, const KvCodec& codec, const InspectO
   }
   return {{"format", codec.name},
           {"bits_per_element", bits_per_element(kv)},
-          {"bytes_per_token", token_bytes(kv)},
-          {"bytes_per_token_beyond_window", token_bytes_beyond_window(kv)},
+          {"bytes_per_token", number(token_bytes(kv))},
+          {"bytes_per_token_beyond_window", number(token_bytes_beyond_window(kv))},
           {"bytes_per_token_as", std::move(per_token)},
           {"cache_bytes", std::move(caches)},
           {"longest_context", std::move(longest)}};

@@ -12,6 +12,12 @@
 namespace larder {
 namespace {
 
+std::string format_seconds(double seconds) {
+  if (seconds < 0.001) return fmt::format("{:.0f} us", seconds * 1e6);
+  if (seconds < 1) return fmt::format("{:.1f} ms", seconds * 1e3);
+  return fmt::format("{:.2f} s", seconds);
+}
+
 using Json = nlohmann::ordered_json;
 
 double per_second(std::uint64_t n, double seconds) {
@@ -20,7 +26,8 @@ double per_second(std::uint64_t n, double seconds) {
 
 std::string rate_text(std::uint64_t n, double seconds) {
   if (seconds <= 0) return fmt::format("{} tokens", n);
-  return fmt::format("{} tokens in {:.3f} s, {:.1f} tokens/s", n, seconds, per_second(n, seconds));
+  return fmt::format("{} tokens in {}, {:.1f} tokens/s", n, format_seconds(seconds),
+                     per_second(n, seconds));
 }
 
 std::string model_name(const Engine& engine) {
@@ -110,7 +117,7 @@ std::string run_summary(const Engine& engine, const RunTotals& totals) {
       {"generated", fmt::format("{} tokens, seed {}", totals.n_generated_tokens, totals.seed)},
       {"prefill", rate_text(totals.n_prefilled_tokens, totals.prefill_seconds)},
       {"decode", rate_text(totals.n_decoded_tokens, totals.decode_seconds)},
-      {"first token", fmt::format("after {:.3f} s", totals.first_token_seconds)},
+      {"first token", "after " + format_seconds(totals.first_token_seconds)},
       {"KV cache", in_use + fmt::format("{} at most, budget {}", bytes(stats.kv_peak_bytes),
                                         bytes(stats.kv_budget_bytes))},
       {"KV per token", fmt::format("{} bytes (K {}, V {})", engine.kv_bytes_per_token(),

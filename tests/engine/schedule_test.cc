@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <map>
+#include <ostream>
 #include <random>
 #include <string>
 #include <vector>
@@ -20,6 +21,7 @@ struct Model {
   const char* name;
   std::uint32_t n_vocab;
 };
+std::ostream& operator<<(std::ostream& out, const Model& model) { return out << model.name; }
 constexpr Model kStories{"stories260K", 512};
 constexpr Model kMistral{"mistral", 80};
 constexpr Model kGemma3{"gemma3", 80};
