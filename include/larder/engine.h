@@ -22,30 +22,30 @@ struct GenerationDefaults;
 /// As in llama.cpp and vLLM. Order of work: penalties, bias, (greedy: arg max), temperature, top-k,
 /// top-p, min-p, draw. Neutral values switch a step off.
 struct SamplingOptions {
-  float temperature = 0.8F;          // 0: greedy
-  std::uint32_t top_k = 40;          // 0: off
-  float top_p = 0.95F;               // 1: off
-  float min_p = 0.05F;               // 0: off
-  float repetition_penalty = 1.0F;   // 1: off; divides positive logits, multiplies negative ones
+  float temperature = 0.8F;         // 0: greedy
+  std::uint32_t top_k = 40;         // 0: off
+  float top_p = 0.95F;              // 1: off
+  float min_p = 0.05F;              // 0: off
+  float repetition_penalty = 1.0F;  // 1: off; divides positive logits, multiplies negative ones
   float presence_penalty = 0.0F;
   float frequency_penalty = 0.0F;
-  std::uint32_t penalty_window = 64; // newest tokens that count for the repetition penalty
+  std::uint32_t penalty_window = 64;  // newest tokens that count for the repetition penalty
   std::vector<std::pair<std::int32_t, float>> logit_bias;
-  std::uint64_t seed = 0;            // the same seed and prompt give the same text, whatever runs beside
+  std::uint64_t seed = 0;  // the same seed and prompt give the same text, whatever runs beside
 };
 
 using RequestId = std::uint64_t;
 
 struct Request {
   std::vector<std::int32_t> prompt;
-  std::uint32_t max_tokens = 0;      // 0: until the context is full
-  std::uint32_t n_samples = 1;       // continuations of one prompt; they share its blocks
+  std::uint32_t max_tokens = 0;  // 0: until the context is full
+  std::uint32_t n_samples = 1;   // continuations of one prompt; they share its blocks
   SamplingOptions sampling;
-  std::vector<std::string> stop;     // text that ends a continuation and is not returned
+  std::vector<std::string> stop;  // text that ends a continuation and is not returned
   bool ignore_eos = false;
-  std::int32_t n_logprobs = -1;      // -1: none; 0: of the chosen token; k: of the k best too
-  bool prompt_logprobs = false;      // log-probability of every prompt token but the first
-  bool keep_cache = false;           // keep sample 0's rows after the end, until `release`
+  std::int32_t n_logprobs = -1;  // -1: none; 0: of the chosen token; k: of the k best too
+  bool prompt_logprobs = false;  // log-probability of every prompt token but the first
+  bool keep_cache = false;       // keep sample 0's rows after the end, until `release`
   /// A kept request whose common prefix is shared; 0: none. Without effect when that cache is gone
   /// by the time this request starts (see EngineStats::n_reused_tokens), and with prompt_logprobs,
   /// which need every row computed.
@@ -63,8 +63,8 @@ struct TokenLogprob {
 struct TokenEvent {
   RequestId request = 0;
   std::uint32_t sample = 0;
-  std::int32_t token = -1;           // -1: no token in this event
-  std::string text;                  // valid UTF-8, may be empty while a character is incomplete
+  std::int32_t token = -1;  // -1: no token in this event
+  std::string text;         // valid UTF-8, may be empty while a character is incomplete
   std::optional<TokenLogprob> logprob;
   std::vector<TokenLogprob> top;     // best first
   std::vector<TokenLogprob> prompt;  // prompt tokens scored in this step, in order
@@ -89,14 +89,17 @@ class Engine {
  public:
   /// Progress of loading, 0..1; may be empty.
   using Progress = std::function<void(float)>;
-  /// Errors: those of the model file; invalid_argument with the arithmetic shown when the memory budget cannot
-  /// hold the requested context; unsupported combinations with the reason.
-  static Result<std::unique_ptr<Engine>> open(const EngineOptions& options, const Progress& progress = {});
+  /// Errors: those of the model file; invalid_argument with the arithmetic shown when the memory
+  /// budget cannot hold the requested context; unsupported combinations with the reason.
+  static Result<std::unique_ptr<Engine>> open(const EngineOptions& options,
+                                              const Progress& progress = {});
   /// The same over an already opened model (shared with inspection, tests).
-  static Result<std::unique_ptr<Engine>> open(std::unique_ptr<ModelSource> source, const EngineOptions& options);
+  static Result<std::unique_ptr<Engine>> open(std::unique_ptr<ModelSource> source,
+                                              const EngineOptions& options);
   ~Engine();
 
-  /// Errors: invalid_argument (empty prompt, token out of range, prompt longer than the context, sampling values), with the values.
+  /// Errors: invalid_argument (empty prompt, token out of range, prompt longer than the context,
+  /// sampling values), with the values.
   Result<RequestId> submit(Request request);
   /// One forward pass over what is ready: see docs/architecture.md. Empty report when idle.
   /// Errors: corrupt when the model computes no numbers (damaged weights); the requests of the step
@@ -111,7 +114,8 @@ class Engine {
   const GenerationDefaults& generation_defaults() const;
   const EngineOptions& options() const;  // with defaults resolved: context, threads, budget
   EngineStats stats() const;
-  /// What really runs: "avx512, 2 threads, K bf16, V bf16, 32-token blocks, 1.0 GiB KV budget, ...".
+  /// What really runs: "avx512, 2 threads, K bf16, V bf16, 32-token blocks, 1.0 GiB KV budget,
+  /// ...".
   std::string description() const;
   std::uint64_t kv_bytes_per_token() const;  // at full blocks, all layers
 

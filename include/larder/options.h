@@ -9,10 +9,10 @@
 namespace larder {
 
 struct KvOptions {
-  std::string type_k = "bf16";       // storage format of keys
-  std::string type_v = "bf16";       // storage format of values
-  std::uint32_t block_tokens = 32;   // rows per block
-  std::uint64_t memory_bytes = 0;    // 0: what n_context * n_sequences needs
+  std::string type_k = "bf16";      // storage format of keys
+  std::string type_v = "bf16";      // storage format of values
+  std::uint32_t block_tokens = 32;  // rows per block
+  std::uint64_t memory_bytes = 0;   // 0: what n_context * n_sequences needs
 };
 template <class F>
 void for_each_field(KvOptions& o, F&& f) {
@@ -24,11 +24,11 @@ void for_each_field(KvOptions& o, F&& f) {
 
 struct EngineOptions {
   std::string model_path;
-  std::uint32_t n_context = 0;       // tokens per sequence; 0: the model's own, at most 8192
-  std::uint32_t n_sequences = 1;     // sequences that may run at once
-  std::uint32_t n_batch = 512;       // rows of one step: prefill chunks and decode tokens together
-  std::uint32_t n_threads = 0;       // 0: one per core
-  std::string isa;                   // "scalar", "avx2", "avx512"; empty: the best this machine has
+  std::uint32_t n_context = 0;    // tokens per sequence; 0: the model's own, at most 8192
+  std::uint32_t n_sequences = 1;  // sequences that may run at once
+  std::uint32_t n_batch = 512;    // rows of one step: prefill chunks and decode tokens together
+  std::uint32_t n_threads = 0;    // 0: one per core
+  std::string isa;                // "scalar", "avx2", "avx512"; empty: the best this machine has
   KvOptions kv;
 };
 template <class F>

@@ -8,7 +8,14 @@
 namespace larder {
 
 /// A code exists only when a caller acts on it; the message carries the rest.
-enum class Errc : std::uint8_t { invalid_argument, not_found, io, corrupt, unsupported, unavailable };
+enum class Errc : std::uint8_t {
+  invalid_argument,
+  not_found,
+  io,
+  corrupt,
+  unsupported,
+  unavailable
+};
 
 /// What failed, on which input, with which value: one sentence, no trailing newline.
 struct Error {

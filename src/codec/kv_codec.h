@@ -19,7 +19,8 @@ enum class KvFormat : std::uint8_t { f32, f16, bf16 };
 /// kernels fetch the entry once per call, never per row.
 ///
 /// Raw formats (all of today's) store each row on its own, so an open block is written row by row
-/// and sealing it changes nothing. A later lossy format sets `raw` to the format of its open blocks.
+/// and sealing it changes nothing. A later lossy format sets `raw` to the format of its open
+/// blocks.
 ///
 /// Layouts of the raw formats (`n` = block_tokens, `d` = head_dim), chosen so that one load feeds
 /// 16 tokens of K or 16 channels of V and no kernel needs a horizontal sum:

@@ -21,14 +21,14 @@ struct RopeConfig {
   RopeStyle style = RopeStyle::halves;
   std::uint32_t n_rot = 0;  // rotated channels of a head, the first ones; 0 in files: head_dim
   float base = 10000.0F;
-  float local_base = 0;     // base of sliding-window layers (Gemma 3); 0: same as `base`
+  float local_base = 0;  // base of sliding-window layers (Gemma 3); 0: same as `base`
   RopeScaling scaling = RopeScaling::none;
-  float factor = 1.0F;                  // linear, llama3, yarn
-  std::uint32_t original_context = 0;   // context before scaling
-  float low_freq_factor = 1.0F, high_freq_factor = 4.0F;     // llama3
-  float beta_fast = 32.0F, beta_slow = 1.0F;                 // yarn
-  float attention_factor = 0;           // yarn, longrope: multiplies sin and cos; 0: by the formula
-  std::vector<float> short_factors, long_factors;            // longrope: [n_rot / 2]
+  float factor = 1.0F;                                    // linear, llama3, yarn
+  std::uint32_t original_context = 0;                     // context before scaling
+  float low_freq_factor = 1.0F, high_freq_factor = 4.0F;  // llama3
+  float beta_fast = 32.0F, beta_slow = 1.0F;              // yarn
+  float attention_factor = 0;  // yarn, longrope: multiplies sin and cos; 0: by the formula
+  std::vector<float> short_factors, long_factors;  // longrope: [n_rot / 2]
   std::vector<float> frequency_divisors;  // GGUF rope_freqs.weight: [n_rot / 2], empty: none
 };
 
@@ -48,16 +48,17 @@ struct ModelConfig {
   float norm_eps = 1e-5F;
   RopeConfig rope;
   Activation activation = Activation::silu;
-  float attention_scale = 0;      // 0: 1 / sqrt(head_dim)
-  float attention_soft_cap = 0;   // 0: none
-  float logit_soft_cap = 0;       // 0: none
-  float embedding_scale = 1.0F;   // Gemma multiplies embeddings by sqrt(n_embd)
-  std::uint32_t window = 0;       // sliding window in tokens; 0: none
-  std::vector<std::uint8_t> windowed;  // [n_layers] 1: the layer uses `window`; empty: all do if window > 0
-  bool qk_norm = false;           // RMS norm of each q and k head before rope
-  bool post_norms = false;        // norms after attention and feed-forward as well (Gemma 2, 3)
-  bool fused_qkv = false;         // attn_qkv.weight instead of three (Phi-3)
-  bool fused_gate_up = false;     // ffn_up.weight holds gate and up (Phi-3)
+  float attention_scale = 0;     // 0: 1 / sqrt(head_dim)
+  float attention_soft_cap = 0;  // 0: none
+  float logit_soft_cap = 0;      // 0: none
+  float embedding_scale = 1.0F;  // Gemma multiplies embeddings by sqrt(n_embd)
+  std::uint32_t window = 0;      // sliding window in tokens; 0: none
+  std::vector<std::uint8_t>
+      windowed;                // [n_layers] 1: the layer uses `window`; empty: all do if window > 0
+  bool qk_norm = false;        // RMS norm of each q and k head before rope
+  bool post_norms = false;     // norms after attention and feed-forward as well (Gemma 2, 3)
+  bool fused_qkv = false;      // attn_qkv.weight instead of three (Phi-3)
+  bool fused_gate_up = false;  // ffn_up.weight holds gate and up (Phi-3)
 
   std::uint32_t layer_window(std::uint32_t layer) const noexcept {
     return window != 0 && (windowed.empty() || windowed[layer] != 0) ? window : 0;
