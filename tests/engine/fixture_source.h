@@ -20,7 +20,7 @@ class WithTokenizer : public ModelSource {
     tokenizer_.kind = TokenizerKind::sentencepiece;
     tokenizer_.unk = 0;
     for (std::uint32_t i = 0; i < config().n_vocab; ++i) {
-      tokenizer_.tokens.push_back("t" + std::to_string(i));
+      tokenizer_.tokens.push_back(std::string("t").append(std::to_string(i)));
       tokenizer_.scores.push_back(0);
       tokenizer_.types.push_back(i == 0 ? TokenType::unknown : TokenType::normal);
     }

@@ -148,7 +148,7 @@ EngineOptions random_options(std::mt19937& random, const Model& model = kStories
 
 class ScheduleOf : public testing::TestWithParam<Model> {};
 INSTANTIATE_TEST_SUITE_P(Models, ScheduleOf, testing::Values(kStories, kMistral, kGemma3),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& test) { return std::string(test.param.name); });
 
 TEST_P(ScheduleOf, SameTokensForAnyScheduleChunkAndThreadCount) {
   std::mt19937 random(20);
@@ -216,6 +216,40 @@ TEST(Schedule, SamplesShareThePromptAndMatchLoneRuns) {
   // Prompt: 4 full blocks of 16 shared by all; each sample has at most 2 of its own per head.
   EXPECT_LT(engine->stats().kv_peak_bytes, 2 * lone_peak + lone_peak / 2);
   EXPECT_EQ(engine->stats().kv_bytes, 0U);
+}
+
+TEST(Schedule, SamplesAreTheSameWhenPreempted) {
+  Request request;
+  request.prompt = {1};
+  for (int i = 0; i < 60; ++i) request.prompt.push_back(3 + i * 11 % 500);
+  request.max_tokens = 60;
+  request.ignore_eos = true;
+  request.n_samples = 4;
+  request.sampling.temperature = 1.0F;
+  request.sampling.seed = 9;
+  std::map<Key, Outcome> expected;
+  std::uint64_t one = 0;
+  for (const std::uint32_t n_batch : {512U, 7U, 512U, 7U}) {
+    EngineOptions options = base_options();
+    options.n_batch = n_batch;
+    if (expected.empty()) {
+      one = open_engine(options)->stats().kv_budget_bytes;
+    } else {
+      options.kv.memory_bytes = one;  // four samples want more than that
+    }
+    options.n_sequences = 4;
+    auto engine = open_engine(options);
+    ASSERT_TRUE(engine->submit(request));
+    std::map<Key, Outcome> outcomes;
+    while (!engine->idle()) collect(*engine->step(), outcomes);
+    if (expected.empty()) {
+      expected = outcomes;
+    } else {
+      EXPECT_EQ(outcomes, expected);
+      EXPECT_GT(engine->stats().n_preempted, 0U);
+    }
+    EXPECT_EQ(engine->stats().kv_bytes, 0U);
+  }
 }
 
 TEST_P(ScheduleOf, ReusedPrefixGivesTheSameTokens) {
