@@ -86,7 +86,10 @@ std::optional<std::string> canonical_tensor_name(std::string_view hf_name, NormN
 std::string hf_tensor_name(std::string_view canonical_name,
                            std::optional<std::string> (*to_canonical)(std::string_view)) {
   constexpr std::string_view kLayers = "blk.";
-  auto [stem, kind] = split_kind(canonical_name);
+  // Named, not bound: clang 14 does not let a lambda capture structured bindings.
+  const auto parts = split_kind(canonical_name);
+  auto stem = parts.first;
+  const auto kind = parts.second;
   std::string prefix;
   if (stem.starts_with(kLayers)) {
     const std::size_t dot = stem.find('.', kLayers.size());
