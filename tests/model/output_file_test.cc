@@ -79,7 +79,7 @@ TEST(OutputFile, RefusesWhatIsNoFile) {
   const ScratchDir dir;
   ASSERT_EQ(::mkfifo(dir.path("pipe").c_str(), 0600), 0);
   std::filesystem::create_symlink("pipe", dir.path("link"));
-  for (const std::string path : {dir.path("pipe"), dir.path("link"), dir.path()}) {
+  for (const std::string& path : {dir.path("pipe"), dir.path("link"), dir.path()}) {
     const Error error = error_of(path);
     EXPECT_EQ(error.code, Errc::invalid_argument) << path;
     EXPECT_THAT(error.message, StartsWith(path + ": is a "));
