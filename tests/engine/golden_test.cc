@@ -1,6 +1,7 @@
 // The engine against `transformers`: tiny models of every family, see
 // tests/fixtures/make_model_fixtures.py.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -174,7 +175,8 @@ TEST_P(Golden, ScalarInstructionSet) {
 TEST_P(Golden, ConvertedToGguf) {
   const auto runs = load_golden(GetParam());
   EngineOptions o = options();
-  const std::filesystem::path file = testing::TempDir() + "/golden_" + GetParam() + ".gguf";
+  const std::filesystem::path file =
+      testing::TempDir() + "/golden_" + GetParam() + "_" + std::to_string(getpid()) + ".gguf";
   ConvertOptions convert;
   convert.input = o.model_path;
   convert.output = o.model_path = file.string();

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
@@ -22,7 +23,9 @@ class RandomModel : public testing::Test {
     std::ifstream file(path_, std::ios::binary);
     return {std::istreambuf_iterator<char>(file), {}};
   }
-  const std::string path_ = testing::TempDir() + "larder_random_model_test.gguf";
+  // Tests run side by side, each in a process of its own.
+  const std::string path_ =
+      testing::TempDir() + "larder_random_model_" + std::to_string(getpid()) + ".gguf";
 };
 
 TEST_F(RandomModel, OpensAsWhatItWasAskedFor) {
