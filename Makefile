@@ -7,6 +7,9 @@ ARGS ?=
 # Tests in which threads meet; the others would only be slower.
 TSAN_TESTS ?= ThreadPool|Engine|Schedule|Attention|Linear
 FUZZ_SECONDS ?= 20
+# make bench: where its random models go, and a Python that has llama-cpp-python to compare with.
+BENCH_MODELS ?= build/bench-models
+PEER_PYTHON ?= python3
 LONG_FUZZ_SECONDS ?= 1800
 SOURCES = $(shell git ls-files '*.h' '*.cc')
 
@@ -36,12 +39,13 @@ test:              ## everything CI runs: includes, fuzz (short), release and sa
 	scripts/run_tests.sh release
 	scripts/run_tests.sh dev
 
-bench:             ## micro benchmarks and `larder bench` on the embedded model
+bench:             ## the table of docs/performance.md (5 GB of random models, 30 minutes) and micro benchmarks
 	@scripts/setup.sh build
 	cmake --preset release --log-level=WARNING
 	cmake --build --preset release
 	@for b in build/release/bin/*_bench; do [ ! -x $$b ] || $$b; done
-	build/release/bin/larder bench -m $(MODEL) $(ARGS)
+	python3 scripts/bench_table.py --larder build/release/bin/larder --models $(BENCH_MODELS) \
+	  --peer-python $(PEER_PYTHON) $(ARGS)
 
 fuzz:              ## every fuzz target for LONG_FUZZ_SECONDS (default 1800)
 	@scripts/setup.sh build test

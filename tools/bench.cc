@@ -5,15 +5,20 @@
 #include <utility>
 
 #include "bench_cases.h"
+#include "bench_chart.h"
 #include "bench_output.h"
 #include "bench_runner.h"
 #include "commands.h"
 #include "engine_flags.h"
 #include "failure.h"
 #include "flag_values.h"
+#include "model/io/model_source.h"
+#include "model/io/output_file.h"
 #include "model/io/random_model.h"
 #include "open_engine.h"
+#include "read_bandwidth.h"
 #include "terminal.h"
+#include "text_input.h"
 
 namespace larder {
 namespace {
@@ -22,6 +27,7 @@ struct BenchCommand {
   BenchFlags bench;
   BenchFormat format = BenchFormat::table;
   std::string model, random_shape, random_output;
+  std::string chart, peer;  // SVG to write; JSON of another engine to draw beside
   DType random_type = DType::q8_0;
 };
 
@@ -73,6 +79,38 @@ Result<std::vector<BenchResult>> measure(const std::vector<BenchCase>& cases,
   return results;
 }
 
+/// Bytes that a decoded token reads of the weights: all but an embedding of its own.
+Result<double> streamed_bytes(const std::string& model) {
+  LARDER_ASSIGN(const auto source, open_model(model));
+  double n_bytes = static_cast<double>(source->weights_bytes());
+  const auto embedding = source->find("token_embd.weight");
+  if (embedding && source->find("output.weight")) {
+    n_bytes -= static_cast<double>(embedding->bytes.size());
+  }
+  return n_bytes;
+}
+
+Result<void> write_chart(const BenchCommand& command, std::span<const BenchResult> results) {
+  LARDER_ASSIGN(auto points, chart_points(bench_text(results, BenchFormat::json), "results"));
+  if (!command.peer.empty()) {
+    constexpr std::uint64_t kMaxPeerBytes = 16U << 20;
+    LARDER_ASSIGN(const std::string text, read_text_file(command.peer, kMaxPeerBytes));
+    LARDER_ASSIGN(const auto others, chart_points(text, command.peer));
+    points.insert(points.end(), others.begin(), others.end());
+  }
+  BandwidthLimit limit;
+  limit.bytes_per_second = read_bandwidth(results.front().n_threads);
+  limit.kv_bytes_per_token = static_cast<double>(results.front().kv_bytes_per_token);
+  LARDER_ASSIGN(limit.weights_bytes, streamed_bytes(command.model));
+  const std::string svg = bench_chart(points, limit);
+  LARDER_ASSIGN(OutputFile file, OutputFile::create(command.chart));
+  LARDER_TRY(file.write(svg.data(), svg.size()));
+  LARDER_TRY(file.finish());
+  std::fprintf(stderr, "wrote %s (read bandwidth %.1f GB/s)\n", command.chart.c_str(),
+               limit.bytes_per_second / 1e9);
+  return {};
+}
+
 Result<void> run(BenchCommand& command) {
   if (command.model.empty() == command.random_shape.empty()) {
     return fail(Errc::invalid_argument, "one of --model and --random-model is needed");
@@ -83,7 +121,7 @@ Result<void> run(BenchCommand& command) {
   LARDER_ASSIGN(const auto cases, bench_cases(command.bench));
   LARDER_ASSIGN(const auto results, measure(cases, command.bench.n_repetitions));
   std::fputs(bench_text(results, command.format).c_str(), stdout);
-  return {};
+  return command.chart.empty() ? Result<void>{} : write_chart(command, results);
 }
 
 Result<std::vector<std::uint32_t>> parse_counts(const std::string& text) {
@@ -124,6 +162,8 @@ void add_case_flags(CLI::App& app, BenchFlags& bench) {
   counts("-t,--threads", bench.n_threads, "threads (0: one per core)");
   names("--cache-type-k", bench.type_k, "storage formats of keys (also -ctk)");
   names("--cache-type-v", bench.type_v, "storage formats of values (also -ctv)");
+  app.add_flag("--shared-prefix", bench.shared_prefix,
+               "the sequences side by side share their tokens of depth");
   add_number(app, "-r,--repetitions", bench.n_repetitions, "measurements of each case");
   const std::function<void(const std::vector<std::string>&)> take_pairs =
       [&bench](const std::vector<std::string>& texts) {
@@ -159,6 +199,8 @@ void add_model_flags(CLI::App& app, BenchCommand& command) {
       app, "-o,--output-format", parse_bench_format,
       [&command](BenchFormat format) { command.format = format; }, "md, json or csv")
       ->default_str("md");
+  app.add_option("--chart", command.chart, "SVG file to write: tokens per second against depth");
+  app.add_option("--peer", command.peer, "JSON results of another engine to draw beside");
 }
 
 }  // namespace

@@ -58,6 +58,13 @@ std::uint32_t context_for(const BenchFlags& flags, const BenchCase& one,
   return one.depth + longest + 2 * flags.engine.kv.block_tokens;
 }
 
+Result<void> check_room(const BenchCase& one) {
+  const std::uint64_t n_needed = std::uint64_t{one.depth} + one.n_new_prompt() + one.n_gen;
+  if (n_needed <= one.engine.n_context) return {};
+  return fail(Errc::invalid_argument, "{} needs {} tokens of context, --ctx-size is {}", one.name(),
+              n_needed, one.engine.n_context);
+}
+
 }  // namespace
 
 std::string BenchCase::name() const {
@@ -66,6 +73,7 @@ std::string BenchCase::name() const {
   if (n_gen > 0) text += fmt::format("{}tg{}", n_prompt > 0 ? "+" : "", n_gen);
   if (depth > 0) text += fmt::format("@d{}", depth);
   if (n_parallel > 1) text += fmt::format(" x{}", n_parallel);
+  if (shared_prefix && n_parallel > 1 && depth > 0) text += " shared";
   return text;
 }
 
@@ -74,6 +82,7 @@ Result<std::vector<BenchCase>> bench_cases(const BenchFlags& flags) {
   std::vector<BenchCase> cases;
   BenchCase one;
   one.engine = flags.engine;
+  one.shared_prefix = flags.shared_prefix;
   const auto pairs = tests(flags);
   for (const std::uint32_t n_threads : flags.n_threads) {
     for (const std::string& type_k : flags.type_k) {
@@ -90,6 +99,7 @@ Result<std::vector<BenchCase>> bench_cases(const BenchFlags& flags) {
               one.n_gen = n_gen;
               one.engine.n_sequences = n_parallel;
               one.engine.n_context = context_for(flags, one, pairs);
+              LARDER_TRY(check_room(one));
               cases.push_back(one);
             }
           }

@@ -31,6 +31,7 @@ std::string as_table(std::span<const BenchResult> results) {
 Json as_object(const BenchResult& r) {
   const auto rates = r.sorted_rates();
   Json json;
+  json["engine"] = "Larder";
   json["model_type"] = r.model;
   json["model_filename"] = r.measured.engine.model_path;
   json["test"] = r.measured.name();
@@ -46,7 +47,8 @@ Json as_object(const BenchResult& r) {
   json["min_ts"] = rates.front();
   json["max_ts"] = rates.back();
   json["kv_peak_bytes"] = r.kv_peak_bytes;
-  json["engine"] = r.description;
+  json["kv_bytes_per_token"] = r.kv_bytes_per_token;
+  json["description"] = r.description;
   return json;
 }
 

@@ -48,6 +48,11 @@ Result<void> step_until_idle(Engine& engine) {
 Result<Prefixes> fill_depth(Engine& engine, const BenchCase& one, std::mt19937& random) {
   Prefixes prefixes;
   for (std::uint32_t i = 0; i < one.n_parallel; ++i) {
+    if (one.shared_prefix && i > 0) {
+      prefixes.tokens.push_back(prefixes.tokens.front());
+      prefixes.kept.push_back(prefixes.kept.front());
+      continue;
+    }
     prefixes.tokens.push_back(random_tokens(one.depth, engine.config().n_vocab, random));
     prefixes.kept.push_back(0);
     if (one.depth == 0) continue;
@@ -119,7 +124,7 @@ Result<BenchResult> run_bench_case(Engine& engine, const BenchCase& one,
     result.seconds.push_back(seconds);
   }
   for (const RequestId id : prefixes.kept) {
-    if (id != 0) engine.release(id);
+    if (id != 0) engine.release(id);  // a shared one again and again: nothing then
   }
   const EngineOptions& resolved = engine.options();
   const std::string& name = engine.config().name;
@@ -128,6 +133,7 @@ Result<BenchResult> run_bench_case(Engine& engine, const BenchCase& one,
   result.description = engine.description();
   result.n_threads = resolved.n_threads;
   result.kv_peak_bytes = engine.stats().kv_peak_bytes;
+  result.kv_bytes_per_token = engine.kv_bytes_per_token();
   return result;
 }
 

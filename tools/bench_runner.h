@@ -15,7 +15,7 @@ struct BenchResult {
   BenchCase measured;
   std::string model, description;  // of the engine that ran
   std::uint32_t n_threads = 0;     // resolved
-  std::uint64_t kv_peak_bytes = 0;
+  std::uint64_t kv_peak_bytes = 0, kv_bytes_per_token = 0;
   std::vector<double> seconds;  // [repetitions], in the order they ran
 
   /// Tokens per second of all sequences together, one entry per repetition, sorted.

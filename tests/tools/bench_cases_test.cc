@@ -37,6 +37,27 @@ TEST(BenchCases, GivesTheEngineRoomForDepthAndTest) {
   }
 }
 
+TEST(BenchCases, NamesWhatIsShared) {
+  BenchFlags flags;
+  flags.n_prompt = {0};
+  flags.n_gen = {16};
+  flags.depth = {0, 2048};
+  flags.n_parallel = {1, 16};
+  flags.shared_prefix = true;
+  EXPECT_THAT(names(flags),
+              testing::ElementsAre("tg16", "tg16 x16", "tg16@d2048", "tg16@d2048 x16 shared"));
+}
+
+TEST(BenchCases, RefusesAContextThatACaseDoesNotFit) {
+  BenchFlags flags;
+  flags.engine.n_context = 8;
+  flags.n_prompt = flags.n_gen = {0};
+  flags.prompt_gen = {{8, 4}};
+  EXPECT_THAT(bench_cases(flags).error().message,
+              testing::AllOf(testing::HasSubstr("pp8+tg4"), testing::HasSubstr("12 tokens"),
+                             testing::HasSubstr("--ctx-size is 8")));
+}
+
 TEST(BenchCases, RefusesNothingAndTooMuch) {
   BenchFlags nothing;
   nothing.n_prompt = nothing.n_gen = {0};

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "process.h"
@@ -60,6 +62,33 @@ TEST(Bench, MeasuresDepthAndSequencesSideBySide) {
   }
 }
 
+TEST(Bench, SharedDepthIsStoredOnce) {
+  const std::vector<std::string> base = {"bench", "-m", tiny_model(), "-p", "0",   "-n",
+                                         "4",     "-d", "96",         "-b", "4",   "-r",
+                                         "1",     "-t", "1",          "-o", "json"};
+  auto with_flag = base;
+  with_flag.push_back("--shared-prefix");
+  const json own = json_of(base), shared = json_of(with_flag);
+  EXPECT_EQ(shared[0]["test"], "tg4@d96 x4 shared");
+  // Of four times 96 rows one copy is left; each sequence adds a block of its own.
+  EXPECT_LT(shared[0]["kv_peak_bytes"].get<double>(), 0.7 * own[0]["kv_peak_bytes"].get<double>());
+}
+
+TEST(Bench, DrawsItselfBesideAnotherEngine) {
+  const std::string peer = temporary_file(
+      "peer.json", R"([{"engine": "other <&> engine", "n_prompt": 0, "n_gen": 4, "n_depth": 64,
+                        "n_parallel": 1, "type_k": "f16", "type_v": "f16", "median_ts": 5}])");
+  const std::string chart = temporary_path("chart.svg");
+  json_of({"bench", "-m", tiny_model(), "-p", "8", "-n", "4", "-d", "0,64", "-r", "1", "-t", "1",
+           "-o", "json", "--chart", chart, "--peer", peer});
+  std::ifstream file(chart);
+  const std::string svg{std::istreambuf_iterator<char>(file), {}};
+  EXPECT_THAT(svg, testing::StartsWith("<svg"));
+  EXPECT_THAT(svg, HasSubstr("Larder, bf16"));
+  EXPECT_THAT(svg, HasSubstr("other &lt;&amp;> engine, f16: 5.0 tokens/s at depth 64"));
+  EXPECT_THAT(svg, HasSubstr("limit of the memory"));
+}
+
 TEST(Bench, PrintsATableAndCsv) {
   const std::vector<std::string> base = {"bench", "-m", tiny_model(), "-p", "8", "-n",
                                          "0",     "-r", "1",          "-t", "1"};
@@ -69,7 +98,7 @@ TEST(Bench, PrintsATableAndCsv) {
   auto as_csv = base;
   as_csv.insert(as_csv.end(), {"-o", "csv", "-ctk", "f16,f32"});
   const Outcome csv = run_larder(as_csv);
-  EXPECT_THAT(csv.out, testing::StartsWith("model_type,"));
+  EXPECT_THAT(csv.out, testing::StartsWith("engine,model_type,"));
   EXPECT_THAT(csv.out, HasSubstr("\"f16\",\"bf16\""));
   EXPECT_THAT(csv.out, HasSubstr("\"f32\",\"bf16\""));
 }

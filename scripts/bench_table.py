@@ -1,0 +1,236 @@
+#!/usr/bin/env python3
+"""The table of docs/performance.md: Larder's speed, cell by cell, beside llama.cpp's.
+
+    python3 scripts/bench_table.py --larder build/release/bin/larder --models FOLDER [--json OUT]
+
+Writes models of random weights to FOLDER (5 GB) unless they are there. `--peer-python` names a
+Python that has the package llama-cpp-python; without one, only Larder is measured. The two engines
+take turns on each cell. A finished cell is kept in FOLDER/cells.json, so that a broken run goes on
+where it stopped; `--again` measures anew.
+"""
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+# name: shape, type of the weights
+MODELS = {
+    "135m-q8_0": ("SmolLM2-135M", "q8_0"),
+    "1b-q8_0": ("Llama-3.2-1B", "q8_0"),
+    "1b-q4_0": ("Llama-3.2-1B", "q4_0"),
+    "1b-bf16": ("Llama-3.2-1B", "bf16"),
+    "0.6b-q8_0": ("Qwen3-0.6B", "q8_0"),
+}
+
+
+def cell(title, model, target, prompt=0, gen=0, depth=0, batch=1, shared=False, kv=("bf16", "f16")):
+    return {"title": title, "model": model, "target": target, "prompt": prompt, "gen": gen,
+            "depth": depth, "batch": batch, "shared": shared, "kv": kv}
+
+
+def all_cells():
+    cells = []
+    for model in ("1b-q8_0", "1b-q4_0"):
+        for n in (512, 2048):
+            cells.append(cell(f"prefill {n}", model, 4.0, prompt=n))
+    cells.append(cell("prefill 512", "1b-bf16", 8.0, prompt=512))
+    cells.append(cell("prefill 512", "0.6b-q8_0", None, prompt=512))
+    cells.append(cell("prefill 512", "135m-q8_0", None, prompt=512))
+    cells.append(cell("prefill 512 at depth 16384", "1b-q8_0", 5.0, prompt=512, depth=16384))
+    cells.append(cell("prefill 512 at depth 16384", "135m-q8_0", 5.0, prompt=512, depth=16384))
+    cells.append(cell("decode", "1b-q8_0", 1.0, gen=32))
+    cells.append(cell("decode", "1b-q4_0", 1.3, gen=32))
+    cells.append(cell("decode", "135m-q8_0", None, gen=64))
+    cells.append(cell("decode", "0.6b-q8_0", None, gen=32))
+    for model, targets in (("135m-q8_0", (2.0, 3.0, 4.0)), ("1b-q8_0", (1.4, 2.2, 3.0))):
+        for depth, target in zip((4096, 16384, 32768), targets):
+            cells.append(cell(f"decode at depth {depth}", model, target, gen=16, depth=depth))
+    cells.append(cell("decode at depth 16384", "0.6b-q8_0", None, gen=16, depth=16384))
+    cells.append(cell("16 sequences behind 512 tokens each", "1b-q8_0", 2.5, gen=16, depth=512,
+                      batch=16))
+    cells.append(cell("16 sequences behind 2048 shared tokens", "1b-q8_0", 4.0, gen=16, depth=2048,
+                      batch=16, shared=True))
+    return cells
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--larder", required=True, help="the built binary")
+    parser.add_argument("--models", required=True, help="folder for the random models")
+    parser.add_argument("--peer-python", default=sys.executable)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--only", default="", help="cells whose name holds this text")
+    parser.add_argument("--again", action="store_true", help="measure finished cells again")
+    parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--prefix", default="", help="command put before each measurement")
+    parser.add_argument("--json", default="", help="file for the results")
+    return parser.parse_args()
+
+
+def model_path(arguments, name):
+    path = os.path.join(arguments.models, name + ".gguf")
+    if not os.path.exists(path):
+        shape, kind = MODELS[name]
+        command = [arguments.larder, "bench", "--random-model", shape, "--type", kind, "--output",
+                   path, "-p", "1", "-n", "0", "-r", "1", "-t", str(arguments.threads)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return path
+
+
+def flags(arguments, one, kv):
+    out = ["-m", model_path(arguments, one["model"]), "-p", str(one["prompt"]), "-n",
+           str(one["gen"]), "-d", str(one["depth"]), "-b", str(one["batch"]), "-t",
+           str(arguments.threads), "-r", str(arguments.repetitions), "-ctk", kv]
+    return out + (["--shared-prefix"] if one["shared"] else [])
+
+
+def run_json(arguments, command):
+    prefix = arguments.prefix.split()
+    text = subprocess.run(prefix + command, check=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL).stdout
+    return json.loads(text)
+
+
+def measure_larder(arguments, one):
+    command = [arguments.larder, "bench", "-o", "json"] + flags(arguments, one, one["kv"][0])
+    return run_json(arguments, command + ["-ctv", one["kv"][0]])[0]
+
+
+def measure_peer(arguments, one):
+    command = [arguments.peer_python, os.path.join(HERE, "bench_llama_cpp.py")]
+    return run_json(arguments, command + flags(arguments, one, one["kv"][1]))[0]
+
+
+def has_peer(arguments):
+    if arguments.no_peer:
+        return False
+    probe = subprocess.run([arguments.peer_python, "-c", "import llama_cpp"], capture_output=True)
+    if probe.returncode:
+        print("llama-cpp-python is not installed: only Larder is measured", file=sys.stderr)
+    return probe.returncode == 0
+
+
+def start_larder(arguments, path):
+    """Seconds from the start of the program to its first token; peak bytes with 32k of context."""
+    command = arguments.prefix.split() + [
+        sys.executable, "-c",
+        "import os,resource,subprocess,sys,time\n"
+        "b=time.perf_counter()\n"
+        "p=subprocess.Popen(sys.argv[1:],stdout=subprocess.PIPE,stderr=subprocess.DEVNULL)\n"
+        "p.stdout.read(1); t=time.perf_counter()-b; p.stdout.read(); p.wait()\n"
+        "r=resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss*1024\n"
+        "print('[{\"seconds\":%f,\"peak_bytes\":%d}]'%(t,r))",
+        arguments.larder, "run", "-m", path, "-c", "32768", "-t", str(arguments.threads), "-n", "4",
+        "-p", "a b c d e f g h", "--temp", "0"]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)[0]
+
+
+def measure_start(arguments, with_peer):
+    path = model_path(arguments, "1b-q8_0")
+    ours, theirs = [], []
+    for _ in range(arguments.repetitions):
+        ours.append(start_larder(arguments, path))
+        if with_peer:
+            command = [arguments.peer_python, os.path.join(HERE, "bench_llama_cpp.py"), "-m", path,
+                       "--start", "32768", "-t", str(arguments.threads)]
+            theirs.append(run_json(arguments, command)[0])
+    middle = lambda runs, key: statistics.median(run[key] for run in runs) if runs else None
+    return {"title": "start to first token", "model": "1b-q8_0", "target": 3.0, "unit": "s",
+            "ours": middle(ours, "seconds"), "peer": middle(theirs, "seconds"),
+            "weights_bytes": os.path.getsize(path), "ours_bytes": middle(ours, "peak_bytes"),
+            "peer_bytes": middle(theirs, "peak_bytes")}
+
+
+def measure_cell(arguments, one, with_peer):
+    result = dict(one, unit="tokens/s")
+    ours = measure_larder(arguments, one)
+    result.update(ours=ours["median_ts"], ours_range=[ours["min_ts"], ours["max_ts"]],
+                  description=ours["description"])
+    if with_peer:
+        peer = measure_peer(arguments, one)
+        result.update(peer=peer["median_ts"], peer_range=[peer["min_ts"], peer["max_ts"]])
+    return result
+
+
+def ratio(result):
+    if not result.get("peer"):
+        return None
+    faster = result["ours"] / result["peer"]
+    return 1 / faster if result["unit"] == "s" else faster
+
+
+def row(result):
+    show = lambda x: "-" if x is None else f"{x:.3g}" if x < 100 else f"{x:.0f}"
+    factor, target = ratio(result), result["target"]
+    verdict = "" if factor is None or target is None else "yes" if factor >= target else "no"
+    return [result["model"], result["title"], show(result["ours"]), show(result.get("peer")),
+            "-" if factor is None else f"{factor:.2f}x",
+            "-" if target is None else f"{target:.1f}x", verdict]
+
+
+def table(results):
+    rows = [["model", "cell", "Larder", "llama.cpp", "ratio", "aim", "reached"]]
+    rows += [row(result) for result in results]
+    widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
+    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(r, widths)) + " |" for r in rows]
+    lines.insert(1, "| " + " | ".join("-" * w for w in widths) + " |")
+    for result in results:
+        if result["unit"] == "s":
+            gib = lambda n: "-" if n is None else f"{n / 2**30:.2f} GiB"
+            lines.append(f"\nPeak memory with an empty context of 32768: Larder "
+                         f"{gib(result['ours_bytes'])}, llama.cpp {gib(result['peer_bytes'])}, "
+                         f"weights {gib(result['weights_bytes'])}.")
+    return "\n".join(lines) + "\n"
+
+
+def machine():
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {len(names)} cores"
+
+
+def main():
+    arguments = parse_arguments()
+    if not shutil.which(arguments.larder):
+        sys.exit(f"{arguments.larder}: no program; build it with `make build`")
+    os.makedirs(arguments.models, exist_ok=True)
+    kept_path = os.path.join(arguments.models, "cells.json")
+    kept = {}
+    if os.path.exists(kept_path) and not arguments.again:
+        with open(kept_path, encoding="utf-8") as file:
+            kept = json.load(file)
+    with_peer = has_peer(arguments)
+    cells = all_cells() + [{"title": "start to first token", "model": "1b-q8_0"}]
+    cells = [c for c in cells if arguments.only in f"{c['model']} {c['title']}"]
+    results, begin, n_measured = [], time.monotonic(), 0
+    for i, one in enumerate(cells):
+        key = f"{one['model']} {one['title']}"
+        if key not in kept or (with_peer and kept[key].get("peer") is None):
+            left = (time.monotonic() - begin) / max(1, n_measured) * (len(cells) - i)
+            eta = f", about {left / 60:.0f} min left" if n_measured else ""
+            print(f"{i + 1}/{len(cells)} {key}{eta}", file=sys.stderr, flush=True)
+            is_start = one["title"].startswith("start")
+            kept[key] = (measure_start(arguments, with_peer) if is_start
+                         else measure_cell(arguments, one, with_peer))
+            n_measured += 1
+            with open(kept_path, "w", encoding="utf-8") as file:
+                json.dump(kept, file, indent=2)
+        results.append(kept[key])
+    print(f"{machine()}; {arguments.threads} threads; median of {arguments.repetitions}\n")
+    print(table(results), end="")
+    if arguments.json:
+        with open(arguments.json, "w", encoding="utf-8") as file:
+            json.dump({"machine": machine(), "threads": arguments.threads, "cells": results}, file,
+                      indent=2)
+
+
+if __name__ == "__main__":
+    main()
