@@ -1,6 +1,6 @@
 # What a newcomer types; each target installs what it needs (Debian 12 packages) and builds.
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test bench fuzz tidy format tsan clean
+.PHONY: help setup build run test test-python bench fuzz tidy format tsan clean
 
 MODEL ?= models/stories260K.gguf
 ARGS ?=
@@ -14,7 +14,7 @@ LONG_FUZZ_SECONDS ?= 1800
 SOURCES = $(shell git ls-files '*.h' '*.cc')
 
 help:              ## this list
-	@awk -F ':.*## *' '/^[a-z]+:.*##/ { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## *' '/^[a-z-]+:.*##/ { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:             ## install the packages for building and testing (sudo when not root)
 	@scripts/setup.sh build test
@@ -30,14 +30,21 @@ run:               ## talk to the embedded model; MODEL=file.gguf ARGS="-p 'Once
 	@cmake --build --preset release --target larder
 	build/release/bin/larder run -m $(MODEL) $(ARGS)
 
-test:              ## everything CI runs: includes, fuzz (short), release and sanitizer tests
+test:              ## everything CI runs: includes, fuzz (short), release, trainer's and sanitizer tests
 	@scripts/setup.sh build test
 	scripts/check_includes.py
 	cmake --preset fuzz --log-level=WARNING
 	cmake --build --preset fuzz
 	scripts/fuzz.sh $(FUZZ_SECONDS)
 	scripts/run_tests.sh release
+	scripts/python_tests.sh build/release/bin/larder
 	scripts/run_tests.sh dev
+
+test-python:       ## the trainer's tests alone, PyTorch in build/python (or PYTHON=/path/to/python)
+	@scripts/setup.sh build test
+	cmake --preset release --log-level=WARNING
+	cmake --build --preset release --target larder
+	scripts/python_tests.sh build/release/bin/larder
 
 bench:             ## the table of docs/performance.md (5 GB of random models, 30 minutes) and micro benchmarks
 	@scripts/setup.sh build

@@ -10,6 +10,23 @@ MISSING = [name for name in ("torch", "tokenizers", "safetensors", "numpy")
 collect_ignore_glob = ["test_*.py"] if MISSING else []
 
 
+def pytest_addoption(parser):
+    parser.addoption("--larder", default="", help="the engine's binary; default: the one in build/")
+
+
+@pytest.fixture(scope="session")
+def larder(request) -> str:
+    """The engine's binary."""
+    given = request.config.getoption("--larder")
+    if given:
+        assert pathlib.Path(given).is_file(), f"--larder {given}: no such file"
+        return given
+    built = pathlib.Path(__file__).parents[2] / "build/release/bin/larder"
+    if not built.is_file():
+        pytest.skip(f"{built} is not built and --larder is not given")
+    return str(built)
+
+
 def pytest_report_header(config):
     if MISSING:
         return f"SKIPPED: the trainer's tests need {', '.join(MISSING)} (python/pyproject.toml)"
