@@ -19,6 +19,9 @@ COMMANDS = {
                 [opt.UptrainOptions, opt.DataOptions, opt.TrainOptions]),
     "export": ("write a run as Hugging Face folder and GGUF", [opt.ExportOptions]),
     "evaluate": ("bits per byte and retrieval accuracy", [opt.EvaluateOptions]),
+    "measure": ("the same of a GGUF file, through the engine", [opt.MeasureOptions]),
+    "compare": ("train, convert and measure kinds of attention, or go on with that",
+                [opt.CompareOptions, opt.ModelOptions, opt.DataOptions, opt.TrainOptions]),
 }
 
 
@@ -52,9 +55,11 @@ def _add_flags(parser: argparse.ArgumentParser, classes: list[type]) -> None:
     for cls in classes:
         hints = typing.get_type_hints(cls)
         for field in dataclasses.fields(cls):
+            # `--json` alone means yes.
+            alone = {"nargs": "?", "const": True} if hints[field.name] is bool else {}
             parser.add_argument("--" + field.name.replace("_", "-"), dest=field.name,
                                 type=_parser_of(hints[field.name]), default=argparse.SUPPRESS,
-                                help=field.metadata["help"])
+                                help=field.metadata["help"], **alone)
 
 
 def _values(parsed: argparse.Namespace, classes: list[type]) -> dict[str, object]:
@@ -98,6 +103,12 @@ def _run(command: str, parts: list) -> None:
     elif command == "export":
         from larder_train.model.export import export
         export(parts[0])
+    elif command == "measure":
+        from larder_train.measure import measure
+        measure(parts[0])
+    elif command == "compare":
+        from larder_train.compare.stages import compare
+        compare(*parts)
     else:
         from larder_train.evaluate import evaluate
         evaluate(parts[0])

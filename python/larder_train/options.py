@@ -59,7 +59,8 @@ class DataOptions:
     task_share: float = _field(0.1, "share of the rows that hold generated tasks")
     answer_weight: float = _field(4.0, "loss weight of a task's answer")
     stages: list[str] = _field(["512:0.6", "1024:0.2", "2048:0.1", "4096:0.1"],
-                               "curriculum: row length : share of the steps")
+                               "curriculum: row length : share of the steps [: share of rows with "
+                               "tasks [: share of drills in those]]")
 
 
 @dataclasses.dataclass
@@ -118,3 +119,39 @@ class EvaluateOptions:
     seed: int = _field(1000, "of the prompts")
     threads: int = _field(0, "CPU threads, 0: PyTorch's choice")
     out: str = _field("", "JSON file for the figures")
+
+
+@dataclasses.dataclass
+class MeasureOptions:
+    gguf: str = _field("", "GGUF file to measure")
+    beside: list[str] = _field([], "further GGUF files: bits per byte only")
+    larder: str = _field("", "the engine's binary")
+    tokenizer: str = _field("", "folder with tokenizer.json of --gguf, empty: no retrieval")
+    text: str = _field("", "folder with heldout_*.txt")
+    tokens: int = _field(0, "first tokens of each text, 0: all")
+    context: int = _field(512, "window of bits per byte; it moves by half")
+    lengths: list[int] = _field([1024, 2048, 4096], "tokens of the retrieval prompts")
+    samples: int = _field(40, "prompts per task and length, depths spread evenly")
+    seed: int = _field(1000, "of the prompts")
+    threads: int = _field(0, "threads of the engine, 0: its choice")
+    out: str = _field("", "JSON file for the figures")
+
+
+@dataclasses.dataclass
+class CompareOptions:
+    kinds: list[str] = _field(["mha", "gqa4", "gqa2", "mqa", "mla", "cla"],
+                              "what is trained, in this order")
+    larder: str = _field("", "the engine's binary")
+    text: str = _field("", "folder with heldout_*.txt")
+    report: str = _field("", "markdown file to write into; pictures and JSON go beside it")
+    convert: list[str] = _field(["--kv-heads", "2"],
+                                "flags of `larder convert` that make gqa2 of mha")
+    fraction: float = _field(0.05, "share of the steps to train the converted model")
+    eval_tokens: int = _field(60_000, "first tokens of each held-out text")
+    eval_context: int = _field(512, "window of bits per byte; it moves by half")
+    lengths: list[int] = _field([512, 1024, 2048], "tokens of the pass-key prompts")
+    samples: int = _field(40, "prompts per length")
+    depth: int = _field(8064, "tokens in the cache when decoding is timed")
+    rounds: int = _field(5, "interleaved timings of each model")
+    train_only: bool = _field(False, "stop before anything needs the engine")
+    json: bool = _field(False, "print the figures as JSON")

@@ -7,7 +7,8 @@ import pytest
 
 from larder_train.data.corpus import Corpus, _pieces
 from larder_train.data.documents import documents, source_name, text_files
-from larder_train.data.sampler import RowSampler, parse_stages, row_tokens_at
+from larder_train.data.drills import DrillMaker
+from larder_train.data.sampler import RowSampler, Stage, parse_stages, stage_at
 from larder_train.data.tasks import ANSWER, NOISE, TaskMaker
 from larder_train.data.tokenizer import load_tokenizer, train_tokenizer
 from larder_train.errors import InputError
@@ -109,35 +110,62 @@ def test_pass_key_is_at_its_depth(maker, depth):
 
 
 def test_rows_are_reproducible_and_resumable(corpus):
-    options = DataOptions(task_share=0.4)
+    options, stage = DataOptions(), Stage(128, 1.0, 0.6, 0.4)
     whole = RowSampler(corpus, options, 7)
-    rows = [whole.next(4, 128) for _ in range(5)]
+    rows = [whole.next(4, stage) for _ in range(5)]
     first = RowSampler(corpus, options, 7)
     for i in range(2):
-        first.next(4, 128)
+        first.next(4, stage)
     second = RowSampler(corpus, options, 7)
     second.state = json.loads(json.dumps(first.state))
     for i in range(2, 5):
-        again = second.next(4, 128)
+        again = second.next(4, stage)
         assert np.array_equal(again.inputs, rows[i].inputs)
         assert np.array_equal(again.weights, rows[i].weights)
     assert np.array_equal(rows[0].inputs[:, 1:], rows[0].targets[:, :-1])
 
 
 def test_weights_follow_the_kinds(corpus):
-    sampler = RowSampler(corpus, DataOptions(task_share=1.0, answer_weight=3.0), 1)
-    rows = sampler.next(8, 256)
+    sampler = RowSampler(corpus, DataOptions(answer_weight=3.0), 1)
+    rows = sampler.next(8, Stage(256, 1.0, tasks=1.0))
     assert rows.answers.any() and (rows.weights[rows.answers] == 3.0).all()
     assert set(np.unique(rows.weights)) == {0.0, 1.0, 3.0}
-    plain = RowSampler(corpus, DataOptions(task_share=0.0), 1).next(8, 256)
+    plain = RowSampler(corpus, DataOptions(), 1).next(8, Stage(256, 1.0))
     assert (plain.weights == 1).all() and not plain.answers.any()
 
 
 def test_mix_and_stages(corpus):
     with pytest.raises(InputError, match="poems"):
         RowSampler(corpus, DataOptions(mix={"poems": 1.0}), 1)
-    stages = parse_stages(["128:3", "256:1"], 256)
-    assert [row_tokens_at(stages, p) for p in (0, 0.74, 0.76, 1.0)] == [128, 128, 256, 256]
-    for wrong in (["512:1"], ["x:1"], ["128:y"], ["128:0"]):
+    options = DataOptions(stages=["128:3", "256:1:0.5:0.25"], task_share=0.2)
+    stages = parse_stages(options, 256)
+    assert stages == [Stage(128, 0.75, 0.2, 0.0), Stage(256, 0.25, 0.5, 0.25)]
+    assert [stage_at(stages, p).row_tokens for p in (0, 0.74, 0.76, 1.0)] == [128, 128, 256, 256]
+    for wrong in (["512:1"], ["x:1"], ["128:y"], ["128:0"], ["128:1:2"], ["128:1:0:0:0"],
+                  ["128:-1", "128:2"], ["128:1:nan"]):
         with pytest.raises(InputError, match="stages"):
-            parse_stages(wrong, 256)
+            parse_stages(DataOptions(stages=wrong), 256)
+
+
+def test_drills_can_be_answered_from_what_was_read(corpus, maker):
+    drills = DrillMaker(corpus.tokenizer, maker.words)
+    rng = np.random.default_rng(11)
+    for n in (96, 255):
+        for _ in range(10):
+            task = drills.repetition(rng, n)
+            period = int(np.flatnonzero(task.kinds == ANSWER)[0])
+            assert len(task.ids) == n and (task.kinds[:period] == NOISE).all()
+            assert np.array_equal(task.ids[period:], task.ids[:-period])
+            table = drills.table(rng, n)
+            at = np.flatnonzero(table.kinds == ANSWER)
+            for run in np.split(at, np.flatnonzero(np.diff(at) > 1) + 1) if len(at) else []:
+                answer = corpus.tokenizer.decode(table.ids[run].tolist())
+                assert len(table.ids) == n and answer.isdigit()
+                assert answer in corpus.tokenizer.decode(table.ids[:run[0]].tolist())
+
+
+def test_drills_fill_their_share_of_the_rows(corpus):
+    sampler = RowSampler(corpus, DataOptions(), 1)
+    dense = sampler.next(64, Stage(128, 1.0, 1.0, 1.0)).answers.mean()
+    sparse = sampler.next(64, Stage(128, 1.0, 1.0, 0.0)).answers.mean()
+    assert dense > 2 * sparse

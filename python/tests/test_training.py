@@ -40,10 +40,10 @@ class _CopyRows:
     def __init__(self):
         self.state = {"step": 0}
 
-    def next(self, n_rows: int, row_tokens: int) -> Rows:
+    def next(self, n_rows: int, stage: Stage) -> Rows:
         rng = np.random.default_rng([5, self.state["step"]])
         self.state["step"] += 1
-        half = row_tokens // 2
+        half = stage.row_tokens // 2
         words = rng.integers(1, 16, (n_rows, half))
         ids = np.concatenate([words, np.zeros((n_rows, 1), np.int64), words], axis=1)
         answers = np.zeros((n_rows, ids.shape[1] - 1), bool)

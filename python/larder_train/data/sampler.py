@@ -6,7 +6,8 @@ import math
 import numpy as np
 
 from larder_train.data.corpus import Corpus
-from larder_train.data.tasks import ANSWER, NOISE, TaskMaker
+from larder_train.data.drills import DrillMaker
+from larder_train.data.tasks import ANSWER, NOISE, Task, TaskMaker
 from larder_train.errors import InputError
 from larder_train.options import DataOptions
 
@@ -26,34 +27,43 @@ class Rows:
 
 @dataclasses.dataclass
 class Stage:
+    """A part of a run: its rows, and what they hold."""
+
     row_tokens: int
-    share: float
+    share: float         # of the steps
+    tasks: float = 0.0   # share of the rows that hold tasks
+    drills: float = 0.0  # share of those that hold drills
 
 
-def parse_stages(texts: list[str], context: int) -> list[Stage]:
-    """`512:0.6` means rows of 512 tokens for 0.6 of the steps; the shares are normalised."""
+def parse_stages(options: DataOptions, context: int) -> list[Stage]:
+    """`512:0.6` means rows of 512 tokens for 0.6 of the steps; the shares are normalised.
+    `512:0.6:0.8:0.5`: tasks in 0.8 of the rows instead of `task_share`, half of them drills."""
     stages = []
-    for text in texts:
-        row, _, share = text.partition(":")
+    for text in options.stages:
+        row, *numbers = text.split(":")
         if not row.isdigit() or int(row) > context or int(row) < MIN_TASK_TOKENS:
             raise InputError(f"stages: '{text}': rows have {MIN_TASK_TOKENS} to {context} tokens")
         try:
-            stages.append(Stage(int(row), float(share or 1)))
+            share, tasks, drills = ([float(x) for x in numbers] +
+                                    [1.0, options.task_share, 0.0][len(numbers):])
         except ValueError as error:
-            raise InputError(f"stages: '{text}' is not TOKENS:SHARE") from error
+            raise InputError(f"stages: '{text}' is not TOKENS:SHARE:TASKS:DRILLS") from error
+        if not (share >= 0 and 0 <= tasks <= 1 and 0 <= drills <= 1):
+            raise InputError(f"stages: '{text}': shares lie between 0 and 1")
+        stages.append(Stage(int(row), share, tasks, drills))
     total = sum(stage.share for stage in stages)
     if not total > 0:
-        raise InputError(f"stages: {texts} have no positive share")
-    return [Stage(s.row_tokens, s.share / total) for s in stages]
+        raise InputError(f"stages: {options.stages} have no positive share")
+    return [dataclasses.replace(stage, share=stage.share / total) for stage in stages]
 
 
-def row_tokens_at(stages: list[Stage], progress: float) -> int:
-    """Row length at `progress` (0..1) of the run."""
+def stage_at(stages: list[Stage], progress: float) -> Stage:
+    """The stage at `progress` (0..1) of the run."""
     for stage in stages:
         progress -= stage.share
         if progress < 0:
-            return stage.row_tokens
-    return stages[-1].row_tokens
+            return stage
+    return stages[-1]
 
 
 class RowSampler:
@@ -74,16 +84,18 @@ class RowSampler:
         weights = np.array([options.mix.get(n, len(corpus.sources[n])) for n in self._names], float)
         self._weights = weights / weights.sum()
         self._maker = TaskMaker(corpus.tokenizer, self._filler)
+        self._drills = DrillMaker(corpus.tokenizer, self._maker.words)
         self.state = {"step": 0, "rows": {name: 0 for name in self._names}}
 
-    def next(self, n_rows: int, row_tokens: int) -> Rows:
+    def next(self, n_rows: int, stage: Stage) -> Rows:
         """The rows of the next step; advances `state`."""
+        row_tokens = stage.row_tokens
         rng = np.random.default_rng([self._seed, self.state["step"]])
         ids = np.empty((n_rows, row_tokens + 1), np.int64)
         kinds = np.ones((n_rows, row_tokens + 1), np.uint8)
         for row in range(n_rows):
-            if rng.random() < self._options.task_share:
-                ids[row], kinds[row] = self._task_row(rng, row_tokens + 1)
+            if rng.random() < stage.tasks:
+                ids[row], kinds[row] = self._task_row(rng, row_tokens + 1, stage.drills)
             else:
                 ids[row] = self._text_row(rng, row_tokens + 1)
         self.state["step"] += 1
@@ -108,20 +120,29 @@ class RowSampler:
         start = int(rng.integers(0, max(1, len(source) - n)))
         return np.asarray(source[start:start + n])
 
-    def _task_row(self, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+    def _task_row(self, rng: np.random.Generator, n: int,
+                  drills: float) -> tuple[np.ndarray, np.ndarray]:
         ids = np.empty(n, np.int64)
         kinds = np.ones(n, np.uint8)
+        # Without drills no number is drawn: older runs go on with the rows they would have had.
+        draw = self._drill if drills > 0 and rng.random() < drills else self._task
         at = 0
         while n - at > MIN_TASK_TOKENS:
-            # Log-uniform: as many short tasks as long ones, half of the rows hold one long task.
             room = n - at - 1
-            low = MIN_TASK_TOKENS / room
-            size = room if rng.random() < 0.25 else max(MIN_TASK_TOKENS,
-                                                        int(room * low ** rng.random()))
-            task = self._maker.draw(rng, min(size, room))
+            task = draw(rng, room)
             m = min(len(task.ids), room)
             ids[at:at + m], kinds[at:at + m] = task.ids[:m], task.kinds[:m]
             ids[at + m] = self._corpus.eos
             at += m + 1
         ids[at:] = self._filler(rng, n - at) if n > at else ids[at:]
         return ids, kinds
+
+    def _task(self, rng: np.random.Generator, room: int) -> Task:
+        # Log-uniform: as many short tasks as long ones, half of the rows hold one long task.
+        low = MIN_TASK_TOKENS / room
+        size = room if rng.random() < 0.25 else max(MIN_TASK_TOKENS, int(room * low ** rng.random()))
+        return self._maker.draw(rng, min(size, room))
+
+    def _drill(self, rng: np.random.Generator, room: int) -> Task:
+        size = room if rng.random() < 0.5 else int(rng.integers(min(room, MIN_TASK_TOKENS), room + 1))
+        return self._drills.draw(rng, size)

@@ -34,10 +34,10 @@ class TaskMaker:
 
     def __init__(self, tokenizer: Tokenizer, filler: Callable[[np.random.Generator, int],
                                                               np.ndarray]):
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._filler = filler
         # Words of one token: " river", without the blank they would be another token.
-        self._words = sorted(w[1:] for w in tokenizer.get_vocab()
+        self.words = sorted(w[1:] for w in tokenizer.get_vocab()
                              if len(w) >= 5 and w[0] == "\u0120" and w[1:].isascii()
                              and w[1:].isalpha() and w[1:].islower()) or ["key"]
 
@@ -65,10 +65,10 @@ class TaskMaker:
         """Lines `word: code`, with or without text between them, then questions about some."""
         asked = n_questions or int(rng.integers(1, 9))
         room = n_tokens - KEY_VALUE_HINT_TOKENS - asked * LINE_TOKENS
-        n_pairs = int(np.clip(room // LINE_TOKENS, 1, min(len(self._words), 64)))
+        n_pairs = int(np.clip(room // LINE_TOKENS, 1, min(len(self.words), 64)))
         if n_questions is None:
             n_pairs = int(rng.integers(1, n_pairs + 1))
-        words = [self._words[i] for i in rng.permutation(len(self._words))[:n_pairs]]
+        words = [self.words[i] for i in rng.permutation(len(self.words))[:n_pairs]]
         codes = ["".join(str(d) for d in rng.integers(0, 10, 4)) for _ in words]
         parts = [self._join([(KEY_VALUE_HINT, TEXT)])]
         gap = max(0, room - n_pairs * LINE_TOKENS) // n_pairs if n_questions or rng.random() < 0.7 else 0
@@ -86,8 +86,8 @@ class TaskMaker:
         """Words or text, something in between, and the same again."""
         n = int(rng.integers(8, max(9, min(256, n_tokens // 2 - 24))))
         if rng.random() < 0.5:
-            words = rng.integers(0, len(self._words), n)
-            first = self._join([("".join(" " + self._words[i] for i in words), NOISE)])
+            words = rng.integers(0, len(self.words), n)
+            first = self._join([("".join(" " + self.words[i] for i in words), NOISE)])
         else:
             first = self._text(rng, n)
         n = min(len(first.ids), n_tokens // 2 - 16)
@@ -101,7 +101,7 @@ class TaskMaker:
     def variables(self, rng: np.random.Generator, n_tokens: int) -> Task:
         """Chains of assignments in random places; the question is about the end of one."""
         n_chains, n_hops = int(rng.integers(1, 4)), int(rng.integers(1, 4))
-        names = iter(self._words[i] for i in rng.permutation(len(self._words)))
+        names = iter(self.words[i] for i in rng.permutation(len(self.words)))
         chains = []
         for _ in range(n_chains):
             chain = [next(names, "x") for _ in range(n_hops)]
@@ -134,7 +134,7 @@ class TaskMaker:
     def _join(self, segments: list[tuple[str, int]]) -> Task:
         ids, kinds = [], []
         for text, kind in segments:
-            part = self._tokenizer.encode(text, add_special_tokens=False).ids
+            part = self.tokenizer.encode(text, add_special_tokens=False).ids
             ids += part
             kinds += [kind] * len(part)
         return Task(np.asarray(ids, np.uint16), np.asarray(kinds, np.uint8))

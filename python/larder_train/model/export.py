@@ -2,13 +2,13 @@
 
 import json
 import pathlib
-import subprocess
 
 import torch
 
 from larder_train.data.corpus import Corpus
 from larder_train.data.documents import END_OF_TEXT
 from larder_train.data.tokenizer import save_tokenizer
+from larder_train.engine import Engine
 from larder_train.errors import InputError
 from larder_train.model.hf import save_hf
 from larder_train.model.transformer import Transformer
@@ -44,7 +44,5 @@ def export(options: ExportOptions) -> None:
     save_tokenizer(tokenizer, out, model.options.context)
     print(f"{out}: {sum(w.numel() for w in model.parameters()):,} parameters")
     if options.gguf:
-        done = subprocess.run([options.larder, "convert", str(out), options.gguf, "--type",
-                               options.gguf_type], check=False)
-        if done.returncode != 0:
-            raise InputError(f"{options.larder} convert ended with {done.returncode}")
+        Engine(options.larder).convert(out, pathlib.Path(options.gguf), "--type", options.gguf_type)
+        print(f"{options.gguf}: {pathlib.Path(options.gguf).stat().st_size:,} bytes")

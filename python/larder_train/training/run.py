@@ -41,9 +41,9 @@ def _require(command: str, **paths: str) -> None:
 
 
 def _go(model: Transformer, corpus: Corpus, data: DataOptions, train_options: TrainOptions,
-        teacher: Teacher | None) -> None:
+        teacher: Teacher | None) -> bool:
     run = pathlib.Path(train_options.out)
-    stages = parse_stages(data.stages, model.options.context)
+    stages = parse_stages(data, model.options.context)
     sampler = RowSampler(corpus, data, train_options.seed)
     trainer = Trainer(model, sampler, stages, train_options, teacher)
     n_weights = sum(w.numel() for w in model.parameters())
@@ -54,10 +54,12 @@ def _go(model: Transformer, corpus: Corpus, data: DataOptions, train_options: Tr
     done = run_to_end(trainer, train_options, f"{run.name}: {model.options.attention}, "
                                               f"{n_weights / 1e6:.1f} M parameters")
     print(f"{run}: {'complete' if done else 'stopped'} at step {trainer.step}", file=sys.stderr)
+    return done
 
 
-def train(model_options: ModelOptions, data: DataOptions, train_options: TrainOptions) -> None:
-    """Trains from random weights, or goes on from the newest checkpoint in `out`."""
+def train(model_options: ModelOptions, data: DataOptions, train_options: TrainOptions) -> bool:
+    """Trains from random weights, or goes on from the newest checkpoint in `out`. True when the
+    run is complete, false when it was stopped."""
     _require("train", out=train_options.out, cache=data.cache)
     corpus = Corpus.open(pathlib.Path(data.cache))
     n_vocab = corpus.tokenizer.get_vocab_size()
@@ -68,10 +70,10 @@ def train(model_options: ModelOptions, data: DataOptions, train_options: TrainOp
         "model": model_options, "data": data, "train": train_options})
     model = Transformer(model_options)
     model.initialise(train_options.seed)
-    _go(model, corpus, data, train_options, None)
+    return _go(model, corpus, data, train_options, None)
 
 
-def uptrain(options: UptrainOptions, data: DataOptions, train_options: TrainOptions) -> None:
+def uptrain(options: UptrainOptions, data: DataOptions, train_options: TrainOptions) -> bool:
     """Goes on from a Hugging Face directory for a part of the original steps, with a schedule of
     its own and, if wanted, a teacher. Resumes like `train`."""
     _require("uptrain", source=options.source, out=train_options.out, cache=data.cache)
@@ -92,4 +94,4 @@ def uptrain(options: UptrainOptions, data: DataOptions, train_options: TrainOpti
                              f"pupil has {model.options.vocab_size}")
     _fix_options(pathlib.Path(train_options.out), {
         "model": model.options, "data": data, "train": train_options, "uptrain": options})
-    _go(model, corpus, data, train_options, teacher)
+    return _go(model, corpus, data, train_options, teacher)

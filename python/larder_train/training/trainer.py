@@ -9,7 +9,7 @@ import time
 
 import torch
 
-from larder_train.data.sampler import Rows, RowSampler, Stage, row_tokens_at
+from larder_train.data.sampler import Rows, RowSampler, Stage, stage_at
 from larder_train.errors import InputError
 from larder_train.model.loss import Targets, linear_cross_entropy
 from larder_train.model.transformer import Transformer
@@ -88,8 +88,9 @@ class Trainer:
     def train_step(self) -> dict:
         """One optimiser step; returns its figures."""
         o = self._options
-        row_tokens = row_tokens_at(self._stages, self.step / self.n_steps)
-        rows = self.sampler.next(max(1, o.step_tokens // row_tokens), row_tokens)
+        stage = stage_at(self._stages, self.step / self.n_steps)
+        row_tokens = stage.row_tokens
+        rows = self.sampler.next(max(1, o.step_tokens // row_tokens), stage)
         rate = learning_rate(o, self.step, self.n_steps)
         set_learning_rate(self._optimizers, rate)
         nll = self._accumulate(rows, max(1, o.micro_tokens // row_tokens))
