@@ -1,6 +1,6 @@
 # What a newcomer types; each target installs what it needs (Debian 12 packages) and builds.
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-python bench fuzz tidy format tsan clean
+.PHONY: help setup build run test test-python compare-attention bench fuzz tidy format tsan clean
 
 MODEL ?= models/stories260K.gguf
 ARGS ?=
@@ -14,7 +14,7 @@ LONG_FUZZ_SECONDS ?= 1800
 SOURCES = $(shell git ls-files '*.h' '*.cc')
 
 help:              ## this list
-	@awk -F ':.*## *' '/^[a-z-]+:.*##/ { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## *' '/^[a-z-]+:.*##/ { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:             ## install the packages for building and testing (sudo when not root)
 	@scripts/setup.sh build test
@@ -45,6 +45,16 @@ test-python:       ## the trainer's tests alone, PyTorch in build/python (or PYT
 	cmake --preset release --log-level=WARNING
 	cmake --build --preset release --target larder
 	scripts/python_tests.sh build/release/bin/larder
+
+compare-attention: ## train and measure kinds of attention (an hour or more): CACHE=, HELDOUT=, WORK=
+	@scripts/setup.sh build test
+	@[ -n "$(PYTHON)" ] || scripts/python_setup.sh
+	cmake --preset release --log-level=WARNING
+	cmake --build --preset release --target larder
+	cd python && $(or $(PYTHON),../build/python/bin/python) -m larder_train compare \
+	  --config configs/compare.json --cache $(abspath $(CACHE)) --text $(abspath $(HELDOUT)) \
+	  --out $(abspath $(WORK)) --larder $(CURDIR)/build/release/bin/larder \
+	  --report ../docs/results/attention.md $(ARGS)
 
 bench:             ## the table of docs/performance.md (5 GB of random models, 30 minutes) and micro benchmarks
 	@scripts/setup.sh build

@@ -1,45 +1,18 @@
 #!/bin/sh
-# Runs the trainer's tests (python/tests) and says plainly when it cannot.
+# Runs the trainer's tests (python/tests), or says plainly that they are skipped.
 # Usage: scripts/python_tests.sh LARDER [PYTEST_ARGUMENT...]; LARDER is the engine's binary.
-# PyTorch and the rest are installed once into build/python, unless PYTHON names an interpreter that
-# has them. Without a network the tests are skipped, which is no failure; failing tests are one.
+# They run in build/python (scripts/python_setup.sh), or with the interpreter that PYTHON names.
+# That PyTorch cannot be installed is no failure: machines without a network have their tests, too.
 set -eu
-larder=${1:?usage: scripts/python_tests.sh LARDER [PYTEST_ARGUMENT...]}
+larder=$(realpath "${1:?usage: scripts/python_tests.sh LARDER [PYTEST_ARGUMENT...]}")
 shift
 cd "$(dirname "$0")/.."
-venv=$PWD/build/python
-log=$PWD/build/python.log
-limit=1200  # seconds for the download of some GB; a network that stalls must not hold up the rest
-
-requirements() {
-  python3 - <<'PY'
-import tomllib
-project = tomllib.load(open("python/pyproject.toml", "rb"))["project"]
-print("\n".join(project["dependencies"] + project["optional-dependencies"]["test"]))
-PY
-}
-
-install() {
-  rm -rf "$venv"
-  echo "trainer's tests: installing PyTorch into build/python (once)"
-  python3 -m venv "$venv" &&
-    timeout "$limit" "$venv/bin/python" -m pip install --quiet --retries 1 \
-      -r build/python_requirements.txt &&
-    cp build/python_requirements.txt "$venv/requirements.txt"
-}
-
-mkdir -p build
-python=${PYTHON:-$venv/bin/python}
-if [ -z "${PYTHON:-}" ]; then
-  requirements > build/python_requirements.txt
-  if ! cmp -s build/python_requirements.txt "$venv/requirements.txt" && ! install >"$log" 2>&1; then
-    rm -rf "$venv"
-    echo "SKIPPED: the trainer's tests; PyTorch could not be installed: $(tail -n 1 "$log")"
-    exit 0
-  fi
+python=${PYTHON:-$PWD/build/python/bin/python}
+if [ -z "${PYTHON:-}" ] && ! scripts/python_setup.sh; then
+  echo "SKIPPED: the trainer's tests (python/tests), for the reason above"
+  exit 0
 fi
-larder=$(realpath "$larder")
 cd python
-# One thread: tests of seconds lose by more, and the machine may be shared.
+# One thread: models this small gain nothing from more.
 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false "$python" -m pytest -q -c pyproject.toml \
   -p no:cacheprovider --larder="$larder" "$@"

@@ -1,0 +1,26 @@
+#!/bin/sh
+# Exports the newest checkpoint of a trainer's run to models/NAME.gguf (F16) and measures it through
+# the engine: build/NAME.json has bits per byte, pass-key and key-value accuracy at 1k, 2k and 4k.
+# Usage: [PYTHON=...] [NAME=larder-4m] scripts/release_model.sh RUN LARDER HELDOUT [MEASURE_FLAG...]
+set -eu
+run=$(realpath "${1:?usage: scripts/release_model.sh RUN LARDER HELDOUT [MEASURE_FLAG...]}")
+larder=$(realpath "${2:?LARDER is missing}")
+heldout=$(realpath "${3:?HELDOUT is missing}")
+shift 3
+cd "$(dirname "$0")/../python"
+name=${NAME:-larder-4m}
+hf=../build/$name
+python=${PYTHON:-../build/python/bin/python}
+most=$((24 * 1024 * 1024))  # what the repository takes
+
+mkdir -p ../build
+"$python" -m larder_train export --run "$run" --out "$hf" --larder "$larder" \
+  --gguf "../models/$name.gguf" --gguf-type f16
+size=$(stat -c %s "../models/$name.gguf")
+if [ "$size" -gt "$most" ]; then
+  echo "release_model: models/$name.gguf has $size bytes, at most $most may be committed" >&2
+  exit 1
+fi
+"$python" -m larder_train measure --gguf "../models/$name.gguf" --tokenizer "$hf" \
+  --larder "$larder" --text "$heldout" --out "../build/$name.json" \
+  --beside ../models/stories260K.gguf "$@"
