@@ -130,11 +130,14 @@ class MeasureOptions:
     text: str = _field("", "folder with heldout_*.txt")
     tokens: int = _field(0, "first tokens of each text, 0: all")
     context: int = _field(512, "window of bits per byte; it moves by half")
+    long_context: int = _field(0, "a second window for --gguf alone, 0: none")
     lengths: list[int] = _field([1024, 2048, 4096], "tokens of the retrieval prompts")
     samples: int = _field(40, "prompts per task and length, depths spread evenly")
     seed: int = _field(1000, "of the prompts")
     threads: int = _field(0, "threads of the engine, 0: its choice")
     out: str = _field("", "JSON file for the figures")
+    card: str = _field("", "markdown file to write the figures into; needs --run")
+    run: str = _field("", "folder of the run that --gguf comes from")
 
 
 @dataclasses.dataclass

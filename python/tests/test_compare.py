@@ -1,10 +1,12 @@
 """The comparison: equal weights, stages that go on after a stop, and what the report says."""
 
+import hashlib
 import json
 
 import numpy as np
 import pytest
 
+from larder_train import card as card_module
 from larder_train.cli import main
 from larder_train.compare.picture import quality_svg, speed_svg
 from larder_train.compare.report import BEGIN, END, tables, write_report
@@ -34,10 +36,11 @@ def test_kinds_have_as_many_weights():
 def test_a_question_ends_where_its_answer_begins(cache):
     corpus = Corpus.open(cache)
     maker = TaskMaker(corpus.tokenizer, lambda rng, n: corpus.sources["plain"][5:5 + n])
-    prompt, answer = question(corpus.tokenizer, maker.passkey(np.random.default_rng(1), 200, 0.5))
+    prompt, answer, n = question(corpus.tokenizer, maker.passkey(np.random.default_rng(1), 200, 0.5))
     assert prompt.endswith("The pass key is") and f"The pass key is{answer}. Remember" in prompt
+    assert corpus.tokenizer.encode(prompt + answer).ids[-n:] == corpus.tokenizer.encode(answer).ids
     task = maker.key_value(np.random.default_rng(2), 250, n_questions=1)
-    prompt, answer = question(corpus.tokenizer, task)
+    prompt, answer, n = question(corpus.tokenizer, task)
     word = prompt.removesuffix(" is").rsplit(" ", 1)[1]
     assert f"The code of {word} is{answer}.\n" in prompt
 
@@ -77,18 +80,46 @@ def test_pictures_name_every_model():
 
 
 @pytest.fixture
-def arguments(cache, larder, tmp_path, text_folder):
-    held_out = tmp_path / "text"
-    held_out.mkdir()
+def held_out(tmp_path, text_folder):
+    folder = tmp_path / "text"
+    folder.mkdir()
     for name in "ab":
-        (held_out / f"heldout_{name}.txt").write_text((text_folder / "plain.txt").read_text())
+        (folder / f"heldout_{name}.txt").write_text((text_folder / "plain.txt").read_text())
+    return folder
+
+
+def test_measure_writes_the_card(cache, larder, tmp_path, held_out, capsys):
+    run, gguf, card = tmp_path / "run", tmp_path / "m.gguf", tmp_path / "card.md"
+    assert main(["train", "--cache", str(cache), "--out", str(run), "--n-embd", "32", "--n-layers",
+                 "2", "--head-dim", "16", "--n-ff", "64", "--context", "256", "--stages", "128:1",
+                 "--tokens", "2048", "--step-tokens", "512", "--threads", "1", "--device",
+                 "cpu"]) == 0
+    assert main(["export", "--run", str(run), "--out", str(tmp_path / "hf"), "--larder", larder,
+                 "--gguf", str(gguf)]) == 0
+    card.write_text(f"# Model\n\n{card_module.BEGIN}\n{card_module.END}\nLimits.\n")
+    assert main(["measure", "--gguf", str(gguf), "--tokenizer", str(tmp_path / "hf"), "--larder",
+                 larder, "--text", str(held_out), "--tokens", "400", "--context", "64",
+                 "--long-context", "128", "--lengths", "224", "--samples", "2", "--card", str(card),
+                 "--run", str(run), "--beside", str(gguf)]) == 0
+    text = card.read_text()
+    assert text.startswith("# Model\n") and text.endswith("\nLimits.\n")
+    assert "2,048 tokens in 4 steps" in text and "windows of 128 |" in text
+    assert hashlib.sha256(gguf.read_bytes()).hexdigest() in text and "| 224 | " in text
+    assert json.loads((tmp_path / "m.json").read_text())["run"]["tokens"] == 2048
+    assert main(["measure", "--gguf", str(gguf), "--larder", larder, "--text", str(held_out),
+                 "--card", str(card)]) == 2
+    assert "needs --run" in capsys.readouterr().err
+
+
+@pytest.fixture
+def arguments(cache, larder, tmp_path, held_out):
     return ["compare", "--kinds", "gqa2,mqa", "--cache", str(cache), "--out", str(tmp_path / "out"),
             "--larder", larder, "--text", str(held_out), "--report", str(tmp_path / "r/report.md"),
             "--family", "llama", "--n-embd", "64", "--n-layers", "2", "--n-heads", "4",
             "--head-dim", "16", "--n-ff", "96", "--context", "512", "--stages", "128:1:0.5:0.5",
             "--tokens", "4096", "--step-tokens", "512", "--micro-tokens", "512", "--threads", "1",
             "--device", "cpu", "--dtype", "f32", "--eval-tokens", "500", "--eval-context", "128",
-            "--lengths", "128", "--samples", "2", "--depth", "256", "--rounds", "1"]
+            "--lengths", "224", "--samples", "2", "--depth", "256", "--rounds", "1"]
 
 
 def test_a_comparison_goes_on_after_a_stop(arguments, tmp_path, capsys):

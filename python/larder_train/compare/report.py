@@ -4,6 +4,7 @@ import json
 import pathlib
 
 from larder_train.compare.picture import quality_svg, speed_svg
+from larder_train.marked import replace_between
 
 BEGIN, END = "<!-- figures: written by `larder_train compare` -->", "<!-- end of figures -->"
 
@@ -69,15 +70,10 @@ def tables(figures: dict) -> str:
 def write_report(page: pathlib.Path, figures: dict) -> None:
     """Replaces what stands between the marks of `page` (a new page holds nothing else); writes
     NAME.json, NAME_quality.svg and NAME_speed.svg beside it."""
-    page.parent.mkdir(parents=True, exist_ok=True)
     stem = page.with_suffix("")
-    block = "\n".join([BEGIN, "", tables(figures),
-                       f"![Bits per byte against cache]({stem.name}_quality.svg)",
-                       f"![Decoding speed]({stem.name}_speed.svg)", "", END])
-    old = page.read_text() if page.is_file() else ""
-    before, mark, rest = old.partition(BEGIN)
-    after = rest.partition(END)[2]
-    page.write_text(before + block + after if mark else old + block + "\n")
+    replace_between(page, BEGIN, END, "\n".join([
+        tables(figures), f"![Bits per byte against cache]({stem.name}_quality.svg)",
+        f"![Decoding speed]({stem.name}_speed.svg)"]))
     stem.with_suffix(".json").write_text(json.dumps(figures, indent=2) + "\n")
     points = [(m["title"], m["kv_bytes_per_token"], mean_bits(m)) for m in figures["models"]]
     pathlib.Path(f"{stem}_quality.svg").write_text(quality_svg(points))
