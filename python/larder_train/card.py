@@ -35,7 +35,8 @@ def card_text(gguf: pathlib.Path, facts: dict, results: list[dict]) -> str:
              f"| shape | {facts['shape']} |",
              f"| training | {facts['tokens']:,} tokens in {facts['steps']:,} steps, "
              f"{facts['task_share']:.0%} of the rows generated tasks |",
-             f"| this file | {len(data):,} bytes, sha256 `{hashlib.sha256(data).hexdigest()}` |", "",
+             f"| this file | {len(data):,} bytes, sha256 `{hashlib.sha256(data).hexdigest()}` |",
+             "",
              f"Bits per byte of held-out text, windows of {results[0]['context']} tokens that move "
              "by half" + (f", first {results[0]['max_tokens']:,} tokens:" if
                           results[0]["max_tokens"] else ", whole texts:"), "",
@@ -60,7 +61,8 @@ def card_text(gguf: pathlib.Path, facts: dict, results: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def write_card(card: pathlib.Path, gguf: pathlib.Path, run: pathlib.Path, results: list[dict]) -> None:
+def write_card(card: pathlib.Path, gguf: pathlib.Path, run: pathlib.Path,
+               results: list[dict]) -> None:
     """Replaces the figures of `card`; the words around them stay."""
     facts = run_facts(run)
     replace_between(card, BEGIN, END, card_text(gguf, facts, results))

@@ -102,7 +102,8 @@ def measure_file(engine: Engine, gguf: pathlib.Path, tokenizer: Tokenizer | None
                  options: MeasureOptions) -> dict:
     """Bits per byte on each held-out text; retrieval too when there is a tokenizer."""
     texts = heldout_texts(pathlib.Path(options.text))
-    result: dict = {"model": gguf.name, "file_bytes": gguf.stat().st_size, "context": options.context, "max_tokens": options.tokens}
+    result: dict = {"model": gguf.name, "file_bytes": gguf.stat().st_size,
+                    "context": options.context, "max_tokens": options.tokens}
     result["bits_per_byte"] = _bits(engine, gguf, texts, options.context, options.tokens)
     if tokenizer is not None and options.lengths and options.samples > 0:
         progress = Progress(options.samples * len(options.lengths), "prompts")

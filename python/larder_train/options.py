@@ -147,8 +147,6 @@ class CompareOptions:
     larder: str = _field("", "the engine's binary")
     text: str = _field("", "folder with heldout_*.txt")
     report: str = _field("", "markdown file to write into; pictures and JSON go beside it")
-    convert: list[str] = _field(["--kv-heads", "2"],
-                                "flags of `larder convert` that make gqa2 of mha")
     fraction: float = _field(0.05, "share of the steps to train the converted model")
     eval_tokens: int = _field(60_000, "first tokens of each held-out text")
     eval_context: int = _field(512, "window of bits per byte; it moves by half")

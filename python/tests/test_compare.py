@@ -36,7 +36,8 @@ def test_kinds_have_as_many_weights():
 def test_a_question_ends_where_its_answer_begins(cache):
     corpus = Corpus.open(cache)
     maker = TaskMaker(corpus.tokenizer, lambda rng, n: corpus.sources["plain"][5:5 + n])
-    prompt, answer, n = question(corpus.tokenizer, maker.passkey(np.random.default_rng(1), 200, 0.5))
+    task = maker.passkey(np.random.default_rng(1), 200, 0.5)
+    prompt, answer, n = question(corpus.tokenizer, task)
     assert prompt.endswith("The pass key is") and f"The pass key is{answer}. Remember" in prompt
     assert corpus.tokenizer.encode(prompt + answer).ids[-n:] == corpus.tokenizer.encode(answer).ids
     task = maker.key_value(np.random.default_rng(2), 250, n_questions=1)
@@ -113,7 +114,7 @@ def test_measure_writes_the_card(cache, larder, tmp_path, held_out, capsys):
 
 @pytest.fixture
 def arguments(cache, larder, tmp_path, held_out):
-    return ["compare", "--kinds", "gqa2,mqa", "--cache", str(cache), "--out", str(tmp_path / "out"),
+    return ["compare", "--kinds", "mha,gqa2", "--cache", str(cache), "--out", str(tmp_path / "out"),
             "--larder", larder, "--text", str(held_out), "--report", str(tmp_path / "r/report.md"),
             "--family", "llama", "--n-embd", "64", "--n-layers", "2", "--n-heads", "4",
             "--head-dim", "16", "--n-ff", "96", "--context", "512", "--stages", "128:1:0.5:0.5",
@@ -128,11 +129,15 @@ def test_a_comparison_goes_on_after_a_stop(arguments, tmp_path, capsys):
     assert not (tmp_path / "r").exists()
     assert main([*arguments, "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
-    gqa2, mqa = figures["models"]
-    assert gqa2["kv_bytes_per_token"] == 2 * mqa["kv_bytes_per_token"] == 2 * gqa2["cached_numbers"]
-    for model in (gqa2, mqa):
+    mha, *others = figures["models"]
+    assert [m["name"] for m in others] == ["gqa2", "pooled", "aligned", "uptrained"]
+    for model in figures["models"]:
+        assert model["kv_bytes_per_token"] == 2 * model["cached_numbers"]
         assert set(model["bits_per_byte"]) == {"heldout_a", "heldout_b"}
         assert figures["speed"]["tokens_per_second"][model["name"]]["median"] > 0
+    assert {m["kv_bytes_per_token"] for m in others} == {mha["kv_bytes_per_token"] // 2}
+    quality = {m["name"]: m["bits_per_byte"]["heldout_a"] for m in figures["models"]}
+    assert quality["uptrained"] < quality["aligned"]
     assert (tmp_path / "r/report.md").read_text().count("| GQA-2 |") == 2
     assert main(arguments) == 0
     assert "stage" not in capsys.readouterr().err  # all done: only the report is written again

@@ -18,7 +18,7 @@ KINDS = [
     {"attention": "gqa", "family": "llama", "tied": "false"},
     {"attention": "gqa", "window": 24, "window-layers": "0,2"},
 ]
-PROMPT = "The river is a garden. The letter, 1234567890; and a candle by the window: summer or winter?" * 2
+PROMPT = "The river is a garden. The letter, 12345; and a candle by the window: summer? " * 3 + "A"
 N_TOKENS = 6  # decoded one by one, after a prompt of more tokens than two cache blocks
 
 

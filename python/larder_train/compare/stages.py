@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import shutil
 import statistics
 import sys
 import time
@@ -51,26 +52,29 @@ class Comparison:
             raise Stopped
 
     def uptrain(self) -> None:
-        """The converted model, for `fraction` of the steps, all decaying, on rows of the run's last
-        stage: what the model already can do is repaired, not taught again."""
-        last = max(self.data.stages, key=lambda stage: int(stage.split(":")[0]))
-        tasks = last.split(":")[2:]
+        """The aligned model, for `fraction` of the steps, all decaying, on the longer rows: what it
+        could do is repaired, not taught again from the beginning."""
+        rows = {stage: int(stage.split(":")[0]) for stage in self.data.stages}
         own = dataclasses.replace(self.training, out=str(self.out / "uptrained/run"), decay=1.0,
                                   lr=self.training.lr / 2, seed=self.training.seed + 1)
         data = dataclasses.replace(
-            self.data, stages=[":".join([last.split(":")[0], "1", *tasks])])
-        source = UptrainOptions(source=str(self.out / "converted/hf"),
+            self.data, stages=[s for s, n in rows.items() if 4 * n >= max(rows.values())])
+        source = UptrainOptions(source=str(self.out / "aligned/hf"),
                                 fraction=self.options.fraction,
                                 original_steps=self.training.tokens // self.training.step_tokens)
         if not uptrain(source, data, own):
             raise Stopped
 
     def convert(self) -> None:
-        """MHA to GQA-2 by the engine's converter, as a directory and as a file."""
-        folder = self.out / "converted"
-        folder.mkdir(parents=True, exist_ok=True)
-        self.engine.convert(self.out / "mha/hf", folder / "hf", *self.options.convert, "--to", "hf")
-        self.engine.convert(folder / "hf", folder / "model.gguf", "--type", "f16")
+        """MHA to GQA-2 by the engine's converter, as directories and as files: heads averaged as
+        they are, and aligned first."""
+        for name, flags in {"pooled": [], "aligned": ["--align"]}.items():
+            folder = self.out / name
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            self.engine.convert(self.out / "mha/hf", folder / "hf", "--kv-heads", "2", *flags,
+                                "--to", "hf", "--type", "f32")
+            self.engine.convert(folder / "hf", folder / "model.gguf", "--type", "f16")
 
     def export(self, name: str) -> None:
         """The run's newest checkpoint as directory and GGUF."""
@@ -136,9 +140,10 @@ class Comparison:
     def _fingerprint(self) -> str:
         """Of all that a figure depends on."""
         o = self.options
-        parts = [dataclasses.asdict(self.base), dataclasses.asdict(self.data), o.convert,
-                 o.fraction, o.eval_tokens, o.eval_context, o.lengths, o.samples, o.depth,
-                 self.training.tokens, self.training.step_tokens, self.training.lr]
+        data = dataclasses.asdict(self.data) | {"cache": ""}
+        parts = [dataclasses.asdict(self.base), data, o.fraction, o.eval_tokens, o.eval_context,
+                 o.lengths, o.samples, o.depth, self.training.tokens, self.training.step_tokens,
+                 self.training.lr]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -166,7 +171,7 @@ class _Stages:
 
 def compare(options: CompareOptions, model: ModelOptions, data: DataOptions,
             training: TrainOptions) -> dict | None:
-    """Everything that is not done yet, then the report. None when it was stopped or `train_only`."""
+    """What is not done yet, then the report. None when it was stopped or `train_only`."""
     c = Comparison(options, model, data, training)
     stages = _Stages()
     tokens = training.tokens / 1e6
@@ -181,13 +186,13 @@ def compare(options: CompareOptions, model: ModelOptions, data: DataOptions,
                 stages.add(f"export {kind}", 0.01, lambda kind=kind: c.export(kind))
                 stages.add(f"measure {kind}", measure_cost, lambda kind=kind: c.measure(kind))
         if "mha" in names:
-            names += ["converted", "uptrained"]
-            if not (c.is_measured("converted") and c.is_measured("uptrained")):
+            names += ["pooled", "aligned", "uptrained"]
+            if not all(c.is_measured(name) for name in names[-3:]):
                 stages.add("convert mha", 0.01, c.convert)
-                stages.add("measure converted", measure_cost, lambda: c.measure("converted"))
-                stages.add("uptrain converted", tokens * options.fraction, c.uptrain)
+                stages.add("uptrain aligned", tokens * options.fraction, c.uptrain)
                 stages.add("export uptrained", 0.01, lambda: c.export("uptrained"))
-                stages.add("measure uptrained", measure_cost, lambda: c.measure("uptrained"))
+                for name in names[-3:]:
+                    stages.add(f"measure {name}", measure_cost, lambda name=name: c.measure(name))
         if not c.is_measured("speed"):
             stages.add("time decoding", 0.005 * options.rounds * len(names),
                        lambda: c.time(names))

@@ -22,7 +22,8 @@ _KINDS = {
 }
 TITLES = {
     "mha": "MHA", "gqa4": "GQA-4", "gqa2": "GQA-2", "mqa": "MQA", "mla": "MLA", "cla": "CLA-2",
-    "converted": "MHA to GQA-2", "uptrained": "MHA to GQA-2, uptrained",
+    "pooled": "MHA to GQA-2, means", "aligned": "MHA to GQA-2, aligned",
+    "uptrained": "MHA to GQA-2, aligned and uptrained",
 }
 
 

@@ -140,9 +140,10 @@ class RowSampler:
     def _task(self, rng: np.random.Generator, room: int) -> Task:
         # Log-uniform: as many short tasks as long ones, half of the rows hold one long task.
         low = MIN_TASK_TOKENS / room
-        size = room if rng.random() < 0.25 else max(MIN_TASK_TOKENS, int(room * low ** rng.random()))
+        size = room if rng.random() < 0.25 else max(MIN_TASK_TOKENS,
+                                                    int(room * low ** rng.random()))
         return self._maker.draw(rng, min(size, room))
 
     def _drill(self, rng: np.random.Generator, room: int) -> Task:
-        size = room if rng.random() < 0.5 else int(rng.integers(min(room, MIN_TASK_TOKENS), room + 1))
+        size = room if rng.random() < 0.5 else int(rng.integers(MIN_TASK_TOKENS, room + 1))
         return self._drills.draw(rng, size)
