@@ -10,7 +10,7 @@ import re
 import sys
 
 # What a folder may include, itself left out: the closure of
-#   base <- {tensor, simd} <- codec <- kernels <- model <- engine <- tools
+#   base <- {tensor, simd} <- codec <- kernels <- model <- engine <- server <- tools
 #   base <- kv;  {kv, codec} <- store <- {model, engine}
 BELOW = {
     "base": set(),
@@ -22,6 +22,7 @@ BELOW = {
     "store": {"base", "tensor", "simd", "codec", "kv"},
     "model": {"base", "tensor", "simd", "codec", "kernels", "kv", "store"},
     "engine": {"base", "tensor", "simd", "codec", "kernels", "kv", "store", "model"},
+    "server": {"base", "model", "engine"},
 }
 
 # The public headers belong to layers too: result.h to the bottom, the others to the engine.
@@ -33,8 +34,11 @@ INTRINSICS = r"(\w*intrin|arm_neon|arm_sve|cpuid)\.h"
 THIRD_PARTY = {
     INTRINSICS: ["src/simd/", "tests/simd/"],
     r"nlohmann/.*": ["src/model/io/", "src/model/arch/", "src/model/text/chat",
-                     "src/model/text/jinja/", "tools/", "tests/", "fuzz/"],
+                     "src/model/text/jinja/", "src/server/", "tools/", "tests/", "fuzz/"],
     r"pcre2\.h": ["src/model/text/"],
+    r"boost/.*": ["src/server/http"],
+    r"openssl/.*": ["src/server/http"],
+    r"prometheus/.*": ["src/server/metrics"],
     r"fmt/.*": ["src/", "tools/", "tests/", "bench/", "fuzz/"],
     r"tl/expected\.hpp": ["include/larder/result.h"],
     r"CLI/.*": ["tools/"],
@@ -50,7 +54,8 @@ EXCEPTIONS = {
 
 POSIX = {"unistd.h", "stdlib.h", "fcntl.h", "poll.h", "termios.h", "pthread.h", "sched.h", "dlfcn.h",
          "sys/mman.h", "sys/stat.h", "sys/types.h", "sys/resource.h", "sys/ioctl.h",
-         "sys/syscall.h", "sys/wait.h", "sys/time.h", "linux/futex.h"}
+         "sys/syscall.h", "sys/socket.h", "netinet/in.h",
+         "arpa/inet.h", "signal.h", "sys/wait.h", "sys/time.h", "linux/futex.h"}
 
 MAX_LINES = 400
 SOURCES = ["include", "src", "tools", "tests", "bench", "fuzz"]

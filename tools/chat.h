@@ -9,7 +9,7 @@
 #include "base/fail.h"
 #include "generation.h"
 #include "larder/engine.h"
-#include "prompt.h"
+#include "model/text/chat_prompt.h"
 #include "run_flags.h"
 #include "run_report.h"
 

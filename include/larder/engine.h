@@ -68,6 +68,7 @@ struct TokenEvent {
   std::optional<TokenLogprob> logprob;
   std::vector<TokenLogprob> top;     // best first
   std::vector<TokenLogprob> prompt;  // prompt tokens scored in this step, in order
+  std::uint32_t n_reused_tokens = 0;  // of the prompt, found in a kept cache
   FinishReason finish = FinishReason::none;
 };
 

@@ -153,6 +153,7 @@ void Engine::Impl::share_kept_rows(Sequence& sequence) {
   auto shared = kept.fork(r.reuse, sequence.tokens);
   if (!shared) return;
   counters_.n_reused_tokens += shared->n_rows();
+  if (sequence.n_generated() == 0) sequence.request->n_reused_tokens = shared->n_rows();
   sequence.cache = std::move(*shared);
 }
 

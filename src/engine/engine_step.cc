@@ -132,6 +132,7 @@ void Engine::Impl::accept_token(Draw& draw, StepReport& report) {
   event.request = sequence.request->id;
   event.sample = sequence.sample;
   event.token = draw.token;
+  event.n_reused_tokens = sequence.request->n_reused_tokens;
   if (request.n_logprobs >= 0) event.logprob = TokenLogprob{draw.token, draw.logprob};
   event.top = std::move(draw.top);
 

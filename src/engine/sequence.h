@@ -21,6 +21,7 @@ struct RequestState {
   Request request;
   std::uint32_t n_prompt_scored =
       1;  // prompt tokens whose log-probability was reported; the first has none
+  std::uint32_t n_reused_tokens = 0;  // of the prompt, found in a kept cache at the first admission
 };
 
 /// A sequence needs its rows [cache.n_rows(), tokens.size()) computed; when the last of them is,

@@ -1,7 +1,8 @@
-#include "prompt.h"
+#include "model/text/chat_prompt.h"
 
 #include <nlohmann/json.hpp>
 
+#include "base/check.h"
 #include "base/fail.h"
 
 namespace larder {
@@ -21,8 +22,13 @@ Result<std::optional<ChatTemplate>> load_chat_template(const Tokenizer& tokenize
 }
 
 Result<std::vector<TokenId>> chat_tokens(const ChatTemplate& chat, const Tokenizer& tokenizer,
-                                         const std::vector<ChatMessage>& messages) {
-  nlohmann::ordered_json context;
+                                         const std::vector<ChatMessage>& messages,
+                                         std::string_view arguments) {
+  nlohmann::ordered_json context = nlohmann::ordered_json::object();
+  if (!arguments.empty()) {
+    context = nlohmann::ordered_json::parse(arguments, nullptr, /*allow_exceptions=*/false);
+    LARDER_CHECK(context.is_object());
+  }
   context["messages"] = nlohmann::ordered_json::array();
   for (const ChatMessage& message : messages) {
     nlohmann::ordered_json entry;

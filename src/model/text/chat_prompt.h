@@ -13,7 +13,7 @@
 namespace larder {
 
 struct ChatMessage {
-  std::string role;  // "system", "user", "assistant"
+  std::string role;  // "system", "user", "assistant", or what else the template knows
   std::string content;
 };
 
@@ -21,9 +21,12 @@ struct ChatMessage {
 Result<std::optional<ChatTemplate>> load_chat_template(const Tokenizer& tokenizer);
 
 /// The conversation as the template writes it, ready for the assistant's next words. Special tokens
-/// come from the template, so none are added. Errors: those of ChatTemplate::render.
+/// come from the template, so none are added. `arguments`: a JSON object with further variables of
+/// the template, e.g. {"enable_thinking": false}, or empty; it cannot replace those set here.
+/// REQUIRES: `arguments` is empty or parses as an object. Errors: those of ChatTemplate::render.
 Result<std::vector<TokenId>> chat_tokens(const ChatTemplate& chat, const Tokenizer& tokenizer,
-                                         const std::vector<ChatMessage>& messages);
+                                         const std::vector<ChatMessage>& messages,
+                                         std::string_view arguments = {});
 
 /// Text to be continued: BOS as the model asks, no EOS.
 std::vector<TokenId> continuation_tokens(const Tokenizer& tokenizer, std::string_view text);

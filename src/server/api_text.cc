@@ -1,0 +1,102 @@
+// The small routes of the API: models and tokens.
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "model/config.h"
+#include "server/api.h"
+#include "server/json_input.h"
+
+namespace larder {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+ApiAnswer json_answer(const Json& json) {
+  ApiAnswer answer;
+  answer.reply.body = json.dump(-1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
+  return answer;
+}
+
+ApiAnswer refusal(const ApiError& error) { return {error_reply(error), nullptr}; }
+
+constexpr std::size_t kMaxText = std::size_t{1} << 30;  // the body is bounded already
+
+}  // namespace
+
+ApiAnswer Api::models(std::string_view path) const {
+  const auto entry = [this](const std::string& name) {
+    Json json;
+    json["id"] = name;
+    json["object"] = "model";
+    json["created"] = started_;
+    json["owned_by"] = "larder";
+    json["max_model_len"] = engine_.options().n_context;
+    return json;
+  };
+  constexpr std::string_view kPrefix = "/v1/models/";
+  if (path.starts_with(kPrefix)) {
+    const std::string name(path.substr(kPrefix.size()));
+    if (const auto error = check_model(name)) return refusal(*error);
+    return json_answer(entry(name));
+  }
+  Json json;
+  json["object"] = "list";
+  json["data"] = Json::array();
+  for (const std::string& name : options_.model_names) json["data"].push_back(entry(name));
+  return json_answer(json);
+}
+
+/// vLLM's {"prompt": ..., "add_special_tokens": ...} and llama.cpp's {"content": ...}.
+ApiAnswer Api::tokenize(const std::string& body) const {
+  auto parsed = parse_object(body);
+  if (!parsed) return refusal(parsed.error());
+  FieldReader fields(*parsed);
+  const auto model = fields.text("model", kMaxText);
+  const auto prompt = fields.text("prompt", kMaxText);
+  const auto content = fields.text("content", kMaxText);
+  const auto of_vllm = fields.boolean("add_special_tokens");
+  const auto of_llama_cpp = fields.boolean("add_special");
+  if (!prompt && !content) fields.wrong("prompt", "is missing");
+  if (fields.error()) return refusal(*fields.error());
+  if (const auto error = check_model(model)) return refusal(*error);
+  EncodeOptions options;
+  options.add_special = of_vllm.value_or(of_llama_cpp.value_or(prompt.has_value()));
+  const std::vector<TokenId> tokens =
+      engine_.tokenizer().encode(prompt ? *prompt : *content, options);
+  Json json;
+  json["count"] = tokens.size();
+  json["max_model_len"] = engine_.options().n_context;
+  json["tokens"] = tokens;
+  return json_answer(json);
+}
+
+ApiAnswer Api::detokenize(const std::string& body) const {
+  auto parsed = parse_object(body);
+  if (!parsed) return refusal(parsed.error());
+  FieldReader fields(*parsed);
+  const auto model = fields.text("model", kMaxText);
+  const Json* list = fields.any("tokens");
+  std::vector<TokenId> tokens;
+  if (list == nullptr || !list->is_array()) {
+    fields.wrong("tokens", "must be a list of token ids");
+  } else {
+    for (const Json& value : *list) {
+      const auto id =
+          whole_number(value, 0, static_cast<std::int64_t>(engine_.config().n_vocab) - 1);
+      if (!id)
+        fields.wrong("tokens", fmt::format("must be ids of the model, not {}", shown(value)));
+      tokens.push_back(static_cast<TokenId>(id.value_or(0)));
+    }
+  }
+  if (fields.error()) return refusal(*fields.error());
+  if (const auto error = check_model(model)) return refusal(*error);
+  const std::string text = engine_.tokenizer().decode(tokens, false);
+  Json json;
+  json["prompt"] = text;   // vLLM's name
+  json["content"] = text;  // llama.cpp's
+  return json_answer(json);
+}
+
+}  // namespace larder

@@ -1,0 +1,277 @@
+#include "server/engine_loop.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <utility>
+
+#include "base/check.h"
+#include "base/fail.h"
+
+namespace larder {
+
+EngineLoop::EngineLoop(Engine& engine, const LoopLimits& limits, LoopObserver* observer)
+    : engine_(engine),
+      limits_(limits),
+      observer_(observer),
+      n_slots_(engine.options().n_sequences),
+      kept_(limits.n_kept) {
+  stats_.engine = engine.stats();
+}
+
+EngineLoop::~EngineLoop() { stop(); }
+
+void EngineLoop::start() {
+  LARDER_CHECK(!thread_.joinable());
+  thread_ = std::thread([this] { run(); });
+}
+
+Result<std::shared_ptr<EventChannel>> EngineLoop::submit(std::vector<LoopRequest> requests) {
+  LARDER_CHECK(!requests.empty());
+  auto group = std::make_shared<Group>();
+  group->channel = std::make_shared<EventChannel>(limits_.channel_events);
+  group->n_open = requests.size();
+  const std::lock_guard lock(mutex_);
+  if (draining_) return fail(Errc::unavailable, "the server is shutting down");
+  const std::size_t n_most = limits_.n_queued + n_slots_;
+  if (n_unfinished_ + requests.size() > n_most) {
+    return fail(Errc::unavailable, "{} requests are unfinished, the server takes {} at once",
+                n_unfinished_, n_most);
+  }
+  n_unfinished_ += requests.size();
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    queue_.push_back({group, static_cast<std::uint32_t>(i), std::move(requests[i])});
+  }
+  work_.notify_one();
+  return group->channel;
+}
+
+void EngineLoop::drain() {
+  const std::lock_guard lock(mutex_);
+  draining_ = true;
+}
+
+bool EngineLoop::wait_until_done(double seconds) {
+  std::unique_lock lock(mutex_);
+  return done_.wait_for(lock, std::chrono::duration<double>(seconds),
+                        [this] { return n_unfinished_ == 0; });
+}
+
+void EngineLoop::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    draining_ = stopping_ = true;
+    work_.notify_one();
+  }
+  if (thread_.joinable()) {
+    thread_.join();
+  } else {
+    drop_all({Errc::unavailable, "the server is shutting down"});  // never started, or stopped
+  }
+}
+
+bool EngineLoop::draining() const {
+  const std::lock_guard lock(mutex_);
+  return draining_;
+}
+
+LoopStats EngineLoop::stats() const {
+  const std::lock_guard lock(mutex_);
+  LoopStats stats = stats_;
+  stats.n_queued = queue_.size();
+  stats.n_unfinished = n_unfinished_;
+  return stats;
+}
+
+std::uint32_t EngineLoop::retry_after_seconds() const {
+  const std::lock_guard lock(mutex_);
+  // The slots free up one after the other: the next of them after this time.
+  const double seconds = std::ceil(mean_seconds_ / static_cast<double>(n_slots_));
+  return static_cast<std::uint32_t>(std::clamp(seconds, 1.0, 60.0));
+}
+
+void EngineLoop::run() {
+  while (wait_for_work()) {
+    drop_abandoned();
+    hand_over();
+    step();
+    publish();
+  }
+  drop_all({Errc::unavailable, "the server is shutting down"});
+  publish();
+}
+
+bool EngineLoop::wait_for_work() {
+  std::unique_lock lock(mutex_);
+  work_.wait(lock, [this] { return stopping_ || !queue_.empty() || !running_.empty(); });
+  return !stopping_;
+}
+
+/// Cancels what nobody reads any more, queued or running.
+void EngineLoop::drop_abandoned() {
+  std::vector<std::shared_ptr<Group>> gone;
+  const auto look = [&gone](const std::shared_ptr<Group>& group) {
+    if (group->channel->abandoned()) gone.push_back(group);
+  };
+  {
+    const std::lock_guard lock(mutex_);
+    for (const Queued& queued : queue_) look(queued.group);
+  }
+  for (const auto& [id, running] : running_) look(running.group);
+  for (const auto& group : gone) drop_group(group, std::nullopt);
+}
+
+void EngineLoop::hand_over() {
+  for (;;) {
+    Queued next;
+    {
+      const std::lock_guard lock(mutex_);
+      if (queue_.empty() || !has_slots(queue_.front().request.request)) return;
+      next = std::move(queue_.front());
+      queue_.pop_front();
+    }
+    begin(std::move(next));
+  }
+}
+
+bool EngineLoop::has_slots(const Request& request) const {
+  // What asks for more than there is goes in as well, alone: the engine says what is wrong.
+  return running_.empty() || n_running_samples_ + request.n_samples <= n_slots_;
+}
+
+void EngineLoop::begin(Queued queued) {
+  Running running;
+  running.group = queued.group;
+  running.index = queued.index;
+  running.salt = std::move(queued.request.cache_salt);
+  Request& request = queued.request.request;
+  running.tokens = request.prompt;
+  running.n_samples = running.n_open_samples = request.n_samples;
+  running.facts.n_prompt_tokens = request.prompt.size();
+  running.facts.queue_seconds = queued.group->watch.seconds();
+  if (limits_.n_kept > 0) {
+    request.keep_cache = true;
+    request.reuse = kept_.find(running.tokens, running.salt);
+  }
+  const auto id = engine_.submit(std::move(request));
+  if (!id) {
+    drop_group(queued.group, id.error());
+    forget(1);  // this one is in no list any more
+    return;
+  }
+  running.last_token.assign(running.n_samples, -1);
+  n_running_samples_ += running.n_samples;
+  running_.emplace(*id, std::move(running));
+}
+
+void EngineLoop::step() {
+  if (running_.empty()) return;
+  auto report = engine_.step();
+  if (!report) {
+    drop_all(report.error());
+    return;
+  }
+  for (TokenEvent& event : report->events) deliver(std::move(event));
+}
+
+void EngineLoop::deliver(TokenEvent event) {
+  const auto it = running_.find(event.request);
+  if (it == running_.end()) return;  // dropped while this step's events were delivered
+  Running& running = it->second;
+  if (event.token >= 0) count_token(running, event);
+  const bool ends = event.finish != FinishReason::none;
+  const auto group = running.group;
+  if (!group->channel->push({running.index, std::move(event)})) {
+    drop_group(group, Error{Errc::unavailable, "the reader is too slow or gone"});
+    return;
+  }
+  if (ends && --running.n_open_samples == 0) finish(it);
+}
+
+void EngineLoop::count_token(Running& running, const TokenEvent& event) {
+  ++running.facts.n_generated_tokens;
+  running.facts.n_reused_tokens = event.n_reused_tokens;
+  if (event.sample == 0) {
+    running.tokens.push_back(event.token);
+    running.facts.finish = event.finish;
+  }
+  const double now = running.group->watch.seconds();
+  double& last = running.last_token[event.sample];
+  if (observer_ != nullptr) {
+    if (last >= 0) observer_->next_token(now - last);
+    if (last < 0 && running.facts.n_generated_tokens == 1) observer_->first_token(now);
+  }
+  last = now;
+}
+
+void EngineLoop::finish(RunningMap::iterator it) {
+  Running running = std::move(it->second);
+  keep(it->first, running);
+  running_.erase(it);
+  n_running_samples_ -= running.n_samples;
+  running.facts.seconds = running.group->watch.seconds();
+  if (observer_ != nullptr) observer_->finished(running.facts);
+  if (--running.group->n_open == 0) running.group->channel->close();
+  {
+    const std::lock_guard lock(mutex_);
+    mean_seconds_ += (running.facts.seconds - running.facts.queue_seconds - mean_seconds_) / 8;
+  }
+  forget(1);
+}
+
+void EngineLoop::keep(RequestId id, Running& running) {
+  if (limits_.n_kept == 0) return;
+  for (const RequestId old : kept_.add(id, std::move(running.tokens), running.salt)) {
+    engine_.release(old);
+  }
+}
+
+void EngineLoop::drop_group(const std::shared_ptr<Group>& group, std::optional<Error> error) {
+  std::size_t n_dropped = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    n_dropped += std::erase_if(queue_, [&](const Queued& q) { return q.group == group; });
+  }
+  for (auto it = running_.begin(); it != running_.end();) {
+    if (it->second.group != group) {
+      ++it;
+      continue;
+    }
+    engine_.cancel(it->first);
+    n_running_samples_ -= it->second.n_samples;
+    it->second.facts.finish = FinishReason::cancelled;
+    it->second.facts.seconds = group->watch.seconds();
+    if (observer_ != nullptr) observer_->finished(it->second.facts);
+    it = running_.erase(it);
+    ++n_dropped;
+  }
+  group->channel->close(std::move(error));
+  forget(n_dropped);
+}
+
+void EngineLoop::drop_all(const Error& error) {
+  for (;;) {
+    std::shared_ptr<Group> group;
+    {
+      const std::lock_guard lock(mutex_);
+      if (!queue_.empty()) group = queue_.front().group;
+    }
+    if (!running_.empty()) group = running_.begin()->second.group;
+    if (!group) return;
+    drop_group(group, error);
+  }
+}
+
+void EngineLoop::forget(std::size_t n_requests) {
+  const std::lock_guard lock(mutex_);
+  n_unfinished_ -= n_requests;
+  if (n_unfinished_ == 0) done_.notify_all();
+}
+
+void EngineLoop::publish() {
+  EngineStats stats = engine_.stats();
+  const std::lock_guard lock(mutex_);
+  stats_.engine = stats;
+}
+
+}  // namespace larder

@@ -1,0 +1,146 @@
+// The engine on a thread of its own, for many who ask at once.
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "base/clock.h"
+#include "larder/engine.h"
+#include "server/event_channel.h"
+#include "server/kept_index.h"
+
+namespace larder {
+
+struct LoopLimits {
+  std::size_t n_queued = 256;         // requests that may wait beside those that run
+  std::size_t channel_events = 4096;  // how far a reader may fall behind
+  std::size_t n_kept = 64;            // finished requests whose caches are kept; 0: none
+};
+
+/// A request and who may share its cache: requests with different salts share nothing.
+struct LoopRequest {
+  Request request;
+  std::string cache_salt;
+};
+
+struct FinishedRequest {
+  std::uint64_t n_prompt_tokens = 0, n_reused_tokens = 0;
+  std::uint64_t n_generated_tokens = 0;      // of all samples
+  double queue_seconds = 0;                  // until the engine had it
+  double seconds = 0;                        // from submission to the last token
+  FinishReason finish = FinishReason::none;  // of sample 0; cancelled when it was dropped
+};
+
+/// Hears of times as they pass, on the loop's thread.
+class LoopObserver {
+ public:
+  virtual ~LoopObserver() = default;
+  virtual void first_token(double seconds) = 0;  // since submission
+  virtual void next_token(double seconds) = 0;   // since the sample's token before
+  virtual void finished(const FinishedRequest& request) = 0;
+};
+
+struct LoopStats {
+  EngineStats engine;
+  std::size_t n_queued = 0;      // not yet handed to the engine
+  std::size_t n_unfinished = 0;  // queued and running
+};
+
+/// Takes requests from any thread, steps the engine while there is work and sleeps otherwise. First
+/// come, first served: a request is handed to the engine when all of its samples may run, so it
+/// finds the caches of what has finished by then. Once started, nobody else may touch the engine,
+/// but for what never changes (tokenizer, config, options). Thread-safe.
+class EngineLoop {
+ public:
+  /// `observer` may be null; it and `engine` must outlive the loop.
+  EngineLoop(Engine& engine, const LoopLimits& limits, LoopObserver* observer);
+  ~EngineLoop();  // stops
+  EngineLoop(const EngineLoop&) = delete;
+  EngineLoop& operator=(const EngineLoop&) = delete;
+
+  /// Until then requests only queue up.
+  void start();
+  /// All of them or none. Their events come through one channel, told apart by their place in the
+  /// list. Errors: unavailable when the queue is full or the loop is draining. What the engine
+  /// refuses (Engine::submit) ends the channel with that error.
+  Result<std::shared_ptr<EventChannel>> submit(std::vector<LoopRequest> requests);
+
+  /// From here on `submit` refuses; what was accepted is finished.
+  void drain();
+  /// Blocks until nothing is unfinished or `seconds` have passed; true in the first case.
+  bool wait_until_done(double seconds);
+  /// Drains, cancels what is unfinished (its channel ends with `unavailable`) and ends the thread.
+  void stop();
+
+  bool draining() const;
+  LoopStats stats() const;
+  /// When a refused request may find room, from the length of the last ones: 1 to 60 seconds.
+  std::uint32_t retry_after_seconds() const;
+
+ private:
+  struct Group {  // what was submitted together. Owners: its requests, queued or running
+    std::shared_ptr<EventChannel> channel;
+    std::size_t n_open = 0;  // requests that have not finished
+    Stopwatch watch;
+  };
+  struct Queued {
+    std::shared_ptr<Group> group;
+    std::uint32_t index = 0;
+    LoopRequest request;
+  };
+  struct Running {
+    std::shared_ptr<Group> group;
+    std::uint32_t index = 0;
+    std::vector<std::int32_t> tokens;  // prompt, then sample 0
+    std::string salt;
+    std::uint32_t n_samples = 0, n_open_samples = 0;
+    std::vector<double> last_token;  // [n_samples] seconds since submission; negative: none yet
+    FinishedRequest facts;
+  };
+  using RunningMap = std::unordered_map<RequestId, Running>;
+
+  void run();
+  bool wait_for_work();
+  void drop_abandoned();
+  void hand_over();
+  bool has_slots(const Request& request) const;
+  void begin(Queued queued);
+  void step();
+  void deliver(TokenEvent event);
+  void count_token(Running& running, const TokenEvent& event);
+  void finish(RunningMap::iterator it);
+  void drop_group(const std::shared_ptr<Group>& group, std::optional<Error> error);
+  void drop_all(const Error& error);
+  void forget(std::size_t n_requests);
+  void keep(RequestId id, Running& running);
+  void publish();
+
+  Engine& engine_;
+  const LoopLimits limits_;
+  LoopObserver* const observer_;
+  const std::size_t n_slots_;  // sequences that may run at once
+
+  mutable std::mutex mutex_;
+  std::condition_variable work_, done_;
+  std::deque<Queued> queue_;
+  std::size_t n_unfinished_ = 0;
+  LoopStats stats_;
+  double mean_seconds_ = 1;  // of a request, the last ones counting most
+  bool draining_ = false, stopping_ = false;
+
+  // Of the loop's thread alone.
+  RunningMap running_;
+  std::size_t n_running_samples_ = 0;
+  KeptIndex kept_;
+  std::thread thread_;
+};
+
+}  // namespace larder

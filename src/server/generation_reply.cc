@@ -1,0 +1,262 @@
+#include "server/generation_reply.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+namespace larder {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string to_text(const Json& json) {
+  return json.dump(-1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
+}
+
+Json finish_json(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::none:
+      return nullptr;
+    case FinishReason::stop:
+      return "stop";
+    case FinishReason::length:
+      return "length";
+    case FinishReason::cancelled:
+      return "abort";
+  }
+  return nullptr;
+}
+
+std::size_t n_characters(std::string_view text) {
+  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+  }));
+}
+
+}  // namespace
+
+std::string sse_event(const std::string& data) { return "data: " + data + "\n\n"; }
+
+ApiError to_api_error(const Error& error) {
+  switch (error.code) {
+    case Errc::invalid_argument:
+    case Errc::unsupported:
+      return {400, error.message, std::nullopt, std::nullopt};
+    case Errc::unavailable:
+      return {503, error.message, std::nullopt, "unavailable"};
+    case Errc::not_found:
+    case Errc::io:
+    case Errc::corrupt:
+      break;
+  }
+  return {500, error.message, std::nullopt, std::nullopt};
+}
+
+GenerationReply::GenerationReply(ReplyPlan plan, std::shared_ptr<EventChannel> channel,
+                                 const Tokenizer& tokenizer)
+    : plan_(std::move(plan)),
+      channel_(std::move(channel)),
+      tokenizer_(tokenizer),
+      choices_(plan_.prompts.size() * plan_.n),
+      prompt_logs_(plan_.prompts.size()),
+      n_reused_(plan_.prompts.size()) {}
+
+GenerationReply::~GenerationReply() { channel_->abandon(); }
+
+std::string GenerationReply::advance() {
+  std::string out;
+  for (const ChannelEvent& event : channel_->take()) take(event, out);
+  if (ended_ || !channel_->ended()) return out;
+  started_ = ended_ = true;
+  error_ = channel_->error();
+  if (plan_.stream) write_end(out);
+  return out;
+}
+
+std::optional<ApiError> GenerationReply::error() const {
+  if (!error_) return std::nullopt;
+  // A server that goes down returns what there is.
+  if (!plan_.stream && error_->code == Errc::unavailable && gave_something()) return std::nullopt;
+  return to_api_error(*error_);
+}
+
+void GenerationReply::take(const ChannelEvent& event, std::string& out) {
+  started_ = true;
+  auto& log = prompt_logs_[event.index];
+  for (const TokenLogprob& scored : event.event.prompt) {
+    if (log.empty()) log.push_back({plan_.prompts[event.index].front(), std::nullopt, {}});
+    log.push_back({scored.token, scored.logprob, {}});
+  }
+  if (event.event.token >= 0) take_token(event.index, event.event, out);
+}
+
+void GenerationReply::take_token(std::uint32_t prompt, const TokenEvent& event, std::string& out) {
+  const std::uint32_t index = prompt * plan_.n + event.sample;
+  Choice& choice = choices_[index];
+  n_reused_[prompt] = event.n_reused_tokens;
+  if (!choice.begun) {
+    begin(prompt, choice);
+    if (plan_.stream && plan_.chat) write_role(index, out);
+  }
+  choice.finish = event.finish;
+  if (!plan_.no_tokens) {
+    ++n_completion_tokens_;
+    choice.text += event.text;
+    if (event.logprob) choice.tokens.push_back({event.token, event.logprob->logprob, event.top});
+  }
+  if (plan_.stream) write_chunk(index, out);
+}
+
+/// An echo stands before the first token.
+void GenerationReply::begin(std::uint32_t prompt, Choice& choice) {
+  choice.begun = true;
+  if (plan_.echoes.empty()) return;
+  choice.text = plan_.echoes[prompt];
+  if (!plan_.logprobs) return;
+  choice.tokens = prompt_logs_[prompt];
+  // A prompt of one token has nothing to score.
+  if (choice.tokens.empty()) choice.tokens.push_back({plan_.prompts[prompt].front(), {}, {}});
+}
+
+/// What is new of a choice; nothing when a character or a stop text is still incomplete.
+void GenerationReply::write_chunk(std::uint32_t index, std::string& out) {
+  Choice& choice = choices_[index];
+  const std::string text = std::exchange(choice.text, {});
+  const auto tokens = std::exchange(choice.tokens, {});
+  if (text.empty() && tokens.empty() && choice.finish == FinishReason::none) return;
+  Json entry;
+  entry["index"] = index;
+  if (plan_.chat) {
+    entry["delta"] = Json::object();
+    if (!text.empty() || !tokens.empty()) entry["delta"]["content"] = text;
+  } else {
+    entry["text"] = text;
+  }
+  entry["logprobs"] = tokens.empty() ? Json(nullptr) : logprobs(tokens, choice.n_characters);
+  for (const LoggedToken& token : tokens) {
+    choice.n_characters += n_characters(tokenizer_.piece(token.token, true));
+  }
+  entry["finish_reason"] = finish_json(choice.finish);
+  Json chunk = head(/*chunk=*/true);
+  chunk["choices"] = Json::array({std::move(entry)});
+  if (plan_.include_usage) chunk["usage"] = nullptr;
+  out += sse_event(to_text(chunk));
+}
+
+void GenerationReply::write_role(std::uint32_t index, std::string& out) const {
+  Json entry;
+  entry["index"] = index;
+  entry["delta"] = {{"role", "assistant"}, {"content", ""}};
+  entry["logprobs"] = nullptr;
+  entry["finish_reason"] = nullptr;
+  Json chunk = head(/*chunk=*/true);
+  chunk["choices"] = Json::array({std::move(entry)});
+  if (plan_.include_usage) chunk["usage"] = nullptr;
+  out += sse_event(to_text(chunk));
+}
+
+void GenerationReply::write_end(std::string& out) const {
+  if (error_) {
+    out += sse_event(error_json(to_api_error(*error_)));
+    return;
+  }
+  if (plan_.include_usage) {
+    Json chunk = head(/*chunk=*/true);
+    chunk["choices"] = Json::array();
+    chunk["usage"] = usage();
+    out += sse_event(to_text(chunk));
+  }
+  out += sse_event("[DONE]");
+}
+
+std::string GenerationReply::whole() const {
+  Json json = head(/*chunk=*/false);
+  json["choices"] = Json::array();
+  for (std::size_t i = 0; i < choices_.size(); ++i) {
+    const Choice& choice = choices_[i];
+    Json entry;
+    entry["index"] = i;
+    if (plan_.chat) {
+      entry["message"] = {{"role", "assistant"}, {"content", choice.text}, {"refusal", nullptr}};
+    } else {
+      entry["text"] = choice.text;
+    }
+    entry["logprobs"] = plan_.logprobs ? logprobs(choice.tokens, 0) : Json(nullptr);
+    const bool cut = choice.finish == FinishReason::none;  // by the end of the server
+    entry["finish_reason"] = finish_json(cut ? FinishReason::cancelled : choice.finish);
+    json["choices"].push_back(std::move(entry));
+  }
+  json["usage"] = usage();
+  return to_text(json);
+}
+
+Json GenerationReply::head(bool chunk) const {
+  Json json;
+  json["id"] = plan_.id;
+  if (plan_.chat) {
+    json["object"] = chunk ? "chat.completion.chunk" : "chat.completion";
+  } else {
+    json["object"] = "text_completion";
+  }
+  json["created"] = plan_.created;
+  json["model"] = plan_.model;
+  return json;
+}
+
+Json GenerationReply::usage() const {
+  std::uint64_t n_prompt = 0, n_cached = 0;
+  for (const auto& prompt : plan_.prompts) n_prompt += prompt.size();
+  for (const std::uint32_t n : n_reused_) n_cached += n;
+  Json json;
+  json["prompt_tokens"] = n_prompt;
+  json["completion_tokens"] = n_completion_tokens_;
+  json["total_tokens"] = n_prompt + n_completion_tokens_;
+  json["prompt_tokens_details"]["cached_tokens"] = n_cached;
+  return json;
+}
+
+Json GenerationReply::token_entry(std::int32_t token, std::optional<float> logprob) const {
+  const std::string piece = tokenizer_.piece(token, true);
+  Json entry;
+  entry["token"] = piece;
+  entry["logprob"] = logprob ? Json(*logprob) : Json(nullptr);
+  entry["bytes"] = Json::array();
+  for (const char c : piece) entry["bytes"].push_back(static_cast<unsigned char>(c));
+  return entry;
+}
+
+Json GenerationReply::chat_logprobs(std::span<const LoggedToken> tokens) const {
+  Json content = Json::array();
+  for (const LoggedToken& token : tokens) {
+    Json entry = token_entry(token.token, token.logprob);
+    entry["top_logprobs"] = Json::array();
+    for (const TokenLogprob& other : token.top) {
+      entry["top_logprobs"].push_back(token_entry(other.token, other.logprob));
+    }
+    content.push_back(std::move(entry));
+  }
+  return {{"content", std::move(content)}, {"refusal", nullptr}};
+}
+
+Json GenerationReply::logprobs(std::span<const LoggedToken> tokens, std::size_t offset) const {
+  if (plan_.chat) return chat_logprobs(tokens);
+  Json json;
+  for (const char* name : {"text_offset", "token_logprobs", "tokens", "top_logprobs"}) {
+    json[name] = Json::array();
+  }
+  for (const LoggedToken& token : tokens) {
+    const std::string piece = tokenizer_.piece(token.token, true);
+    json["text_offset"].push_back(offset);
+    offset += n_characters(piece);
+    json["token_logprobs"].push_back(token.logprob ? Json(*token.logprob) : Json(nullptr));
+    json["tokens"].push_back(piece);
+    Json top = token.top.empty() ? Json(nullptr) : Json::object();
+    for (const TokenLogprob& other : token.top) {
+      top[tokenizer_.piece(other.token, true)] = other.logprob;
+    }
+    json["top_logprobs"].push_back(std::move(top));
+  }
+  return json;
+}
+
+}  // namespace larder

@@ -1,0 +1,204 @@
+// The engine's thread: many requests at once, bounded queues, readers that leave.
+#include "server/engine_loop.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "server/test_server.h"
+
+namespace larder {
+namespace {
+
+using testing::HasSubstr;
+
+LoopRequest ask(const Engine& engine, const std::string& text, std::uint32_t max_tokens,
+                std::uint64_t seed = 0) {
+  LoopRequest request;
+  request.request.prompt = engine.tokenizer().encode(text, {});
+  request.request.max_tokens = max_tokens;
+  request.request.ignore_eos = true;
+  request.request.sampling.temperature = seed == 0 ? 0.0F : 1.0F;
+  request.request.sampling.seed = seed;
+  return request;
+}
+
+struct Outcome {
+  std::map<std::uint32_t, std::vector<std::int32_t>> tokens;  // by place in the group
+  std::uint32_t n_reused = 0;
+  std::optional<Error> error;
+};
+
+Outcome drain(EventChannel& channel) {
+  Outcome outcome;
+  while (!channel.ended()) {
+    channel.wait();
+    for (const ChannelEvent& e : channel.take()) {
+      outcome.tokens[e.index].push_back(e.event.token);
+      outcome.n_reused = e.event.n_reused_tokens;
+    }
+  }
+  outcome.error = channel.error();
+  return outcome;
+}
+
+TEST(EngineLoopTest, AnswersManyAtOnceAsEachAlone) {
+  std::vector<std::vector<std::int32_t>> alone;
+  {
+    const TestServer s(1, {.n_kept = 0});
+    s.loop->start();
+    for (std::uint32_t seed = 0; seed < 12; ++seed) {
+      auto channel = s.loop->submit({ask(*s.engine, "Once upon a time", 5 + seed, seed)});
+      alone.push_back(drain(**channel).tokens[0]);
+    }
+  }
+  const TestServer s(3);
+  s.loop->start();
+  std::vector<std::shared_ptr<EventChannel>> channels;
+  for (std::uint32_t seed = 0; seed < 12; ++seed) {
+    channels.push_back(*s.loop->submit({ask(*s.engine, "Once upon a time", 5 + seed, seed)}));
+  }
+  for (std::size_t i = 0; i < channels.size(); ++i) {
+    const Outcome outcome = drain(*channels[i]);
+    EXPECT_FALSE(outcome.error);
+    EXPECT_EQ(outcome.tokens.at(0), alone[i]) << "request " << i;
+  }
+}
+
+TEST(EngineLoopTest, GroupsShareAChannel) {
+  const TestServer s(2);
+  s.loop->start();
+  auto channel = s.loop->submit({ask(*s.engine, "Lily went", 4), ask(*s.engine, "Tom saw", 7)});
+  const Outcome outcome = drain(**channel);
+  EXPECT_EQ(outcome.tokens.at(0).size(), 4U);
+  EXPECT_EQ(outcome.tokens.at(1).size(), 7U);
+}
+
+TEST(EngineLoopTest, RefusesWhenTheQueueIsFull) {
+  const TestServer s(1, {.n_queued = 2});
+  std::vector<std::shared_ptr<EventChannel>> channels;
+  for (int i = 0; i < 3; ++i) channels.push_back(*s.loop->submit({ask(*s.engine, "A dog", 3)}));
+  const auto refused = s.loop->submit({ask(*s.engine, "A dog", 3)});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::unavailable);
+  EXPECT_THAT(refused.error().message, HasSubstr("3 requests are unfinished"));
+  EXPECT_GE(s.loop->retry_after_seconds(), 1U);
+  s.loop->start();
+  for (const auto& channel : channels) EXPECT_EQ(drain(*channel).tokens.at(0).size(), 3U);
+  ASSERT_TRUE(s.loop->wait_until_done(60));
+  EXPECT_TRUE(s.loop->submit({ask(*s.engine, "A dog", 3)}));  // there is room again
+}
+
+TEST(EngineLoopTest, WhatTheEngineRefusesEndsItsChannelOnly) {
+  const TestServer s(1);
+  LoopRequest bad = ask(*s.engine, "A dog", 3);
+  bad.request.n_samples = 5;  // more than run at once
+  auto first = s.loop->submit({ask(*s.engine, "A dog", 3)});
+  auto second = s.loop->submit({bad});
+  auto third = s.loop->submit({ask(*s.engine, "A dog", 3)});
+  s.loop->start();
+  EXPECT_FALSE(drain(**first).error);
+  const Outcome refused = drain(**second);
+  ASSERT_TRUE(refused.error);
+  EXPECT_THAT(refused.error->message, HasSubstr("n_samples is 5"));
+  EXPECT_FALSE(drain(**third).error);
+  EXPECT_TRUE(s.loop->wait_until_done(60));
+}
+
+TEST(EngineLoopTest, CancelsWhatNobodyReads) {
+  const TestServer s(1, {.n_kept = 0});
+  auto running = *s.loop->submit({ask(*s.engine, "A dog", 100)});
+  auto queued = *s.loop->submit({ask(*s.engine, "A dog", 100)});
+  auto last = *s.loop->submit({ask(*s.engine, "A cat", 3)});
+  s.loop->start();
+  running->wait();  // it has begun
+  running->abandon();
+  queued->abandon();
+  EXPECT_EQ(drain(*last).tokens.at(0).size(), 3U);
+  ASSERT_TRUE(s.loop->wait_until_done(60));
+  s.loop->stop();
+  EXPECT_EQ(s.loop->stats().engine.kv_bytes, 0U);
+  EXPECT_LT(s.loop->stats().engine.n_decode_tokens, 110U);  // not two hundred
+}
+
+TEST(EngineLoopTest, DropsReadersThatFallBehind) {
+  const TestServer s(1, {.channel_events = 5});
+  auto channel = *s.loop->submit({ask(*s.engine, "A dog", 50)});
+  s.loop->start();
+  ASSERT_TRUE(s.loop->wait_until_done(60));
+  const Outcome outcome = drain(*channel);
+  EXPECT_EQ(outcome.tokens.at(0).size(), 5U);
+  ASSERT_TRUE(outcome.error);
+  EXPECT_EQ(outcome.error->code, Errc::unavailable);
+}
+
+TEST(EngineLoopTest, ReusesKeptCachesOfTheSameSaltAlone) {
+  const TestServer s(1);
+  s.loop->start();
+  const std::string text = "Once upon a time there was a little girl named Lily who had a dog";
+  const auto go = [&](const std::string& salt) {
+    LoopRequest request = ask(*s.engine, text, 6);
+    request.cache_salt = salt;
+    return drain(**s.loop->submit({request}));
+  };
+  const std::size_t n_prompt = s.engine->tokenizer().encode(text, {}).size();
+  const Outcome first = go("tenant 1"), other = go(std::string("tenant\0 2", 9)),
+                again = go("tenant 1");
+  EXPECT_EQ(first.n_reused, 0U);
+  EXPECT_EQ(other.n_reused, 0U);
+  EXPECT_EQ(again.n_reused, n_prompt - 1);  // the last one's logits are wanted
+  EXPECT_EQ(first.tokens, again.tokens);
+  EXPECT_EQ(first.tokens, other.tokens);
+}
+
+TEST(EngineLoopTest, DrainFinishesWhatWasAccepted) {
+  const TestServer s(1);
+  auto channel = *s.loop->submit({ask(*s.engine, "A dog", 20)});
+  s.loop->drain();
+  const auto refused = s.loop->submit({ask(*s.engine, "A dog", 3)});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("shutting down"));
+  s.loop->start();
+  EXPECT_EQ(drain(*channel).tokens.at(0).size(), 20U);
+  EXPECT_TRUE(s.loop->wait_until_done(60));
+}
+
+TEST(EngineLoopTest, StopReturnsWhatRunsAndWhatWaits) {
+  const TestServer s(1, {.n_kept = 0});
+  auto running = *s.loop->submit({ask(*s.engine, "A dog", 100)});
+  auto queued = *s.loop->submit({ask(*s.engine, "A dog", 100)});
+  s.loop->start();
+  running->wait();
+  s.loop->stop();
+  for (const auto& channel : {running, queued}) {
+    const Outcome outcome = drain(*channel);
+    EXPECT_TRUE(outcome.error || channel == running);
+    EXPECT_EQ(outcome.error.value_or(Error{Errc::unavailable, ""}).code, Errc::unavailable);
+  }
+  EXPECT_EQ(s.loop->stats().engine.kv_bytes, 0U);
+  EXPECT_EQ(s.loop->stats().n_unfinished, 0U);
+}
+
+TEST(EngineLoopTest, StopWithoutStartReturnsTheQueue) {
+  const TestServer s(1);
+  auto channel = *s.loop->submit({ask(*s.engine, "A dog", 10)});
+  s.loop->stop();
+  EXPECT_TRUE(drain(*channel).error);
+}
+
+TEST(EngineLoopTest, NotifiesOfEveryChange) {
+  const TestServer s(1);
+  auto channel = *s.loop->submit({ask(*s.engine, "A dog", 5)});
+  std::atomic<int> n_calls = 0;
+  channel->notify([&] { ++n_calls; });
+  s.loop->start();
+  drain(*channel);
+  s.loop->stop();
+  EXPECT_EQ(n_calls, 6);  // five tokens and the end
+  channel->notify([&] { ++n_calls; });
+  EXPECT_EQ(n_calls, 7);  // a late one hears at once
+}
+
+}  // namespace
+}  // namespace larder
