@@ -17,6 +17,8 @@ constexpr std::uint32_t kMaxHeads = 1024;
 constexpr std::uint32_t kMaxHeadDim = 1024;
 constexpr std::uint32_t kMaxVocab = 1U << 22;
 constexpr std::uint32_t kMaxContext = 1U << 28;
+constexpr std::uint32_t kMaxRank = 1U << 14;
+constexpr std::uint32_t kMaxExperts = 1024;
 
 /// Collects the first broken rule; later ones are not looked at.
 class Rules {
@@ -89,6 +91,60 @@ void check_rope(const ModelConfig& c, const std::string& origin, Rules& rules) {
   }
 }
 
+void check_latent(const ModelConfig& c, const std::string& origin, Rules& rules) {
+  const LatentConfig& latent = c.latent;
+  rules.count("latent width (kv_lora_rank)", latent.kv_rank, kMaxRank);
+  rules.require(latent.q_rank <= kMaxRank, "{}: query latent width (q_lora_rank) is {}, at most {}",
+                origin, latent.q_rank, kMaxRank);
+  rules.count("head's channels without rope", latent.nope_dim, kMaxHeadDim);
+  rules.count("head's channels with rope", latent.rope_dim, kMaxHeadDim);
+  rules.count("value head dimension", latent.v_dim, kMaxHeadDim);
+  rules.require(latent.row_dim() % 2 == 0, "{}: latent and rope width {} + {} is odd", origin,
+                latent.kv_rank, latent.rope_dim);
+  rules.require(latent.nope_dim + latent.rope_dim == c.head_dim,
+                "{}: head dimension {} is not {} channels without and {} with rope", origin,
+                c.head_dim, latent.nope_dim, latent.rope_dim);
+  rules.require(c.rope.n_rot == latent.rope_dim, "{}: {} of the {} rope channels rotate", origin,
+                c.rope.n_rot, latent.rope_dim);
+  rules.require(c.n_kv_heads == 1, "{}: latent attention with {} KV heads", origin, c.n_kv_heads);
+  rules.require(c.window == 0 && c.attention_soft_cap == 0 && c.kv_owner.empty(),
+                "{}: latent attention with a window, a soft cap or shared layers", origin);
+}
+
+void check_experts(const ModelConfig& c, const std::string& origin, Rules& rules) {
+  const ExpertConfig& e = c.experts;
+  rules.count("number of experts", e.n_experts, kMaxExperts);
+  rules.count("experts per token", e.n_used, e.n_experts);
+  rules.require(e.n_shared <= kMaxExperts, "{}: number of shared experts is {}, at most {}", origin,
+                e.n_shared, kMaxExperts);
+  rules.count("expert feed-forward length", e.n_ff, kMaxFeedForward);
+  rules.require(std::uint64_t{e.n_shared} * e.n_ff <= kMaxFeedForward,
+                "{}: shared experts of {} x {} are wider than {}", origin, e.n_shared, e.n_ff,
+                kMaxFeedForward);
+  rules.require(e.n_dense_layers <= c.n_layers, "{}: {} of {} layers are dense", origin,
+                e.n_dense_layers, c.n_layers);
+  rules.count("expert groups", e.n_groups, e.n_experts);
+  rules.count("expert groups per token", e.n_groups_used, e.n_groups);
+  rules.require(e.n_groups == 0 || (e.n_experts % e.n_groups == 0 &&
+                                    e.n_used <= e.n_experts / e.n_groups * e.n_groups_used),
+                "{}: {} experts in {} groups, {} of them used, cannot give {} to a token", origin,
+                e.n_experts, e.n_groups, e.n_groups_used, e.n_used);
+  rules.positive("scale of the experts' weights", e.weights_scale, 1e6);
+}
+
+/// Owners come before their readers and own their K and V themselves.
+void check_owners(const ModelConfig& c, const std::string& origin, Rules& rules) {
+  rules.require(c.kv_owner.size() == c.n_layers, "{}: kv_owner has {} entries, expected {}", origin,
+                c.kv_owner.size(), c.n_layers);
+  if (c.kv_owner.size() != c.n_layers) return;
+  for (std::uint32_t layer = 0; layer < c.n_layers; ++layer) {
+    const std::uint32_t owner = c.kv_owner[layer];
+    rules.require(owner <= layer && c.kv_owner[owner] == owner,
+                  "{}: kv_owner of layer {} is {}, expected itself or an earlier layer that owns",
+                  origin, layer, owner);
+  }
+}
+
 }  // namespace
 
 Result<void> validate(const ModelConfig& config, const std::string& origin) {
@@ -117,6 +173,10 @@ Result<void> validate(const ModelConfig& config, const std::string& origin) {
                 "{}: the sliding window pattern has {} layers, expected {}", origin,
                 config.windowed.size(), config.n_layers);
   check_rope(config, origin, rules);
+  rules.not_negative("rope mscale_all_dim", config.rope.mscale_all_dim);
+  if (config.has_latent()) check_latent(config, origin, rules);
+  if (config.experts.n_experts != 0) check_experts(config, origin, rules);
+  if (!config.kv_owner.empty()) check_owners(config, origin, rules);
   return rules.outcome();
 }
 

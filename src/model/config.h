@@ -1,6 +1,7 @@
 // What a decoder-only transformer is: sizes and switches, the same for every file kind.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -28,11 +29,36 @@ struct RopeConfig {
   float low_freq_factor = 1.0F, high_freq_factor = 4.0F;  // llama3
   float beta_fast = 32.0F, beta_slow = 1.0F;              // yarn
   float attention_factor = 0;  // yarn, longrope: multiplies sin and cos; 0: by the formula
+  float mscale_all_dim = 0;    // yarn of DeepSeek: scores grow by (1 + 0.1 this ln(factor))^2
   std::vector<float> short_factors, long_factors;  // longrope: [n_rot / 2]
   std::vector<float> frequency_divisors;  // GGUF rope_freqs.weight: [n_rot / 2], empty: none
 };
 
 enum class Activation : std::uint8_t { silu, gelu_tanh };
+
+/// Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434). Cached per token and layer: one row
+/// of `kv_rank` latent channels, after their norm, and `rope_dim` channels of a rotated key that all
+/// heads share. The key of a head is `nope_dim` channels made of the latent, then those.
+struct LatentConfig {
+  std::uint32_t kv_rank = 0;  // 0: no latent attention
+  std::uint32_t q_rank = 0;   // width of the queries' own latent; 0: none
+  std::uint32_t nope_dim = 0, rope_dim = 0, v_dim = 0;
+
+  std::uint32_t row_dim() const noexcept { return kv_rank + rope_dim; }
+};
+
+/// Mixture of experts as DeepSeek-V2 has it: a softmax over all experts, the `n_used` best of each
+/// token, beside experts that every token uses.
+struct ExpertConfig {
+  std::uint32_t n_experts = 0;  // 0: every feed-forward part is dense
+  std::uint32_t n_used = 0;     // of each token
+  std::uint32_t n_shared = 0;   // joined into one of n_shared * n_ff
+  std::uint32_t n_ff = 0;       // width of one expert
+  std::uint32_t n_dense_layers = 0;              // the first layers have no experts
+  std::uint32_t n_groups = 1, n_groups_used = 1;  // only the groups with the best experts take part
+  float weights_scale = 1.0F;                    // of the chosen experts' probabilities
+  bool normalise = false;                        // so that they sum to 1 before that
+};
 
 struct ModelConfig {
   std::string arch;  // GGUF's general.architecture: "llama", "qwen2", "gemma3", ...
@@ -41,8 +67,8 @@ struct ModelConfig {
   std::uint32_t n_embd = 0;
   std::uint32_t n_ff = 0;
   std::uint32_t n_heads = 0;
-  std::uint32_t n_kv_heads = 0;
-  std::uint32_t head_dim = 0;
+  std::uint32_t n_kv_heads = 0;  // 1 with latent attention: all heads share the cached row
+  std::uint32_t head_dim = 0;    // of queries and keys; with latent attention nope_dim + rope_dim
   std::uint32_t n_vocab = 0;
   std::uint32_t n_context_train = 0;
   float norm_eps = 1e-5F;
@@ -59,9 +85,29 @@ struct ModelConfig {
   bool post_norms = false;     // norms after attention and feed-forward as well (Gemma 2, 3)
   bool fused_qkv = false;      // attn_qkv.weight instead of three (Phi-3)
   bool fused_gate_up = false;  // ffn_up.weight holds gate and up (Phi-3)
+  LatentConfig latent;
+  ExpertConfig experts;
+  /// [n_layers] the layer whose K and V a layer reads, an earlier one or itself (cross-layer
+  /// attention, arXiv:2405.12981); empty: each its own.
+  std::vector<std::uint32_t> kv_owner;
 
   std::uint32_t layer_window(std::uint32_t layer) const noexcept {
     return window != 0 && (windowed.empty() || windowed[layer] != 0) ? window : 0;
+  }
+  bool has_latent() const noexcept { return latent.kv_rank != 0; }
+  bool has_experts(std::uint32_t layer) const noexcept {
+    return experts.n_experts != 0 && layer >= experts.n_dense_layers;
+  }
+  std::uint32_t owner(std::uint32_t layer) const noexcept {
+    return kv_owner.empty() ? layer : kv_owner[layer];
+  }
+  bool owns_kv(std::uint32_t layer) const noexcept { return owner(layer) == layer; }
+  /// Channels of a head's value: the width of what attention gives back.
+  std::uint32_t value_dim() const noexcept { return has_latent() ? latent.v_dim : head_dim; }
+  /// Width of the widest feed-forward part: dense, one expert, or the shared ones.
+  std::uint32_t max_ff() const noexcept {
+    const std::uint32_t shared = std::max(1U, experts.n_shared) * experts.n_ff;
+    return std::max(n_ff, shared);
   }
 };
 

@@ -13,5 +13,7 @@ extern const Arch
     kGemma2;  // soft caps, every other layer with a sliding window, norms on both sides
 extern const Arch kGemma3;  // five of six layers with a sliding window and their own rope base
 extern const Arch kPhi3;    // fused qkv and gate/up, long rope
+extern const Arch kDeepseek2;  // latent attention, mixture of experts
+extern const Arch kLarderCla;  // Llama or Qwen 3 whose layers read K and V of earlier ones
 
 }  // namespace larder

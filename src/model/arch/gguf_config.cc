@@ -3,6 +3,7 @@
 
 #include "base/fail.h"
 #include "model/arch/families.h"
+#include "model/arch/latent_keys.h"
 #include "model/io/gguf.h"
 #include "model/io/gguf_cursor.h"
 #include "model/rope_table.h"
@@ -14,6 +15,7 @@ namespace {
 constexpr std::string_view kFrequencies = "rope_freqs.weight";
 constexpr std::string_view kLongFactors = "rope_factors_long.weight";
 constexpr std::string_view kShortFactors = "rope_factors_short.weight";
+constexpr float kLogMultiplier = 0.1F;  // files hold YaRN's 0.1 times mscale_all_dim
 
 /// "llama, qwen2, ..." without the names that two families share.
 std::string known_names() {
@@ -26,6 +28,24 @@ std::string known_names() {
   return names;
 }
 
+Result<void> read_heads(const GgufMetadata& m, ModelConfig& c) {
+  const std::string p = c.arch + ".attention.";
+  LARDER_ASSIGN(c.n_kv_heads, m.u32_or(p + "head_count_kv", c.n_heads));
+  LARDER_ASSIGN(c.head_dim, m.u32_or(p + "key_length", c.n_heads == 0 ? 0 : c.n_embd / c.n_heads));
+  LARDER_ASSIGN(const auto value_length, m.u32_or(p + "value_length", c.head_dim));
+  if (value_length != c.head_dim) {
+    return fail(Errc::unsupported, "{}: key '{}value_length' is {}, but key_length is {}",
+                m.origin(), p, value_length, c.head_dim);
+  }
+  return {};
+}
+
+/// What sines and cosines are multiplied by where the file names no factor. DeepSeek's mscale equals
+/// its mscale_all_dim, so that nothing is left for them; it grows the scores instead.
+float default_amplitude(const ModelConfig& c) {
+  return c.has_latent() && c.rope.mscale_all_dim != 0 ? 1.0F : yarn_attention_factor(c.rope.factor);
+}
+
 Result<void> read_sizes(const GgufMetadata& m, ModelConfig& c) {
   const std::string p = c.arch + ".";
   LARDER_ASSIGN(c.n_context_train, m.u32(p + "context_length"));
@@ -33,14 +53,7 @@ Result<void> read_sizes(const GgufMetadata& m, ModelConfig& c) {
   LARDER_ASSIGN(c.n_layers, m.u32(p + "block_count"));
   LARDER_ASSIGN(c.n_ff, m.u32(p + "feed_forward_length"));
   LARDER_ASSIGN(c.n_heads, m.u32(p + "attention.head_count"));
-  LARDER_ASSIGN(c.n_kv_heads, m.u32_or(p + "attention.head_count_kv", c.n_heads));
-  LARDER_ASSIGN(c.head_dim,
-                m.u32_or(p + "attention.key_length", c.n_heads == 0 ? 0 : c.n_embd / c.n_heads));
-  LARDER_ASSIGN(const auto value_length, m.u32_or(p + "attention.value_length", c.head_dim));
-  if (value_length != c.head_dim) {
-    return fail(Errc::unsupported, "{}: key '{}attention.value_length' is {}, but key_length is {}",
-                m.origin(), p, value_length, c.head_dim);
-  }
+  LARDER_TRY(m.has(p + "attention.kv_lora_rank") ? latent_from_gguf(m, c) : read_heads(m, c));
   LARDER_ASSIGN(c.norm_eps, m.f32(p + "attention.layer_norm_rms_epsilon"));
   LARDER_ASSIGN(c.n_vocab, m.u32_or(p + "vocab_size", 0));
   // The list decides, as it does for llama.cpp: vocab_size may count the pieces before padding.
@@ -75,7 +88,9 @@ Result<void> read_rope(const GgufMetadata& m, ModelConfig& c) {
     LARDER_ASSIGN(rope.beta_fast, m.f32_or(p + "scaling.yarn_beta_fast", 32.0F));
     LARDER_ASSIGN(rope.beta_slow, m.f32_or(p + "scaling.yarn_beta_slow", 1.0F));
     LARDER_ASSIGN(const auto times, m.f32_or(p + "scaling.attn_factor", 1.0F));
-    rope.attention_factor = times * yarn_attention_factor(rope.factor);
+    LARDER_ASSIGN(const auto log_multiplier, m.f32_or(p + "scaling.yarn_log_multiplier", 0.0F));
+    rope.mscale_all_dim = log_multiplier / kLogMultiplier;
+    rope.attention_factor = times * default_amplitude(c);
   } else if (type != "none" && type != "longrope") {  // long rope is told by its tensors
     return fail(Errc::unsupported, "{}: key '{}scaling.type' is '{}', known are {}", m.origin(), p,
                 printable(type), "none, linear, yarn, longrope");
@@ -132,8 +147,11 @@ void write_rope(const ModelConfig& c, GgufWriter& writer) {
     if (rope.beta_fast != 32.0F) put_f32("scaling.yarn_beta_fast", rope.beta_fast);
     if (rope.beta_slow != 1.0F) put_f32("scaling.yarn_beta_slow", rope.beta_slow);
     // Readers multiply YaRN's own factor by this one.
-    const float times = rope_amplitude(rope) / yarn_attention_factor(rope.factor);
+    const float times = rope_amplitude(rope) / default_amplitude(c);
     if (times != 1.0F) put_f32("scaling.attn_factor", times);
+    if (c.has_latent() && rope.mscale_all_dim != 0) {
+      put_f32("scaling.yarn_log_multiplier", rope.mscale_all_dim * kLogMultiplier);
+    }
   }
   if (rope.scaling == RopeScaling::longrope) put_f32("scaling.attn_factor", rope_amplitude(rope));
 }
@@ -178,8 +196,10 @@ void config_to_gguf(const ModelConfig& config, GgufWriter& writer) {
   put_u32("feed_forward_length", config.n_ff);
   put_u32("attention.head_count", config.n_heads);
   put_u32("attention.head_count_kv", config.n_kv_heads);
-  put_u32("attention.key_length", config.head_dim);
-  put_u32("attention.value_length", config.head_dim);
+  if (!config.has_latent()) {
+    put_u32("attention.key_length", config.head_dim);
+    put_u32("attention.value_length", config.head_dim);
+  }
   writer.put(p + "attention.layer_norm_rms_epsilon", GgufType::f32,
              static_cast<double>(config.norm_eps));
   put_u32("vocab_size", config.n_vocab);

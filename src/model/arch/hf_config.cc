@@ -3,6 +3,7 @@
 #include "model/arch/families.h"
 #include "model/arch/hf_rope.h"
 #include "model/arch/json_fields.h"
+#include "model/arch/latent_keys.h"
 #include "model/io/gguf_cursor.h"
 
 namespace larder {
@@ -39,6 +40,7 @@ Result<void> read_sizes(const JsonFields& f, ModelConfig& c) {
   LARDER_ASSIGN(c.n_kv_heads, f.u32_or("num_key_value_heads", c.n_heads));
   if (c.head_dim == 0) c.head_dim = c.n_heads == 0 ? 0 : c.n_embd / c.n_heads;
   LARDER_ASSIGN(c.head_dim, f.u32_or("head_dim", c.head_dim));
+  if (f.has("kv_lora_rank")) LARDER_TRY(latent_from_hf(f, c));
   LARDER_ASSIGN(c.n_vocab, f.u32("vocab_size"));
   LARDER_ASSIGN(c.norm_eps, f.f32_or("rms_norm_eps", 1e-6F));
   return {};
@@ -53,6 +55,7 @@ Result<ModelConfig> config_from_hf(const nlohmann::json& config_json, const std:
   config.arch = arch->name;
   LARDER_TRY(read_sizes(fields, config));
   LARDER_TRY(rope_from_hf(fields, config));
+  if (config.has_latent()) config.rope.n_rot = config.latent.rope_dim;
   LARDER_TRY(validate(config, origin));  // before a family allocates by the counts
   LARDER_TRY(arch->from_hf(fields, config));
   LARDER_TRY(validate(config, origin));

@@ -35,6 +35,7 @@ Result<void> read_yarn(const JsonFields& scaling, RopeConfig& rope) {
   LARDER_ASSIGN(rope.attention_factor, scaling.f32_or("attention_factor", 0.0F));
   LARDER_ASSIGN(const auto mscale, scaling.f32_or("mscale", 0.0F));
   LARDER_ASSIGN(const auto mscale_all_dim, scaling.f32_or("mscale_all_dim", 0.0F));
+  rope.mscale_all_dim = mscale_all_dim;
   if (rope.attention_factor == 0 && mscale != 0 && mscale_all_dim != 0) {
     const double growth = rope.factor <= 1.0F ? 0.0 : 0.1 * std::log(rope.factor * 1.0);
     rope.attention_factor =

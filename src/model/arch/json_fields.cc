@@ -99,6 +99,23 @@ Result<std::vector<float>> JsonFields::floats(std::string_view key) const {
   return out;
 }
 
+Result<std::vector<std::uint32_t>> JsonFields::u32s(std::string_view key) const {
+  const auto* value = find(key);
+  if (value == nullptr) return fail(Errc::not_found, "{}: field '{}' is missing", origin_, key);
+  if (!value->is_array() || value->size() > kMaxEntries) {
+    return wrong_type(key, *value, "an array of at most 65536 whole numbers");
+  }
+  std::vector<std::uint32_t> out;
+  for (const auto& entry : *value) {
+    if (!entry.is_number_integer() || entry < 0 ||
+        entry > std::numeric_limits<std::uint32_t>::max()) {
+      return wrong_type(key, entry, "whole numbers from 0 to 4294967295");
+    }
+    out.push_back(entry.get<std::uint32_t>());
+  }
+  return out;
+}
+
 Result<std::vector<std::string>> JsonFields::strings(std::string_view key) const {
   const auto* value = find(key);
   std::vector<std::string> out;

@@ -32,6 +32,8 @@ class JsonFields {
   Result<std::string> string_or(std::string_view key, std::string absent) const;
   /// Required; at most 64k entries.
   Result<std::vector<float>> floats(std::string_view key) const;
+  /// Required; whole numbers, at most 64k entries.
+  Result<std::vector<std::uint32_t>> u32s(std::string_view key) const;
   /// Empty when absent; at most 64k entries.
   Result<std::vector<std::string>> strings(std::string_view key) const;
   /// A nested object under `key`, whose messages call it "origin: key"; not_found when absent.

@@ -6,8 +6,8 @@
 namespace larder {
 
 std::span<const Arch* const> architectures() noexcept {
-  static constexpr std::array<const Arch*, 7> kAll = {&kLlama,  &kMistral, &kQwen2, &kQwen3,
-                                                      &kGemma2, &kGemma3,  &kPhi3};
+  static constexpr std::array<const Arch*, 9> kAll = {
+      &kLlama, &kMistral, &kQwen2, &kQwen3, &kGemma2, &kGemma3, &kPhi3, &kDeepseek2, &kLarderCla};
   return kAll;
 }
 

@@ -59,14 +59,10 @@ std::pair<std::string_view, std::string_view> split_kind(std::string_view name) 
 
 }  // namespace
 
-std::optional<std::string> canonical_tensor_name(std::string_view hf_name, NormNames norms) {
+std::optional<LayerTensor> split_layer_name(std::string_view hf_name) {
   const auto [stem, kind] = split_kind(hf_name);
-  if (kind.empty()) return std::nullopt;
-  if (const auto outside = look_up(kOutside, stem); !outside.empty()) {
-    return std::string(outside).append(kind);
-  }
   constexpr std::string_view kLayers = "model.layers.";
-  if (!stem.starts_with(kLayers)) return std::nullopt;
+  if (kind.empty() || !stem.starts_with(kLayers)) return std::nullopt;
   const auto rest = stem.substr(kLayers.size());
   const std::size_t n_digits = std::min(rest.find('.'), rest.size());
   const auto layer = rest.substr(0, n_digits);
@@ -74,13 +70,24 @@ std::optional<std::string> canonical_tensor_name(std::string_view hf_name, NormN
       layer.find_first_not_of("0123456789") != std::string_view::npos) {
     return std::nullopt;
   }
-  const auto part = rest.substr(n_digits + 1);
-  auto found = look_up(kInLayer, part);
+  return LayerTensor{layer, rest.substr(n_digits + 1), kind};
+}
+
+std::optional<std::string> canonical_tensor_name(std::string_view hf_name, NormNames norms) {
+  const auto [stem, kind] = split_kind(hf_name);
+  if (kind.empty()) return std::nullopt;
+  if (const auto outside = look_up(kOutside, stem); !outside.empty()) {
+    return std::string(outside).append(kind);
+  }
+  const auto place = split_layer_name(hf_name);
+  if (!place) return std::nullopt;
+  auto found = look_up(kInLayer, place->part);
   if (found.empty()) {
-    found = norms == NormNames::pre_only ? look_up(kPreOnly, part) : look_up(kPreAndPost, part);
+    found = norms == NormNames::pre_only ? look_up(kPreOnly, place->part)
+                                         : look_up(kPreAndPost, place->part);
   }
   if (found.empty()) return std::nullopt;
-  return std::string("blk.").append(layer).append(".").append(found).append(kind);
+  return std::string("blk.").append(place->layer).append(".").append(found).append(kind);
 }
 
 std::string hf_tensor_name(std::string_view canonical_name,
