@@ -25,6 +25,7 @@ constexpr KvCodec kCodec = {
     .read_v = Rows::read_v,
     .scores = [](const simd::Table& table) { return table.scores_bf16; },
     .accumulate = [](const simd::Table& table) { return table.accumulate_bf16; },
+    .row_scores = [](const simd::Table& table) { return table.row_scores_bf16; },
 };
 
 }  // namespace

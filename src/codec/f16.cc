@@ -25,6 +25,7 @@ constexpr KvCodec kCodec = {
     .read_v = Rows::read_v,
     .scores = [](const simd::Table& table) { return table.scores_f16; },
     .accumulate = [](const simd::Table& table) { return table.accumulate_f16; },
+    .row_scores = [](const simd::Table& table) { return table.row_scores_f16; },
 };
 
 }  // namespace

@@ -24,6 +24,7 @@ constexpr KvCodec kCodec = {
     .read_v = Rows::read_v,
     .scores = [](const simd::Table& table) { return table.scores_f32; },
     .accumulate = [](const simd::Table& table) { return table.accumulate_f32; },
+    .row_scores = [](const simd::Table& table) { return table.row_scores_f32; },
 };
 
 }  // namespace

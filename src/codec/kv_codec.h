@@ -45,6 +45,7 @@ struct KvCodec {
   /// Attention primitives of this format in the given instruction set.
   simd::ScoresFn (*scores)(const simd::Table& table);
   simd::AccumulateFn (*accumulate)(const simd::Table& table);
+  simd::RowScoresFn (*row_scores)(const simd::Table& table);
 };
 
 const KvCodec& kv_codec(KvFormat format) noexcept;

@@ -37,8 +37,8 @@ struct RopeConfig {
 enum class Activation : std::uint8_t { silu, gelu_tanh };
 
 /// Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434). Cached per token and layer: one row
-/// of `kv_rank` latent channels, after their norm, and `rope_dim` channels of a rotated key that all
-/// heads share. The key of a head is `nope_dim` channels made of the latent, then those.
+/// of `kv_rank` latent channels, after their norm, and `rope_dim` channels of a rotated key that
+/// all heads share. The key of a head is `nope_dim` channels made of the latent, then those.
 struct LatentConfig {
   std::uint32_t kv_rank = 0;  // 0: no latent attention
   std::uint32_t q_rank = 0;   // width of the queries' own latent; 0: none
@@ -50,14 +50,14 @@ struct LatentConfig {
 /// Mixture of experts as DeepSeek-V2 has it: a softmax over all experts, the `n_used` best of each
 /// token, beside experts that every token uses.
 struct ExpertConfig {
-  std::uint32_t n_experts = 0;  // 0: every feed-forward part is dense
-  std::uint32_t n_used = 0;     // of each token
-  std::uint32_t n_shared = 0;   // joined into one of n_shared * n_ff
-  std::uint32_t n_ff = 0;       // width of one expert
-  std::uint32_t n_dense_layers = 0;              // the first layers have no experts
+  std::uint32_t n_experts = 0;                    // 0: every feed-forward part is dense
+  std::uint32_t n_used = 0;                       // of each token
+  std::uint32_t n_shared = 0;                     // joined into one of n_shared * n_ff
+  std::uint32_t n_ff = 0;                         // width of one expert
+  std::uint32_t n_dense_layers = 0;               // the first layers have no experts
   std::uint32_t n_groups = 1, n_groups_used = 1;  // only the groups with the best experts take part
-  float weights_scale = 1.0F;                    // of the chosen experts' probabilities
-  bool normalise = false;                        // so that they sum to 1 before that
+  float weights_scale = 1.0F;                     // of the chosen experts' probabilities
+  bool normalise = false;                         // so that they sum to 1 before that
 };
 
 struct ModelConfig {

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/fail.h"
+#include "model/transpose_heads.h"
 #include "tensor/quantize.h"
 
 namespace larder {
@@ -49,9 +50,9 @@ class WeightsLoader {
     prefix_ = fmt::format("blk.{}.", index);
     LayerWeights w;
     LARDER_ASSIGN(w.attn_norm, norm(prefix_ + "attn_norm.weight", config_.n_embd));
-    LARDER_TRY(load_attention(w));
+    LARDER_TRY(config_.has_latent() ? load_latent(w) : load_attention(w, index));
     LARDER_ASSIGN(w.ffn_norm, norm(prefix_ + "ffn_norm.weight", config_.n_embd));
-    LARDER_TRY(load_feed_forward(w));
+    LARDER_TRY(config_.has_experts(index) ? load_experts(w.experts) : load_feed_forward(w));
     if (config_.post_norms) {
       LARDER_ASSIGN(w.post_attn_norm, norm(prefix_ + "post_attention_norm.weight", config_.n_embd));
       LARDER_ASSIGN(w.post_ffn_norm, norm(prefix_ + "post_ffw_norm.weight", config_.n_embd));
@@ -60,7 +61,7 @@ class WeightsLoader {
   }
 
  private:
-  Result<void> load_attention(LayerWeights& w) {
+  Result<void> load_attention(LayerWeights& w, std::uint32_t index) {
     const std::uint32_t n_q = config_.n_heads * config_.head_dim;
     const std::uint32_t n_kv = config_.n_kv_heads * config_.head_dim;
     if (config_.fused_qkv) {
@@ -70,15 +71,116 @@ class WeightsLoader {
       w.v = rows_of(qkv, n_q + n_kv, n_kv);
     } else {
       LARDER_ASSIGN(w.q, linear_layer(prefix_ + "attn_q", n_q, config_.n_embd));
-      LARDER_ASSIGN(w.k, linear_layer(prefix_ + "attn_k", n_kv, config_.n_embd));
-      LARDER_ASSIGN(w.v, linear_layer(prefix_ + "attn_v", n_kv, config_.n_embd));
+      if (config_.owns_kv(index)) {
+        LARDER_ASSIGN(w.k, linear_layer(prefix_ + "attn_k", n_kv, config_.n_embd));
+        LARDER_ASSIGN(w.v, linear_layer(prefix_ + "attn_v", n_kv, config_.n_embd));
+      }
     }
     LARDER_ASSIGN(w.o, linear_layer(prefix_ + "attn_output", config_.n_embd, n_q));
     if (config_.qk_norm) {
       LARDER_ASSIGN(w.q_norm, norm(prefix_ + "attn_q_norm.weight", config_.head_dim));
-      LARDER_ASSIGN(w.k_norm, norm(prefix_ + "attn_k_norm.weight", config_.head_dim));
+      if (config_.owns_kv(index)) {
+        LARDER_ASSIGN(w.k_norm, norm(prefix_ + "attn_k_norm.weight", config_.head_dim));
+      }
     }
     return {};
+  }
+
+  Result<void> load_latent(LayerWeights& w) {
+    const LatentConfig& c = config_.latent;
+    const std::uint32_t n_q = config_.n_heads * config_.head_dim;
+    if (c.q_rank != 0) {
+      LARDER_ASSIGN(w.latent.q_a, linear_layer(prefix_ + "attn_q_a", c.q_rank, config_.n_embd));
+      LARDER_ASSIGN(w.latent.q_a_norm, norm(prefix_ + "attn_q_a_norm.weight", c.q_rank));
+      LARDER_ASSIGN(w.q, linear_layer(prefix_ + "attn_q_b", n_q, c.q_rank));
+    } else {
+      LARDER_ASSIGN(w.q, linear_layer(prefix_ + "attn_q", n_q, config_.n_embd));
+    }
+    LARDER_ASSIGN(w.latent.kv_a,
+                  linear_layer(prefix_ + "attn_kv_a_mqa", c.row_dim(), config_.n_embd));
+    LARDER_ASSIGN(w.latent.kv_a_norm, norm(prefix_ + "attn_kv_a_norm.weight", c.kv_rank));
+    LARDER_TRY(load_heads(w.latent));
+    LARDER_ASSIGN(w.o,
+                  linear_layer(prefix_ + "attn_output", config_.n_embd, config_.n_heads * c.v_dim));
+    return {};
+  }
+
+  /// attn_kv_b holds the rows of k_up and v_up by turns, head by head; newer GGUF files hold
+  /// k_absorb and v_up instead.
+  Result<void> load_heads(LatentWeights& w) {
+    const LatentConfig& c = config_.latent;
+    const std::uint32_t n = config_.n_heads;
+    const bool joined = source_.find(prefix_ + "attn_kv_b.weight").has_value();
+    if (joined) {
+      const std::uint32_t per_head = c.nope_dim + c.v_dim;
+      LARDER_ASSIGN(const auto all, linear_layer(prefix_ + "attn_kv_b", n * per_head, c.kv_rank));
+      for (std::uint32_t h = 0; h < n; ++h) {
+        w.k_up.push_back(rows_of(all, h * per_head, c.nope_dim));
+        w.v_up.push_back(rows_of(all, h * per_head + c.nope_dim, c.v_dim));
+      }
+    } else {
+      LARDER_ASSIGN(w.k_absorb, stacked(prefix_ + "attn_k_b", n, c.kv_rank, c.nope_dim));
+      LARDER_ASSIGN(w.v_up, stacked(prefix_ + "attn_v_b", n, c.v_dim, c.kv_rank));
+    }
+    auto transposed = transpose_heads(joined ? w.k_up : w.k_absorb);
+    (joined ? w.k_absorb : w.k_up) = std::move(transposed.heads);
+    weights_.transposed_.push_back(std::move(transposed.bytes));
+    return {};
+  }
+
+  Result<void> load_experts(ExpertWeights& w) {
+    const ExpertConfig& c = config_.experts;
+    const std::uint32_t n_embd = config_.n_embd;
+    if (source_.find(prefix_ + "exp_probs_b.bias")) {
+      return fail(Errc::unsupported,
+                  "{}: tensor '{}exp_probs_b.bias': routing with a bias per expert", source_.path(),
+                  prefix_);
+    }
+    LARDER_ASSIGN(w.router, linear_layer(prefix_ + "ffn_gate_inp", c.n_experts, n_embd));
+    LARDER_ASSIGN(w.gate, experts("ffn_gate", c.n_ff, n_embd));
+    LARDER_ASSIGN(w.up, experts("ffn_up", c.n_ff, n_embd));
+    LARDER_ASSIGN(w.down, experts("ffn_down", n_embd, c.n_ff));
+    if (c.n_shared == 0) return {};
+    const std::uint32_t n_ff = c.n_shared * c.n_ff;
+    LARDER_ASSIGN(w.shared_gate, linear_layer(prefix_ + "ffn_gate_shexp", n_ff, n_embd));
+    LARDER_ASSIGN(w.shared_up, linear_layer(prefix_ + "ffn_up_shexp", n_ff, n_embd));
+    LARDER_ASSIGN(w.shared_down, linear_layer(prefix_ + "ffn_down_shexp", n_embd, n_ff));
+    return {};
+  }
+
+  /// One tensor for all experts, as in GGUF files, or one for each, as in Hugging Face's.
+  Result<std::vector<LinearWeight>> experts(std::string_view name, std::uint32_t n_out,
+                                            std::uint32_t n_in) {
+    const std::uint32_t n = config_.experts.n_experts;
+    const std::string stack = fmt::format("{}{}_exps", prefix_, name);
+    if (source_.find(stack + ".weight")) return stacked(stack, n, n_out, n_in);
+    std::vector<LinearWeight> all;
+    for (std::uint32_t i = 0; i < n; ++i) {
+      LARDER_ASSIGN(auto w, linear_layer(fmt::format("{}{}.{}", prefix_, name, i), n_out, n_in));
+      all.push_back(w);
+    }
+    return all;
+  }
+
+  /// `n` matrices [n_out, n_in] one after the other in a tensor of two or three dimensions.
+  Result<std::vector<LinearWeight>> stacked(const std::string& name, std::uint32_t n,
+                                            std::uint32_t n_out, std::uint32_t n_in) {
+    const auto view = source_.find(name + ".weight");
+    if (!view) {
+      return fail(Errc::not_found, "{}: tensor '{}.weight' is missing", source_.path(), name);
+    }
+    if (view->n_rows() != std::uint64_t{n} * n_out || view->n_cols() != n_in ||
+        (view->n_dims == 3 && view->shape[0] != n)) {
+      return fail(Errc::corrupt,
+                  "{}: tensor '{}.weight' has {} rows of {}, expected {} times {} of {}",
+                  source_.path(), name, view->n_rows(), view->n_cols(), n, n_out, n_in);
+    }
+    const LinearWeight first{view->dtype, n_out, n_in, view->bytes.data(), nullptr};
+    LARDER_TRY(check_linear(first, source_.path() + ": tensor '" + name + ".weight'"));
+    std::vector<LinearWeight> all(n, first);
+    const std::size_t n_bytes = n_out * row_bytes(view->dtype, n_in);
+    for (std::uint32_t i = 0; i < n; ++i) all[i].data += i * n_bytes;
+    return all;
   }
 
   Result<void> load_feed_forward(LayerWeights& w) {
@@ -167,7 +269,7 @@ Result<Weights> Weights::load(const ModelSource& source,
   weights.layers_.reserve(n_layers);
   for (std::uint32_t i = 0; i < n_layers; ++i) {
     LARDER_ASSIGN(auto layer, loader.load_layer(i));
-    weights.layers_.push_back(layer);
+    weights.layers_.push_back(std::move(layer));
     if (progress) progress(static_cast<float>(i + 1) / static_cast<float>(n_layers));
   }
   return weights;

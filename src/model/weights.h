@@ -11,19 +11,41 @@
 
 namespace larder {
 
+/// Multi-head latent attention. The three ways through the latent are per head, so that a head can
+/// go through them alone; k_absorb is k_up transposed, one of the two is a copy.
+struct LatentWeights {
+  LinearWeight q_a;  // [q_rank, n_embd]; `q` of the layer reads what it gives, if there
+  const float* q_a_norm = nullptr;     // [q_rank]
+  LinearWeight kv_a;                   // [kv_rank + rope_dim, n_embd]
+  const float* kv_a_norm = nullptr;    // [kv_rank]
+  std::vector<LinearWeight> k_up;      // [n_heads] of [nope_dim, kv_rank]: a key from the latent
+  std::vector<LinearWeight> v_up;      // [n_heads] of [v_dim, kv_rank]: a value from the latent
+  std::vector<LinearWeight> k_absorb;  // [n_heads] of [kv_rank, nope_dim]: a query into the latent
+};
+
+struct ExpertWeights {
+  LinearWeight router;                               // [n_experts, n_embd]
+  std::vector<LinearWeight> gate, up;                // [n_experts] of [n_ff, n_embd]
+  std::vector<LinearWeight> down;                    // [n_experts] of [n_embd, n_ff]
+  LinearWeight shared_gate, shared_up, shared_down;  // no rows without shared experts
+};
+
 struct LayerWeights {
   const float* attn_norm = nullptr;  // [n_embd]
-  LinearWeight q, k, v, o;
+  LinearWeight q, k, v, o;  // no k and v in layers that read those of another, or with a latent
+  LatentWeights latent;
   const float* q_norm = nullptr;  // [head_dim]; absent without qk_norm
   const float* k_norm = nullptr;
   const float* post_attn_norm = nullptr;  // [n_embd]; absent without post_norms
   const float* ffn_norm = nullptr;
-  LinearWeight gate, up, down;
+  LinearWeight gate, up, down;  // without rows where there are experts
+  ExpertWeights experts;
   const float* post_ffn_norm = nullptr;
 };
 
 /// Matrices are used where they lie in the mapped file, in its format; norms and biases are small
-/// and become floats here. Borrows the source, which must outlive it. Immutable; thread-safe.
+/// and become floats here. Latent attention keeps a transposed copy of its small key matrix.
+/// Borrows the source, which must outlive it. Immutable; thread-safe.
 class Weights {
  public:
   /// Checks every tensor's presence, shape and type. Errors: not_found, corrupt, unsupported.
@@ -44,8 +66,9 @@ class Weights {
   TensorView token_embedding_;  // [n_vocab, n_embd]
   std::vector<LayerWeights> layers_;
   const float* output_norm_ = nullptr;
-  LinearWeight output_;                // the token embedding when the model ties them
-  std::vector<Buffer<float>> floats_;  // norms and biases
+  LinearWeight output_;                        // the token embedding when the model ties them
+  std::vector<Buffer<float>> floats_;          // norms and biases
+  std::vector<Buffer<std::byte>> transposed_;  // of latent attention, see transpose_heads
 };
 
 }  // namespace larder

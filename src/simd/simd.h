@@ -68,6 +68,10 @@ using ScoresFn = void (*)(const float* q, KvPart k, BlockShape shape, ScoreTile 
 using AccumulateFn = void (*)(ScoreTile weights, KvPart v, BlockShape shape, std::uint32_t n_tokens,
                               float* out);
 
+/// Scores against rows in the layout of a V part, which latent attention stores its one row per
+/// token in: scores.data[i * stride + t] = <q row i, row t>. Otherwise as ScoresFn.
+using RowScoresFn = ScoresFn;
+
 struct Table {
   std::string_view name;  // "scalar", "avx2", "avx512"
 
@@ -93,6 +97,7 @@ struct Table {
   // --- KV blocks -----------------------------------------------------------------------------
   ScoresFn scores_f32, scores_f16, scores_bf16;
   AccumulateFn accumulate_f32, accumulate_f16, accumulate_bf16;
+  RowScoresFn row_scores_f32, row_scores_f16, row_scores_bf16;
 };
 
 const Table& scalar_table() noexcept;

@@ -66,7 +66,8 @@ Result<void> experts_from_gguf(const GgufMetadata& metadata, ModelConfig& config
   }
   LARDER_ASSIGN(const auto gate, metadata.u32_or(p + "expert_gating_func", kSoftmaxGate));
   if (gate != kSoftmaxGate && gate != 0) {
-    return fail(Errc::unsupported, "{}: key '{}expert_gating_func' is {}, only 1 (softmax) is known",
+    return fail(Errc::unsupported,
+                "{}: key '{}expert_gating_func' is {}, only 1 (softmax) is known",
                 metadata.origin(), p, gate);
   }
   LARDER_ASSIGN(e.n_used, metadata.u32(p + "expert_used_count"));
@@ -189,7 +190,7 @@ TensorChange tensor_change(std::string_view) { return TensorChange::none; }
 
 }  // namespace
 
-const Arch kDeepseek2 = {"deepseek2", kHfNames, from_gguf,    from_hf,
+const Arch kDeepseek2 = {"deepseek2", kHfNames,    from_gguf,    from_hf,
                          to_gguf,     tensor_name, tensor_change};
 
 }  // namespace larder

@@ -40,8 +40,8 @@ Result<void> read_heads(const GgufMetadata& m, ModelConfig& c) {
   return {};
 }
 
-/// What sines and cosines are multiplied by where the file names no factor. DeepSeek's mscale equals
-/// its mscale_all_dim, so that nothing is left for them; it grows the scores instead.
+/// What sines and cosines are multiplied by where the file names no factor. DeepSeek's mscale
+/// equals its mscale_all_dim, so that nothing is left for them; it grows the scores instead.
 float default_amplitude(const ModelConfig& c) {
   return c.has_latent() && c.rope.mscale_all_dim != 0 ? 1.0F : yarn_attention_factor(c.rope.factor);
 }

@@ -39,8 +39,8 @@ Result<void> from_hf(const JsonFields& fields, ModelConfig& config) {
   LARDER_ASSIGN(config.kv_owner, fields.u32s("kv_owner"));
   for (const std::uint32_t owner : config.kv_owner) {
     if (owner >= config.n_layers) {
-      return fail(Errc::corrupt, "{}: field 'kv_owner' names layer {} of {}", fields.origin(), owner,
-                  config.n_layers);
+      return fail(Errc::corrupt, "{}: field 'kv_owner' names layer {} of {}", fields.origin(),
+                  owner, config.n_layers);
     }
   }
   return qwen_windows_from_hf(fields, config);

@@ -61,7 +61,8 @@ Result<void> latent_from_hf(const JsonFields& fields, ModelConfig& config) {
   constexpr std::uint32_t kMost = 1U << 16;  // so that sums of two do not wrap
   if (latent.kv_rank == 0 || latent.kv_rank > kMost || latent.nope_dim > kMost ||
       latent.rope_dim > kMost) {
-    return fail(Errc::corrupt, "{}: kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim are {}, {}, {}",
+    return fail(Errc::corrupt,
+                "{}: kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim are {}, {}, {}",
                 fields.origin(), latent.kv_rank, latent.nope_dim, latent.rope_dim);
   }
   settle(config);

@@ -1,5 +1,6 @@
 #include "simd/avx2/kv.h"
 #include "simd/avx2/primitives.h"
+#include "simd/avx2/row_scores.h"
 
 namespace larder::simd::avx2 {
 
@@ -33,6 +34,9 @@ constinit const Table kTable = {
     .accumulate_f32 = accumulate_f32,
     .accumulate_f16 = accumulate_f16,
     .accumulate_bf16 = accumulate_bf16,
+    .row_scores_f32 = row_scores_f32,
+    .row_scores_f16 = row_scores_f16,
+    .row_scores_bf16 = row_scores_bf16,
 };
 
 }  // namespace larder::simd::avx2

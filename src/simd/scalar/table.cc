@@ -1,5 +1,6 @@
 #include "simd/scalar/kv.h"
 #include "simd/scalar/primitives.h"
+#include "simd/scalar/row_scores.h"
 
 namespace larder::simd::scalar {
 
@@ -33,6 +34,9 @@ constinit const Table kTable = {
     .accumulate_f32 = accumulate_f32,
     .accumulate_f16 = accumulate_f16,
     .accumulate_bf16 = accumulate_bf16,
+    .row_scores_f32 = row_scores_f32,
+    .row_scores_f16 = row_scores_f16,
+    .row_scores_bf16 = row_scores_bf16,
 };
 
 }  // namespace larder::simd::scalar
