@@ -1,13 +1,15 @@
 #include "engine/batch.h"
 
+#include "model/latent_forms.h"
+
 namespace larder {
 
-BatchBuilder::BatchBuilder(std::uint32_t n_layers, std::uint32_t n_kv_heads,
-                           std::uint32_t max_sequences, std::uint32_t max_rows)
-    : n_layers_(n_layers), n_kv_heads_(n_kv_heads) {
+BatchBuilder::BatchBuilder(const ModelConfig& config, std::uint32_t max_sequences,
+                           std::uint32_t max_rows)
+    : config_(config) {
   tokens_.reserve(max_rows);
   sequences_.reserve(max_sequences);
-  heads_.reserve(std::size_t{max_sequences} * n_layers * n_kv_heads);
+  heads_.reserve(std::size_t{max_sequences} * config.n_layers * config.n_kv_heads);
   wanted_.reserve(max_rows);
 }
 
@@ -26,19 +28,21 @@ void BatchBuilder::add(const PlannedRows& planned) {
   const std::uint32_t n_past = s.cache.n_rows();
   const auto first_row = static_cast<std::uint32_t>(tokens_.size());
   const std::size_t first_head = heads_.size();
-  for (std::uint32_t layer = 0; layer < n_layers_; ++layer) {
-    for (std::uint32_t head = 0; head < n_kv_heads_; ++head) {
-      const BlockTable& table = s.cache.table(layer, head);
+  for (std::uint32_t layer = 0; layer < config_.n_layers; ++layer) {
+    for (std::uint32_t head = 0; head < config_.n_kv_heads; ++head) {
+      const BlockTable& table = s.cache.table(config_.owner(layer), head);
       heads_.push_back({table.blocks(), table.first_block()});
     }
   }
   const auto begin = s.tokens.begin() + n_past;
   tokens_.insert(tokens_.end(), begin, begin + planned.n_rows);
-  sequences_.push_back({first_row, planned.n_rows, n_past, std::span(heads_).subspan(first_head)});
-
-  // The row at position p predicts token p + 1.
   const RequestState& request = *s.request;
   const auto n_prompt = static_cast<std::uint32_t>(request.request.prompt.size());
+  const std::uint32_t n_plain = plain_prefix(config_, n_prompt);
+  sequences_.push_back({first_row, planned.n_rows, n_past, std::span(heads_).subspan(first_head),
+                        n_plain > n_past ? n_plain - n_past : 0});
+
+  // The row at position p predicts token p + 1.
   const std::uint32_t end = n_past + planned.n_rows;
   if (request.request.prompt_logprobs && s.sample == 0) {
     for (std::uint32_t p = n_past; p < end && p + 1 < n_prompt; ++p) {

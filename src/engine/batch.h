@@ -19,8 +19,8 @@ struct LogitsWanted {
 /// Reuses its memory from step to step. Not thread-safe.
 class BatchBuilder {
  public:
-  BatchBuilder(std::uint32_t n_layers, std::uint32_t n_kv_heads, std::uint32_t max_sequences,
-               std::uint32_t max_rows);
+  /// Borrows the configuration.
+  BatchBuilder(const ModelConfig& config, std::uint32_t max_sequences, std::uint32_t max_rows);
 
   /// Valid until the next call, and while the plan's sequences keep their blocks.
   const ForwardBatch& build(const StepPlan& plan);
@@ -30,7 +30,7 @@ class BatchBuilder {
  private:
   void add(const PlannedRows& planned);
 
-  const std::uint32_t n_layers_, n_kv_heads_;
+  const ModelConfig& config_;
   std::vector<TokenId> tokens_;
   std::vector<SequenceRows> sequences_;
   std::vector<KvRows> heads_;  // [n_sequences, n_layers, n_kv_heads]

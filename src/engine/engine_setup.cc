@@ -9,6 +9,7 @@
 #include "base/fail.h"
 #include "engine/engine_impl.h"
 #include "engine/sampler.h"
+#include "model/latent_forms.h"
 
 namespace larder {
 namespace {
@@ -55,7 +56,8 @@ Result<std::unique_ptr<Engine::Impl>> Engine::Impl::create(std::unique_ptr<Model
   const ModelConfig& config = source->config();
   resolve(options, config);
   const std::uint64_t ram = ram_bytes();
-  const std::size_t scratch = ForwardPass::scratch_bytes(config, forward_limits(options, config));
+  const std::size_t scratch =
+      ForwardPass::scratch_bytes(config, forward_limits(options, config), options.n_threads);
   if (source->weights_bytes() + scratch > ram) {
     return fail(Errc::invalid_argument,
                 "{}: weights of {} and activations of {} ({} rows a step) do not fit the machine's "
@@ -100,8 +102,7 @@ Engine::Impl::Impl(Parts parts)
       compute{*parts.simd, threads},
       forward(weights, compute, KvLayout{store.pool(), plan.k, plan.v, plan.v_offset},
               options.kv.block_tokens, forward_limits(options, source->config())),
-      batches(source->config().n_layers, source->config().n_kv_heads, options.n_sequences,
-              options.n_batch),
+      batches(source->config(), options.n_sequences, options.n_batch),
       scheduler({options.n_sequences, options.n_batch}, pool,
                 {[this] { return kept.release_oldest(); },
                  [this](Sequence& sequence) { share_kept_rows(sequence); }}),
@@ -150,7 +151,8 @@ RequestId Engine::Impl::submit(Request request) {
 void Engine::Impl::share_kept_rows(Sequence& sequence) {
   const Request& r = sequence.request->request;
   if (r.reuse == 0 || r.prompt_logprobs) return;
-  auto shared = kept.fork(r.reuse, sequence.tokens);
+  const auto n_prompt = static_cast<std::uint32_t>(r.prompt.size());
+  auto shared = kept.fork(r.reuse, sequence.tokens, plain_prefix(source->config(), n_prompt));
   if (!shared) return;
   counters_.n_reused_tokens += shared->n_rows();
   if (sequence.n_generated() == 0) sequence.request->n_reused_tokens = shared->n_rows();
@@ -170,12 +172,14 @@ EngineStats Engine::Impl::current_stats() const {
 
 std::string Engine::Impl::description() const {
   const std::uint32_t trained = source->config().n_context_train;
-  return fmt::format(
-      "{}, {} thread{}, K {}, V {}, {}-token blocks, {} KV budget, context {} x {}{}",
-      compute.simd.name, options.n_threads, options.n_threads == 1 ? "" : "s", plan.k->name,
-      plan.v->name, options.kv.block_tokens, format_bytes(pool.budget_bytes()), options.n_context,
-      options.n_sequences,
-      options.n_context > trained ? fmt::format(" (trained for {})", trained) : "");
+  return fmt::format("{}, {} thread{}, {}, {}-token blocks, {} KV budget, context {} x {}{}",
+                     compute.simd.name, options.n_threads, options.n_threads == 1 ? "" : "s",
+                     source->config().has_latent()
+                         ? fmt::format("latent rows {}", plan.v->name)
+                         : fmt::format("K {}, V {}", plan.k->name, plan.v->name),
+                     options.kv.block_tokens, format_bytes(pool.budget_bytes()), options.n_context,
+                     options.n_sequences,
+                     options.n_context > trained ? fmt::format(" (trained for {})", trained) : "");
 }
 
 }  // namespace larder

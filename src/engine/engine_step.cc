@@ -7,6 +7,7 @@
 #include "base/fail.h"
 #include "engine/engine_impl.h"
 #include "engine/sampler.h"
+#include "model/latent_forms.h"
 
 namespace larder {
 namespace {
@@ -163,7 +164,9 @@ void Engine::Impl::retire_finished() {
   for (auto& sequence : scheduler.take_finished()) {
     const RequestState& request = *sequence->request;
     if (request.request.keep_cache && sequence->sample == 0) {
-      kept.keep(request.id, std::move(sequence->tokens), std::move(sequence->cache));
+      const auto n_prompt = static_cast<std::uint32_t>(request.request.prompt.size());
+      kept.keep(request.id, {std::move(sequence->tokens), std::move(sequence->cache),
+                             plain_prefix(source->config(), n_prompt)});
     }
   }
 }

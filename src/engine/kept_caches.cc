@@ -5,9 +5,9 @@
 
 namespace larder {
 
-void KeptCaches::keep(RequestId id, std::vector<TokenId> tokens, SequenceCache cache) {
-  tokens.resize(cache.n_rows());  // the last token drawn has no row
-  kept_.push_back({id, std::move(tokens), std::move(cache)});
+void KeptCaches::keep(RequestId id, KeptCache kept) {
+  kept.tokens.resize(kept.cache.n_rows());  // the last token drawn has no row
+  kept_.push_back({id, std::move(kept)});
 }
 
 void KeptCaches::release(RequestId id) {
@@ -20,15 +20,19 @@ bool KeptCaches::release_oldest() {
   return true;
 }
 
-std::optional<SequenceCache> KeptCaches::fork(RequestId id, std::span<const TokenId> prompt) {
+std::optional<SequenceCache> KeptCaches::fork(RequestId id, std::span<const TokenId> prompt,
+                                              std::uint32_t n_plain) {
   const auto it = find(id);
   if (it == kept_.end()) return std::nullopt;
   kept_.splice(kept_.end(), kept_, it);
+  const KeptCache& kept = it->of;
   const auto differ =
-      std::mismatch(prompt.begin(), prompt.end() - 1, it->tokens.begin(), it->tokens.end());
-  const auto n_common = static_cast<std::uint32_t>(differ.first - prompt.begin());
-  if (n_common == 0 || !it->cache.can_truncate(n_common)) return std::nullopt;
-  return it->cache.fork(n_common);
+      std::mismatch(prompt.begin(), prompt.end() - 1, kept.tokens.begin(), kept.tokens.end());
+  auto n_common = static_cast<std::uint32_t>(differ.first - prompt.begin());
+  // Rows between the two would be of different forms.
+  if (kept.n_plain != n_plain) n_common = std::min({n_common, kept.n_plain, n_plain});
+  if (n_common == 0 || !kept.cache.can_truncate(n_common)) return std::nullopt;
+  return kept.cache.fork(n_common);
 }
 
 std::list<KeptCaches::Kept>::iterator KeptCaches::find(RequestId id) {

@@ -12,23 +12,32 @@
 
 namespace larder {
 
+/// What a finished request leaves.
+struct KeptCache {
+  std::vector<TokenId> tokens;  // those whose rows are cached, perhaps one more
+  SequenceCache cache;
+  std::uint32_t n_plain;  // its first rows, of the plain form: model/latent_forms.h
+};
+
 /// Holds references to blocks like any sequence; gives the oldest up when blocks run short.
 class KeptCaches {
  public:
-  void keep(RequestId id, std::vector<TokenId> tokens, SequenceCache cache);
+  void keep(RequestId id, KeptCache kept);
   void release(RequestId id);
   /// Drops the one least recently kept or used. False when there is none.
   bool release_oldest();
 
   /// A cache over the longest common prefix of `prompt` and the kept tokens, one token short of the
-  /// prompt at least (its logits are wanted). Empty when nothing is shared or the kept one is gone.
-  std::optional<SequenceCache> fork(RequestId id, std::span<const TokenId> prompt);
+  /// prompt at least (its logits are wanted), as far as the rows have the form that a request whose
+  /// first `n_plain` rows are plain gives them. Empty when nothing is shared or the kept one is
+  /// gone.
+  std::optional<SequenceCache> fork(RequestId id, std::span<const TokenId> prompt,
+                                    std::uint32_t n_plain);
 
  private:
   struct Kept {
     RequestId id;
-    std::vector<TokenId> tokens;  // those whose rows are cached
-    SequenceCache cache;
+    KeptCache of;
   };
   std::list<Kept>::iterator find(RequestId id);
   std::list<Kept> kept_;  // least recently used first

@@ -11,6 +11,24 @@ constexpr std::size_t round_up(std::size_t n, std::size_t unit) {
   return (n + unit - 1) / unit * unit;
 }
 
+/// What a token and layer store.
+std::string row_text(const KvPlan& plan, const ModelConfig& config) {
+  if (config.has_latent()) {
+    return fmt::format("({} latent + {} rope channels) x {}", config.latent.kv_rank,
+                       config.latent.rope_dim, plan.v->name);
+  }
+  return fmt::format("{} KV heads x {} channels x (K {} + V {})", config.n_kv_heads,
+                     config.head_dim, plan.k->name, plan.v->name);
+}
+
+/// The K part, if any, and the V part of a block; latent attention has one row for both.
+std::size_t lay_out_block(const ModelConfig& config, std::uint32_t block_tokens, KvPlan& plan) {
+  const bool latent = config.has_latent();
+  const BlockShape block{block_tokens, latent ? config.latent.row_dim() : config.head_dim};
+  plan.v_offset = latent ? 0 : round_up(plan.k->k_bytes(block), kBlockQuantum);
+  return round_up(plan.v_offset + plan.v->v_bytes(block), kBlockQuantum);
+}
+
 Result<void> check_fits(const KvPlan& plan, const ModelConfig& config, const EngineOptions& options,
                         std::uint64_t ram) {
   if (options.kv.memory_bytes > ram) {
@@ -23,10 +41,9 @@ Result<void> check_fits(const KvPlan& plan, const ModelConfig& config, const Eng
   const std::uint64_t needed = named ? plan.bytes_per_sequence : plan.pool.budget_bytes;
   if (needed <= limit) return {};
   const std::string arithmetic = fmt::format(
-      "{} tokens x {} layers x {} KV heads x {} channels x (K {} + V {}) = {} per token, {} per "
-      "sequence in whole blocks of {} tokens{}",
-      options.n_context, config.n_layers, config.n_kv_heads, config.head_dim, plan.k->name,
-      plan.v->name, format_bytes(plan.bytes_per_token), format_bytes(plan.bytes_per_sequence),
+      "{} tokens x {} layers x {} = {} per token, {} per sequence in whole blocks of {} tokens{}",
+      options.n_context, config.n_owners(), row_text(plan, config),
+      format_bytes(plan.bytes_per_token), format_bytes(plan.bytes_per_sequence),
       options.kv.block_tokens,
       config.window != 0 ? fmt::format(", {}-token windows counted as such", config.window) : "");
   return named
@@ -59,17 +76,23 @@ Result<KvPlan> plan_kv(const ModelConfig& config, const EngineOptions& options,
   KvPlan plan;
   plan.k = &kv_codec(*k);
   plan.v = &kv_codec(*v);
-  const BlockShape block{options.kv.block_tokens, config.head_dim};
-  plan.v_offset = round_up(plan.k->k_bytes(block), kBlockQuantum);
-  const std::size_t block_bytes = round_up(plan.v_offset + plan.v->v_bytes(block), kBlockQuantum);
+  if (config.has_latent() && *k != *v) {
+    return fail(Errc::invalid_argument,
+                "cache-type-k '{}' and cache-type-v '{}' differ, but latent attention stores one "
+                "row for both",
+                options.kv.type_k, options.kv.type_v);
+  }
+  const std::size_t block_bytes = lay_out_block(config, options.kv.block_tokens, plan);
 
   plan.shape.block_tokens = options.kv.block_tokens;
   for (std::uint32_t layer = 0; layer < config.n_layers; ++layer) {
-    plan.shape.layers.push_back({config.n_kv_heads, config.layer_window(layer), BlockClass{0}});
+    // A layer that reads another's rows has no blocks of its own.
+    const std::uint32_t n_heads = config.owns_kv(layer) ? config.n_kv_heads : 0;
+    plan.shape.layers.push_back({n_heads, config.cache_window(layer), BlockClass{0}});
   }
   plan.pool.classes = {{block_bytes, std::min(config.n_kv_heads, kMaxExtentBlocks)}};
   plan.bytes_per_token =
-      std::uint64_t{config.n_layers} * config.n_kv_heads * block_bytes / options.kv.block_tokens;
+      std::uint64_t{config.n_owners()} * config.n_kv_heads * block_bytes / options.kv.block_tokens;
   std::uint64_t one[1];
   count_for_context(plan.shape, plan.pool.classes, options.n_context, options.n_batch, one);
   const std::uint64_t all[] = {one[0] * options.n_sequences};

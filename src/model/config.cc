@@ -1,5 +1,6 @@
 #include "model/config.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string_view>
 
@@ -146,6 +147,22 @@ void check_owners(const ModelConfig& c, const std::string& origin, Rules& rules)
 }
 
 }  // namespace
+
+std::uint32_t ModelConfig::n_owners() const noexcept {
+  std::uint32_t n = 0;
+  for (std::uint32_t layer = 0; layer < n_layers; ++layer) n += owns_kv(layer) ? 1 : 0;
+  return n;
+}
+
+std::uint32_t ModelConfig::cache_window(std::uint32_t owning) const noexcept {
+  std::uint32_t widest = 0;
+  for (std::uint32_t layer = 0; layer < n_layers; ++layer) {
+    if (owner(layer) != owning) continue;
+    if (layer_window(layer) == 0) return 0;
+    widest = std::max(widest, layer_window(layer));
+  }
+  return widest;
+}
 
 Result<void> validate(const ModelConfig& config, const std::string& origin) {
   Rules rules(origin);

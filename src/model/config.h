@@ -102,6 +102,9 @@ struct ModelConfig {
     return kv_owner.empty() ? layer : kv_owner[layer];
   }
   bool owns_kv(std::uint32_t layer) const noexcept { return owner(layer) == layer; }
+  std::uint32_t n_owners() const noexcept;  // layers that own cached rows
+  /// Rows that an owner's cache must hold: the widest window among its readers; 0: all.
+  std::uint32_t cache_window(std::uint32_t owner) const noexcept;
   /// Channels of a head's value: the width of what attention gives back.
   std::uint32_t value_dim() const noexcept { return has_latent() ? latent.v_dim : head_dim; }
   /// Width of the widest feed-forward part: dense, one expert, or the shared ones.

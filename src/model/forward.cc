@@ -18,7 +18,14 @@ float attention_scale(const ModelConfig& config) {
 }
 
 std::size_t max_input_columns(const ModelConfig& config) {
-  return std::max({config.n_embd, config.n_ff, config.n_heads * config.head_dim});
+  return std::max(
+      {config.n_embd, config.max_ff(), config.n_heads * config.value_dim(), config.latent.q_rank});
+}
+
+/// Width of what a token gives to the cache as keys, or as its one row of latent attention.
+std::size_t key_width(const ModelConfig& config) {
+  if (config.has_latent()) return config.latent.row_dim();
+  return std::size_t{config.n_kv_heads} * config.head_dim;
 }
 
 }  // namespace
@@ -34,11 +41,11 @@ ForwardPass::ForwardPass(const Weights& weights, const Compute& compute, const K
       x_(std::size_t{limits.max_rows} * config_.n_embd),
       normed_(x_.size()),
       q_(std::size_t{limits.max_rows} * config_.n_heads * config_.head_dim),
-      k_(std::size_t{limits.max_rows} * config_.n_kv_heads * config_.head_dim),
-      v_(k_.size()),
-      attended_(q_.size()),
+      k_(limits.max_rows * key_width(config_)),
+      v_(config_.has_latent() ? 0 : k_.size()),
+      attended_(std::size_t{limits.max_rows} * config_.n_heads * config_.value_dim()),
       delta_(x_.size()),
-      gate_(std::size_t{limits.max_rows} * config_.n_ff),
+      gate_(std::size_t{limits.max_rows} * config_.max_ff()),
       up_(gate_.size()),
       logit_rows_(std::size_t{limits.max_logit_rows} * config_.n_embd),
       input_(std::max(limits.max_rows, limits.max_logit_rows), max_input_columns(config_)),
@@ -52,8 +59,14 @@ ForwardPass::ForwardPass(const Weights& weights, const Compute& compute, const K
     rope.sin = Buffer<float>(n);
     ropes_.push_back(std::move(rope));
   }
-  attention_scratch_ = AttentionScratch(attention_shape(0), compute.pool.n_threads(),
-                                        limits.max_rows, limits.max_context, limits.max_sequences);
+  const unsigned n_threads = compute.pool.n_threads();
+  if (config_.has_latent()) {
+    latent_ = LatentAttention(config_, layout, block_tokens, limits, n_threads);
+  } else {
+    attention_scratch_ = AttentionScratch(attention_shape(0), n_threads, limits.max_rows,
+                                          limits.max_context, limits.max_sequences);
+  }
+  if (config_.experts.n_experts != 0) experts_ = Experts(config_, limits);
 }
 
 void ForwardPass::run(const ForwardBatch& batch) {
@@ -114,21 +127,43 @@ AttentionShape ForwardPass::attention_shape(std::uint32_t layer) const {
           .soft_cap = config_.attention_soft_cap};
 }
 
-/// x += attention(norm(x)), K and V of the new rows appended on the way.
+/// x += attention(norm(x)), what is cached of the new rows appended on the way.
 void ForwardPass::attention_part(std::uint32_t layer, const ForwardBatch& batch) {
+  const LayerWeights& w = weights_.layer(layer);
+  normalise(x_, w.attn_norm, normed_);
+  input_.set(normed_.data(), n_rows_, config_.n_embd);
+  if (config_.has_latent()) {
+    latent_attention(layer, batch);
+  } else {
+    grouped_attention(layer, batch);
+  }
+  input_.set(attended_.data(), n_rows_, config_.n_heads * config_.value_dim());
+  linear(compute_, w.o, input_, delta_.span(), config_.n_embd);
+  add_normed(delta_, w.post_attn_norm);
+}
+
+void ForwardPass::latent_attention(std::uint32_t layer, const ForwardBatch& batch) {
+  const Rope& rope = ropes_[0];
+  latent_.run(compute_, {weights_.layer(layer), layer, batch, n_rows_, rope.table, rope.cos.span(),
+                         rope.sin.span(), input_, q_.data(), k_.data(), attended_.data()});
+}
+
+/// MHA, GQA and MQA. A layer that reads the K and V of another has none to make or append.
+void ForwardPass::grouped_attention(std::uint32_t layer, const ForwardBatch& batch) {
   const LayerWeights& w = weights_.layer(layer);
   const AttentionShape shape = attention_shape(layer);
   const std::uint32_t q_width = config_.n_heads * config_.head_dim;
   const std::uint32_t kv_width = config_.n_kv_heads * config_.head_dim;
+  const bool owns_kv = config_.owns_kv(layer);
 
-  normalise(x_, w.attn_norm, normed_);
-  input_.set(normed_.data(), n_rows_, config_.n_embd);
   linear(compute_, w.q, input_, q_.span(), q_width);
-  linear(compute_, w.k, input_, k_.span(), kv_width);
-  linear(compute_, w.v, input_, v_.span(), kv_width);
+  if (owns_kv) {
+    linear(compute_, w.k, input_, k_.span(), kv_width);
+    linear(compute_, w.v, input_, v_.span(), kv_width);
+  }
   if (w.q_norm != nullptr) {
     head_norm(q_, config_.n_heads, w.q_norm);
-    head_norm(k_, config_.n_kv_heads, w.k_norm);
+    if (owns_kv) head_norm(k_, config_.n_kv_heads, w.k_norm);
   }
 
   const Rope& rope = ropes_[ropes_.size() > 1 && shape.window != 0 ? 1 : 0];
@@ -138,6 +173,7 @@ void ForwardPass::attention_part(std::uint32_t layer, const ForwardBatch& batch)
     const auto sin = rope.sin.span().subspan(row * n_angles, n_angles);
     rope_rotate(rope.table, cos, sin, q_.data() + row * q_width, 1, q_width, config_.n_heads,
                 config_.head_dim);
+    if (!owns_kv) return;
     rope_rotate(rope.table, cos, sin, k_.data() + row * kv_width, 1, kv_width, config_.n_kv_heads,
                 config_.head_dim);
   });
@@ -148,20 +184,26 @@ void ForwardPass::attention_part(std::uint32_t layer, const ForwardBatch& batch)
     items[i] = {s.first_row, s.n_rows, s.n_past,
                 s.heads.subspan(std::size_t{layer} * config_.n_kv_heads, config_.n_kv_heads)};
   }
-  append_rows(compute_, shape, layout_, items, k_.data(), v_.data());
+  if (owns_kv) append_rows(compute_, shape, layout_, items, k_.data(), v_.data());
   attend(compute_, shape, layout_, items, q_.data(), attended_.data(), attention_scratch_);
-
-  input_.set(attended_.data(), n_rows_, q_width);
-  linear(compute_, w.o, input_, delta_.span(), config_.n_embd);
-  add_normed(delta_, w.post_attn_norm);
 }
 
-/// x += down(act(gate(norm(x))) * up(norm(x))).
+/// x += down(act(gate(norm(x))) * up(norm(x))), or the experts' sum of such.
 void ForwardPass::feed_forward_part(std::uint32_t layer) {
   const LayerWeights& w = weights_.layer(layer);
-  const std::size_t n_ff = config_.n_ff;
   normalise(x_, w.ffn_norm, normed_);
   input_.set(normed_.data(), n_rows_, config_.n_embd);
+  if (config_.has_experts(layer)) {
+    experts_.run(compute_, {w.experts, n_rows_, normed_.data(), input_, gate_.data(), up_.data(),
+                            delta_.data()});
+  } else {
+    dense_feed_forward(w);
+  }
+  add_normed(delta_, w.post_ffn_norm);
+}
+
+void ForwardPass::dense_feed_forward(const LayerWeights& w) {
+  const std::size_t n_ff = config_.n_ff;
   linear(compute_, w.gate, input_, gate_.span(), n_ff);
   linear(compute_, w.up, input_, up_.span(), n_ff);
   const auto activate =
@@ -172,7 +214,6 @@ void ForwardPass::feed_forward_part(std::uint32_t layer) {
   });
   input_.set(gate_.data(), n_rows_, n_ff);
   linear(compute_, w.down, input_, delta_.span(), config_.n_embd);
-  add_normed(delta_, w.post_ffn_norm);
 }
 
 void ForwardPass::normalise(const Buffer<float>& from, const float* weight, Buffer<float>& to) {
@@ -208,17 +249,21 @@ void ForwardPass::head_norm(Buffer<float>& x, std::uint32_t n_heads, const float
   });
 }
 
-std::size_t ForwardPass::scratch_bytes(const ModelConfig& config,
-                                       const ForwardLimits& limits) noexcept {
-  const std::size_t heads = std::size_t{config.n_heads} + config.n_kv_heads;
-  const std::size_t columns = 3 * std::size_t{config.n_embd} + 2 * heads * config.head_dim +
-                              2 * std::size_t{config.n_ff} + 2 * std::size_t{config.head_dim};
+std::size_t ForwardPass::scratch_bytes(const ModelConfig& config, const ForwardLimits& limits,
+                                       unsigned n_threads) noexcept {
+  const std::size_t heads = config.n_heads;
+  const std::size_t columns =
+      3 * std::size_t{config.n_embd} + heads * (config.head_dim + config.value_dim()) +
+      2 * key_width(config) + 2 * std::size_t{config.max_ff()} + 2 * std::size_t{config.head_dim};
   const std::size_t floats =
       limits.max_rows * columns + std::size_t{limits.max_logit_rows} * config.n_embd;
   // Int8 copies of an input with their scales and sums: 1 + 1/8 + 1/4 bytes an element.
   const std::size_t input =
       std::max(limits.max_rows, limits.max_logit_rows) * max_input_columns(config) / 8 * 11;
-  return floats * sizeof(float) + input;
+  std::size_t bytes = floats * sizeof(float) + input;
+  if (config.has_latent()) bytes += LatentAttention::scratch_bytes(config, limits, n_threads);
+  if (config.experts.n_experts != 0) bytes += Experts::scratch_bytes(config, limits);
+  return bytes;
 }
 
 }  // namespace larder

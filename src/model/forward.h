@@ -9,30 +9,13 @@
 #include "kernels/compute.h"
 #include "kernels/linear.h"
 #include "kernels/rope.h"
+#include "model/experts.h"
+#include "model/forward_batch.h"
+#include "model/latent_attention.h"
 #include "model/weights.h"
 #include "tensor/buffer.h"
 
 namespace larder {
-
-/// The new tokens of one sequence and where its cached rows lie.
-struct SequenceRows {
-  std::uint32_t first_row;        // its first row of the batch
-  std::uint32_t n_rows;           // new tokens: 1 when decoding, a chunk when prefilling
-  std::uint32_t n_past;           // tokens before them; the first new one has this position
-  std::span<const KvRows> heads;  // [n_layers, n_kv_heads]; room for the new rows included
-};
-
-struct ForwardBatch {
-  std::span<const TokenId> tokens;          // [n_rows]
-  std::span<const SequenceRows> sequences;  // in row order, together all rows
-};
-
-struct ForwardLimits {
-  std::uint32_t max_rows;        // of one batch
-  std::uint32_t max_sequences;   // of one batch
-  std::uint32_t max_context;     // tokens of a sequence
-  std::uint32_t max_logit_rows;  // of one `logits` call
-};
 
 /// Owns the activations; borrows everything else. Allocates at construction only. One batch at a
 /// time.
@@ -49,12 +32,16 @@ class ForwardPass {
   void logits(std::span<const std::uint32_t> rows, std::span<float> out);
 
   /// What the activations of such a pass take, to be checked before they are allocated.
-  static std::size_t scratch_bytes(const ModelConfig& config, const ForwardLimits& limits) noexcept;
+  static std::size_t scratch_bytes(const ModelConfig& config, const ForwardLimits& limits,
+                                   unsigned n_threads) noexcept;
 
  private:
   void embed(const ForwardBatch& batch);
   void attention_part(std::uint32_t layer, const ForwardBatch& batch);
+  void grouped_attention(std::uint32_t layer, const ForwardBatch& batch);
+  void latent_attention(std::uint32_t layer, const ForwardBatch& batch);
   void feed_forward_part(std::uint32_t layer);
+  void dense_feed_forward(const LayerWeights& w);
   void normalise(const Buffer<float>& from, const float* weight, Buffer<float>& to);
   void add_normed(const Buffer<float>& delta, const float* post_norm);
   void head_norm(Buffer<float>& x, std::uint32_t n_heads, const float* weight);
@@ -75,13 +62,16 @@ class ForwardPass {
   std::vector<Rope> ropes_;   // [0] global, [1] local when it differs
   Buffer<float> x_;           // [max_rows, n_embd] residual stream
   Buffer<float> normed_;      // [max_rows, n_embd]
-  Buffer<float> q_, k_, v_;   // [max_rows, n_heads or n_kv_heads, head_dim]
-  Buffer<float> attended_;    // [max_rows, n_heads, head_dim]
+  Buffer<float> q_, k_, v_;   // [max_rows, n_heads or n_kv_heads, head_dim]; k_ of latent attention
+                              // holds its rows [max_rows, row_dim]
+  Buffer<float> attended_;    // [max_rows, n_heads, value_dim]
   Buffer<float> delta_;       // [max_rows, n_embd] what a part adds to x
-  Buffer<float> gate_, up_;   // [max_rows, n_ff]
+  Buffer<float> gate_, up_;   // [max_rows, max_ff]
   Buffer<float> logit_rows_;  // [max_logit_rows, n_embd]
   LinearInput input_;
-  AttentionScratch attention_scratch_;
+  AttentionScratch attention_scratch_;    // empty with latent attention
+  LatentAttention latent_;                // empty without
+  Experts experts_;                       // empty without
   std::vector<AttentionItem> items_;      // [max_sequences]
   std::vector<std::uint32_t> positions_;  // [max_rows]
 };
