@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "base/fail.h"
-#include "model/transpose_heads.h"
+#include "kernels/transpose_heads.h"
 #include "tensor/quantize.h"
 
 namespace larder {

@@ -16,23 +16,29 @@
 namespace larder {
 namespace {
 
-/// The embedded model and models whose layers have sliding windows of 24 tokens, some or all.
+/// The embedded model, models whose layers have sliding windows of 24 tokens, some or all, one
+/// whose layers share K and V, and ones with latent attention, whose prompts are long enough for
+/// rows of both forms.
 struct Model {
   const char* name;
   std::uint32_t n_vocab;
+  std::uint32_t n_context = 160;
+  std::uint32_t max_prompt = 100;
 };
 std::ostream& operator<<(std::ostream& out, const Model& model) { return out << model.name; }
 constexpr Model kStories{"stories260K", 512};
 constexpr Model kMistral{"mistral", 80};
 constexpr Model kGemma3{"gemma3", 80};
-constexpr std::uint32_t kContext = 160;
+constexpr Model kCla{"larder_cla", 80};
+constexpr Model kLatent{"deepseek2_dense", 80, 400, 340};
+constexpr Model kExperts{"deepseek2_moe", 80, 400, 340};
 
 EngineOptions base_options(const Model& model = kStories) {
   EngineOptions options;
   options.model_path = std::string(model.name) == kStories.name
                            ? std::string(LARDER_MODELS_DIR) + "/stories260K.gguf"
                            : std::string(LARDER_TEST_DATA "/models/") + model.name;
-  options.n_context = kContext;
+  options.n_context = model.n_context;
   options.n_threads = 1;
   options.kv.block_tokens = 16;
   return options;
@@ -53,7 +59,7 @@ std::vector<Request> make_requests(std::mt19937& random, std::size_t n,
                                    const Model& model = kStories) {
   std::vector<Request> requests(n);
   for (Request& r : requests) {
-    r.prompt.resize(1 + draw(random, 100));
+    r.prompt.resize(1 + draw(random, model.max_prompt));
     for (auto& id : r.prompt) id = static_cast<std::int32_t>(3 + draw(random, model.n_vocab - 3));
     r.prompt[0] = 1;
     r.max_tokens = 1 + draw(random, 40);
@@ -147,7 +153,8 @@ EngineOptions random_options(std::mt19937& random, const Model& model = kStories
 }
 
 class ScheduleOf : public testing::TestWithParam<Model> {};
-INSTANTIATE_TEST_SUITE_P(Models, ScheduleOf, testing::Values(kStories, kMistral, kGemma3),
+INSTANTIATE_TEST_SUITE_P(Models, ScheduleOf,
+                         testing::Values(kStories, kMistral, kGemma3, kCla, kLatent, kExperts),
                          [](const auto& test) { return std::string(test.param.name); });
 
 TEST_P(ScheduleOf, SameTokensForAnyScheduleChunkAndThreadCount) {

@@ -20,6 +20,7 @@
 #include "model/io/llama2c_source.h"
 #include "model/io/mapped_file.h"
 #include "model/io/quantize_file.h"
+#include "model/io/regroup.h"
 #include "model/weights.h"
 
 namespace larder {
@@ -28,8 +29,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Plan {
-  std::string name;  // in the output
-  TensorView in;
+  OutputTensor tensor;
   TensorTarget target;
 };
 
@@ -64,9 +64,9 @@ std::uint64_t place_of(std::string_view name) {
   return 1 + std::strtoull(name.substr(4).data(), nullptr, 10);
 }
 
-DType wanted_type(const ConvertOptions& options, const TensorView& view) {
-  if (view.n_dims < 2) return DType::f32;
-  return fitting_type(options.type.value_or(view.dtype), view.n_cols());
+DType wanted_type(const ConvertOptions& options, const OutputTensor& tensor) {
+  if (tensor.n_dims < 2 || is_router(tensor.name)) return DType::f32;
+  return fitting_type(options.type.value_or(tensor.pieces.front().dtype), tensor.n_cols());
 }
 
 std::vector<Plan> plan_tensors(const ModelSource& source, const ConvertOptions& options,
@@ -74,9 +74,10 @@ std::vector<Plan> plan_tensors(const ModelSource& source, const ConvertOptions& 
   const ModelConfig& config = source.config();
   const Arch& arch = *find_arch(config.arch);
   std::vector<Plan> plans;
-  for (const auto& name : source.tensor_names()) {
-    const auto view = source.find(name);
-    TensorTarget target{source.shown_name(name), wanted_type(options, *view), arch.change(name), 1};
+  for (OutputTensor& tensor : regroup_tensors(source)) {
+    const std::string& name = tensor.name;
+    TensorTarget target{source.shown_name(tensor.from), wanted_type(options, tensor),
+                        arch.change(name), 1};
     const bool permutes =
         target.change == TensorChange::permute_q || target.change == TensorChange::permute_k;
     // Sources that already follow GGUF's convention (llama2.c) say so in their config.
@@ -86,13 +87,13 @@ std::vector<Plan> plan_tensors(const ModelSource& source, const ConvertOptions& 
     }
     if (target.change == TensorChange::permute_q) target.n_heads = config.n_heads;
     if (target.change == TensorChange::permute_k) target.n_heads = config.n_kv_heads;
-    if (view->n_dims >= 2 && options.type && target.dtype != *options.type) {
+    if (tensor.n_dims >= 2 && options.type && target.dtype != *options.type && !is_router(name)) {
       report.fallbacks.push_back({name, target.dtype});
     }
-    plans.push_back({name, *view, std::move(target)});
+    plans.push_back({std::move(tensor), std::move(target)});
   }
   std::stable_sort(plans.begin(), plans.end(), [](const Plan& a, const Plan& b) {
-    return place_of(a.name) < place_of(b.name);
+    return place_of(a.tensor.name) < place_of(b.tensor.name);
   });
   return plans;
 }
@@ -129,7 +130,7 @@ void warn_of_missing_bytes(const TokenizerData& data, ConvertReport& report) {
 DType main_type(const std::vector<Plan>& plans) {
   std::map<DType, std::uint64_t> counts = {{DType::f32, 0}};
   for (const Plan& plan : plans) {
-    if (plan.in.n_dims >= 2) counts[plan.target.dtype] += plan.in.n_rows() * plan.in.n_cols();
+    if (plan.tensor.n_dims >= 2) counts[plan.target.dtype] += plan.tensor.n_elems();
   }
   const auto less = [](const auto& a, const auto& b) { return a.second < b.second; };
   return std::max_element(counts.begin(), counts.end(), less)->first;
@@ -165,16 +166,19 @@ Result<void> write_tensors(const std::vector<RopeTensor>& ropes, const std::vect
     LARDER_TRY(writer.write_tensor(std::as_bytes(std::span(rope.values))));
   }
   std::uint64_t all_bytes = 0, done_bytes = 0;
-  for (const Plan& plan : plans) all_bytes += plan.in.bytes.size();
+  for (const Plan& plan : plans) all_bytes += plan.tensor.bytes_in();
+  std::vector<float> transposed;
   for (const Plan& plan : plans) {
     if (progress) {
-      progress(plan.name, static_cast<float>(static_cast<double>(done_bytes) /
-                                             static_cast<double>(all_bytes)));
+      progress(plan.tensor.name, static_cast<float>(static_cast<double>(done_bytes) /
+                                                    static_cast<double>(all_bytes)));
     }
-    LARDER_TRY(converter.convert(plan.in, plan.target, [&](std::span<const std::byte> bytes) {
-      return writer.append(bytes);
-    }));
-    done_bytes += plan.in.bytes.size();
+    for (const TensorView& piece : plan.tensor.pieces) {
+      const TensorView in = plan.tensor.transposed ? transpose_piece(piece, transposed) : piece;
+      LARDER_TRY(converter.convert(
+          in, plan.target, [&](std::span<const std::byte> bytes) { return writer.append(bytes); }));
+    }
+    done_bytes += plan.tensor.bytes_in();
   }
   return {};
 }
@@ -187,10 +191,11 @@ void announce(const std::vector<RopeTensor>& ropes, const std::vector<Plan>& pla
     ++report.n_tensors;
   }
   for (const Plan& plan : plans) {
-    writer.announce(plan.name, plan.target.dtype, std::span(plan.in.shape).first(plan.in.n_dims));
+    const OutputTensor& t = plan.tensor;
+    writer.announce(t.name, plan.target.dtype, std::span(t.shape).first(t.n_dims));
     ++report.n_tensors;
-    report.n_weights += plan.in.n_rows() * plan.in.n_cols();
-    report.weight_bytes += plan.in.n_rows() * row_bytes(plan.target.dtype, plan.in.n_cols());
+    report.n_weights += t.n_elems();
+    report.weight_bytes += t.n_elems() / t.n_cols() * row_bytes(plan.target.dtype, t.n_cols());
   }
 }
 

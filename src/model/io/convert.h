@@ -43,9 +43,10 @@ using ConvertProgress = std::function<void(std::string_view tensor, float done)>
 
 /// Writes matrices as `type`, norms and biases as f32. Changes what GGUF holds differently: rows of
 /// q and k of the llama architecture go from halves to adjacent pairs, Gemma's norms become the
-/// weight itself, rope factors become tensors, the vocabulary is padded to the embedding's rows.
-/// The same input and options give the same bytes. Memory: some rows at a time.
-/// Errors: not_found, io, corrupt, unsupported, invalid_argument (a GGUF file as input).
+/// weight itself, rope factors become tensors, the vocabulary is padded to the embedding's rows,
+/// the matrices of experts are stacked, and that behind a latent is cut in two (regroup.h). Routers
+/// of experts are written as f32. The same input and options give the same bytes. Memory: some rows
+/// at a time. Errors: not_found, io, corrupt, unsupported, invalid_argument (a GGUF file as input).
 Result<ConvertReport> convert_model(const ConvertOptions& options,
                                     const ConvertProgress& progress = {});
 

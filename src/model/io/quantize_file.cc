@@ -31,7 +31,7 @@ double bits(DType dtype) noexcept {
 bool is_weight_matrix(const GgufTensor& tensor) noexcept {
   const std::string_view name = tensor.name;
   return tensor.view.n_dims >= 2 && name.ends_with(".weight") && !name.ends_with("_norm.weight") &&
-         !name.starts_with("rope_");
+         !name.starts_with("rope_") && !is_router(name);
 }
 
 DType output_default(DType type, std::uint64_t n_cols) noexcept {
@@ -216,6 +216,10 @@ DType fitting_type(DType wanted, std::uint64_t n_cols) noexcept {
     if (type == DType::q6_k) type = DType::q8_0;
   }
   return n_cols % dtype_info(type).block_elems == 0 ? type : DType::f16;
+}
+
+bool is_router(std::string_view tensor_name) noexcept {
+  return tensor_name.ends_with(".ffn_gate_inp.weight");
 }
 
 void copy_metadata(const GgufMetadata& metadata, GgufWriter& writer) {

@@ -5,6 +5,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "larder/result.h"
@@ -51,8 +52,8 @@ struct QuantizeProgress {
   double fraction;  // of all bytes of input, 0..1
 };
 
-/// Matrices named "*.weight" change type; norms, biases, rope factors and everything with one
-/// dimension stay as they are. Metadata is kept, general.file_type and
+/// Matrices named "*.weight" change type; norms, biases, rope factors, routers of experts and
+/// everything with one dimension stay as they are. Metadata is kept, general.file_type and
 /// general.quantization_version are set. Memory: some rows at a time, whatever the tensors' sizes.
 /// Errors: those of reading and writing; corrupt for values that are not finite, of
 /// tensors that are copied too; invalid_argument
@@ -68,6 +69,9 @@ std::uint32_t gguf_file_type(DType dtype) noexcept;
 /// The type that stands in for `wanted` where rows have `n_cols` elements: the nearest one of no
 /// fewer bits whose blocks fit, as llama.cpp chooses.
 DType fitting_type(DType wanted, std::uint64_t n_cols) noexcept;
+
+/// True for the matrix that chooses experts: it stays in floats, as llama.cpp keeps it.
+bool is_router(std::string_view tensor_name) noexcept;
 
 /// Writes every entry as it was read, except general.alignment (the writer has its own).
 void copy_metadata(const GgufMetadata& metadata, GgufWriter& writer);

@@ -1,4 +1,4 @@
-#include "model/transpose_heads.h"
+#include "kernels/transpose_heads.h"
 
 #include <algorithm>
 #include <cmath>
