@@ -2,13 +2,29 @@
 
 namespace larder {
 
+std::string_view head_sharing_name(const ModelConfig& config) {
+  if (config.n_kv_heads == config.n_heads) return "MHA";
+  return config.n_kv_heads == 1 ? "MQA" : "GQA";
+}
+
 std::vector<KvSharing> kv_sharings(const ModelConfig& config) {
+  if (config.has_latent()) {
+    return {{"MHA", config.n_heads, false, false}, {"MLA", config.n_kv_heads, true, true}};
+  }
   const bool is_mha = config.n_kv_heads == config.n_heads;
   const bool is_mqa = config.n_kv_heads == 1;
+  const bool shares_layers = config.n_owners() != config.n_layers;
   std::vector<KvSharing> sharings;
-  sharings.push_back({"MHA", config.n_heads, is_mha});
-  if (!is_mha && !is_mqa) sharings.push_back({"GQA", config.n_kv_heads, true});
-  if (config.n_heads > 1) sharings.push_back({"MQA", 1, is_mqa && !is_mha});
+  sharings.push_back({"MHA", config.n_heads, is_mha && !shares_layers, false});
+  if (!is_mha && !is_mqa) {
+    sharings.push_back({"GQA", config.n_kv_heads, !shares_layers, false});
+  }
+  if (config.n_heads > 1)
+    sharings.push_back({"MQA", 1, is_mqa && !is_mha && !shares_layers, false});
+  if (shares_layers) {
+    const std::string_view name = is_mha ? "MHA+CLA" : is_mqa ? "MQA+CLA" : "GQA+CLA";
+    sharings.push_back({name, config.n_kv_heads, true, true});
+  }
   return sharings;
 }
 

@@ -17,8 +17,33 @@ Json number(double value) {
   return value;
 }
 
+/// Null where the model has none.
+Json latent_json(const ModelConfig& c) {
+  if (!c.has_latent()) return nullptr;
+  return {{"kv_rank", c.latent.kv_rank},
+          {"q_rank", c.latent.q_rank},
+          {"nope_dim", c.latent.nope_dim},
+          {"rope_dim", c.latent.rope_dim},
+          {"v_dim", c.latent.v_dim}};
+}
+
+Json experts_json(const ModelConfig& c) {
+  const ExpertConfig& e = c.experts;
+  if (e.n_experts == 0) return nullptr;
+  return {{"n_experts", e.n_experts},
+          {"n_used", e.n_used},
+          {"n_shared", e.n_shared},
+          {"n_ff", e.n_ff},
+          {"n_groups", e.n_groups},
+          {"n_groups_used", e.n_groups_used},
+          {"n_dense_layers", e.n_dense_layers}};
+}
+
 Json config_json(const ModelConfig& c) {
   return {{"n_layers", c.n_layers},
+          {"n_kv_layers", c.n_owners()},
+          {"latent", latent_json(c)},
+          {"experts", experts_json(c)},
           {"n_embd", c.n_embd},
           {"n_ff", c.n_ff},
           {"n_heads", c.n_heads},
@@ -46,7 +71,7 @@ Json format_json(const ModelConfig& config, const KvCodec& codec, const InspectO
   Json per_token = Json::object();
   for (const KvSharing& sharing : kv_sharings(config)) {
     per_token[std::string(sharing.name)] =
-        number(token_bytes({&config, &codec, &codec, sharing.n_kv_heads}));
+        number(token_bytes({&config, &codec, &codec, sharing.n_kv_heads, sharing.as_stored}));
   }
   Json caches = Json::array();
   for (const std::uint64_t n_tokens : typical_contexts(config)) {

@@ -22,11 +22,34 @@ std::string grouped(double value) {
 }
 
 std::string heads_text(const ModelConfig& c) {
-  const std::string_view kind = c.n_kv_heads == c.n_heads ? "MHA"
-                                : c.n_kv_heads == 1       ? "MQA"
-                                                          : "GQA";
+  if (c.has_latent()) {
+    return fmt::format("{} of {} + {} channels (without + with rope), values of {}", c.n_heads,
+                       c.latent.nope_dim, c.latent.rope_dim, c.latent.v_dim);
+  }
   return fmt::format("{} query, {} KV ({}, {} query heads per KV head), head_dim {}", c.n_heads,
-                     c.n_kv_heads, kind, c.n_heads / c.n_kv_heads, c.head_dim);
+                     c.n_kv_heads, head_sharing_name(c), c.n_heads / c.n_kv_heads, c.head_dim);
+}
+
+/// What changes the cache or the weights' use beyond heads.
+void add_structure_facts(const ModelConfig& c, Facts& facts) {
+  if (c.has_latent()) {
+    std::string text = fmt::format("{} latent + {} rope channels cached per token and layer (MLA)",
+                                   c.latent.kv_rank, c.latent.rope_dim);
+    if (c.latent.q_rank != 0) text += fmt::format("; query latent {}", c.latent.q_rank);
+    facts.emplace_back("latent", std::move(text));
+  }
+  if (c.n_owners() != c.n_layers) {
+    facts.emplace_back("shared layers",
+                       fmt::format("{} of {} layers have K and V, the others read theirs (CLA)",
+                                   c.n_owners(), c.n_layers));
+  }
+  const ExpertConfig& e = c.experts;
+  if (e.n_experts != 0) {
+    facts.emplace_back(
+        "experts",
+        fmt::format("{} of width {}, {} per token, {} shared, in {} of {} layers", e.n_experts,
+                    e.n_ff, e.n_used, e.n_shared, c.n_layers - e.n_dense_layers, c.n_layers));
+  }
 }
 
 std::string context_text(const ModelConfig& c) {
@@ -42,6 +65,7 @@ void add_config_facts(const ModelConfig& c, Facts& facts) {
   facts.emplace_back("layers",
                      fmt::format("{}, width {}, feed-forward {}", c.n_layers, c.n_embd, c.n_ff));
   facts.emplace_back("heads", heads_text(c));
+  add_structure_facts(c, facts);
   facts.emplace_back("context", context_text(c));
   if (const std::uint32_t n = n_windowed_layers(c)) {
     facts.emplace_back("sliding window",
@@ -82,25 +106,44 @@ std::string facts_text(const ModelSource& source, const InspectOptions& options)
   return fact_list(facts);
 }
 
+std::string formula_text(const ModelConfig& config) {
+  std::string text = "\nKV cache, bytes per token (";
+  if (config.has_latent()) {
+    return text + fmt::format(
+                      "MLA: {} layers x ({} latent + {} rope) x bytes per element;\n"
+                      "MHA: {} layers x heads x ({} + {}) x bytes per element)\n",
+                      config.n_layers, config.latent.kv_rank, config.latent.rope_dim,
+                      config.n_layers, config.head_dim, config.latent.v_dim);
+  }
+  text += "2 x layers x KV heads x head_dim x bytes per element";
+  if (config.n_owners() != config.n_layers) {
+    text += fmt::format("; CLA: {} layers that have K and V", config.n_owners());
+  }
+  return text + ")\n";
+}
+
 std::string token_table(const ModelConfig& config) {
   Table table;
   table.header = {"heads"};
   for (const KvCodec* codec : kv_codecs()) table.header.emplace_back(codec->name);
   table.header.emplace_back("");
   for (const KvSharing& sharing : kv_sharings(config)) {
-    std::vector<std::string> row = {fmt::format("{}, {} KV", sharing.name, sharing.n_kv_heads)};
+    const bool latent = sharing.as_stored && config.has_latent();
+    std::vector<std::string> row = {
+        latent ? fmt::format("{}, {} channels", sharing.name, config.latent.row_dim())
+               : fmt::format("{}, {} KV", sharing.name, sharing.n_kv_heads)};
     for (const KvCodec* codec : kv_codecs()) {
-      row.push_back(grouped(token_bytes({&config, codec, codec, sharing.n_kv_heads})));
+      row.push_back(
+          grouped(token_bytes({&config, codec, codec, sharing.n_kv_heads, sharing.as_stored})));
     }
     row.emplace_back(sharing.actual ? "<- as it is" : "");
     table.rows.push_back(std::move(row));
   }
-  std::string text =
-      "\nKV cache, bytes per token (2 x layers x KV heads x head_dim x bytes per element)\n";
-  text += plain_table(table);
-  if (const std::uint32_t n = n_windowed_layers(config)) {
+  std::string text = formula_text(config) + plain_table(table);
+  const KvFacts kv{&config, kv_codecs().front(), kv_codecs().front(), config.n_kv_heads};
+  if (n_growing_layers(kv) != n_storing_layers(kv)) {
     text += fmt::format("Beyond the window of {} tokens only {} of {} layers grow.\n",
-                        config.window, config.n_layers - n, config.n_layers);
+                        config.window, n_growing_layers(kv), n_storing_layers(kv));
   }
   return text;
 }

@@ -30,8 +30,8 @@ constexpr Model kStories{"stories260K", 512};
 constexpr Model kMistral{"mistral", 80};
 constexpr Model kGemma3{"gemma3", 80};
 constexpr Model kCla{"larder_cla", 80};
-constexpr Model kLatent{"deepseek2_dense", 80, 400, 340};
-constexpr Model kExperts{"deepseek2_moe", 80, 400, 340};
+constexpr Model kLatent{"deepseek2_dense", 80, 640, 340};
+constexpr Model kExperts{"deepseek2_moe", 80, 640, 340};
 
 EngineOptions base_options(const Model& model = kStories) {
   EngineOptions options;
@@ -172,7 +172,8 @@ TEST_P(ScheduleOf, SameTokensForAnyScheduleChunkAndThreadCount) {
 
 TEST_P(ScheduleOf, PreemptionChangesNothing) {
   std::mt19937 random(21);
-  const auto requests = make_requests(random, 10, GetParam());
+  auto requests = make_requests(random, 10, GetParam());
+  for (Request& r : requests) r.max_tokens += GetParam().n_context / 8;  // they outgrow the budget
   const auto expected = run_alone(requests, base_options(GetParam()));
   std::uint64_t n_preempted = 0;
   for (int round = 0; round < 8; ++round) {

@@ -210,9 +210,22 @@ TEST(PreTokenizer, DefaultCutsAsLlamaCppDoes) {
   EXPECT_THAT(words, IsEmpty());
 }
 
+TEST(PreTokenizer, DeepSeekCutsAsTokenizersDoes) {
+  const auto cut = PreTokenizer::create(*find_pre_tokenizer("deepseek-llm"));
+  ASSERT_TRUE(cut) << cut.error().message;
+  std::vector<std::string_view> words;
+  // The marks' ":-~" holds the plain letters, so a word is cut where it leaves them.
+  cut->split("Hello  World\n\n x+=12, \u4f60\u597d\uff01caf\u00e9  ", words);
+  EXPECT_THAT(words, ElementsAre("Hello", " ", " World", "\n", "\n", " x", "+=", "1", "2", ",", " ",
+                                 "\u4f60\u597d", "\uff01", "caf", "\u00e9", "  "));
+  cut->split("don't  \u0661\u0662 \u05d0\u05d1 a_b\t\tc\r\n  ", words);
+  EXPECT_THAT(words, ElementsAre("don", "'", "t", "  ", "\u0661", "\u0662", " \u05d0\u05d1", " a",
+                                 "_", "b", "\t", "\tc", "\r", "\n", "  "));
+}
+
 TEST(PreTokenizer, EveryRuleKeepsEveryByte) {
   for (const char* name : {"gpt-2", "olmo", "llama-bpe", "dbrx", "qwen2", "stablelm2", "smollm",
-                           "tekken", "gpt-4o", "default", "starcoder"}) {
+                           "tekken", "gpt-4o", "default", "starcoder", "deepseek-llm"}) {
     const PreTokenizerRule* rule = find_pre_tokenizer(name);
     ASSERT_NE(rule, nullptr) << name;
     const auto cut = PreTokenizer::create(*rule);

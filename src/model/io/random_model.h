@@ -13,7 +13,9 @@
 
 namespace larder {
 
-/// "SmolLM2-135M", "Llama-3.2-1B", "Qwen3-0.6B" and "tiny" (for tests).
+/// "SmolLM2-135M", "Llama-3.2-1B", "Qwen3-0.6B"; with latent attention "DeepSeek-V2-Lite", the same
+/// with 4 layers only ("-4L"), and "MLA-135M", as wide and deep as SmolLM2-135M; "tiny" (for
+/// tests).
 std::span<const std::string_view> random_model_shapes() noexcept;
 
 /// Sizes of the shape; case does not matter. Errors: invalid_argument with the known names.
