@@ -273,7 +273,7 @@ TEST(Arch, GgufErrorsNameFileKeyAndValue) {
   EXPECT_EQ(
       unknown.error().message,
       "m.gguf: architecture 'mamba' is unknown, known are llama, qwen2, qwen3, gemma2, gemma3, "
-      "phi3");
+      "phi3, deepseek2, larder_cla");
   metadata.set("general.architecture", std::string("llama"));
   for (const char* key :
        {"context_length", "embedding_length", "block_count", "feed_forward_length"}) {

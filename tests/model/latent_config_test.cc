@@ -190,7 +190,7 @@ TEST(LatentConfig, RefusesWhatItDoesNotKnow) {
   EXPECT_THAT(error_of(with(lite(), {{"num_experts_per_tok", 65}})), HasSubstr("65"));
   EXPECT_THAT(error_of(with(lite(), {{"kv_lora_rank", 0}})), HasSubstr("kv_lora_rank"));
   EXPECT_THAT(error_of(with(lite(), {{"kv_lora_rank", 4000000000U}})), HasSubstr("4000000000"));
-  EXPECT_THAT(error_of(with(lite(), {{"qk_rope_head_dim", 63}})), HasSubstr("63"));
+  EXPECT_THAT(error_of(with(lite(), {{"qk_rope_head_dim", 63}})), HasSubstr("191"));
   EXPECT_THAT(
       error_of(with(lite(),
                     {{"n_group", 7}, {"topk_group", 3}, {"topk_method", "group_limited_greedy"}})),

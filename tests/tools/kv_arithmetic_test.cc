@@ -32,6 +32,37 @@ TEST(KvArithmetic, GivesThePublishedSizesPerToken) {
   EXPECT_EQ(token_bytes(facts(shape(28, 28, 4, 128))), 56 * 1024);  // Qwen2.5-7B
 }
 
+TEST(KvArithmetic, LatentRowsStandForKeysAndValues) {
+  ModelConfig lite = shape(27, 16, 1, 192);  // DeepSeek-V2-Lite
+  lite.latent = {512, 0, 128, 64, 128};
+  const KvFacts kv = facts(lite);
+  EXPECT_EQ(token_bytes(kv), 27 * 576 * 2);
+  EXPECT_EQ(bits_per_element(kv), 16);
+  KvFacts as_mha = kv;
+  as_mha.n_kv_heads = 16;
+  as_mha.as_stored = false;
+  EXPECT_EQ(token_bytes(as_mha), 27 * 16 * (192 + 128) * 2);
+  ModelConfig v2 = shape(60, 128, 1, 192);
+  v2.latent = {512, 1536, 128, 64, 128};
+  EXPECT_EQ(token_bytes(facts(v2)), 67.5 * 1024);
+}
+
+TEST(KvArithmetic, OnlyOwnersStoreRows) {
+  ModelConfig config = shape(4, 8, 2, 64);
+  config.kv_owner = {0, 0, 2, 2};
+  config.window = 128;
+  config.windowed = {1, 0, 1, 1};  // layer 0 keeps all rows for layer 1
+  const KvFacts kv = facts(config);
+  const double layer = token_bytes(kv) / 2;
+  EXPECT_EQ(layer, 2 * 2 * 64 * 2);
+  EXPECT_EQ(n_storing_layers(kv), 2U);
+  EXPECT_EQ(n_growing_layers(kv), 1U);
+  EXPECT_EQ(cache_bytes(kv, 1000), (1000 + 128) * layer);
+  KvFacts alone = kv;
+  alone.as_stored = false;
+  EXPECT_EQ(token_bytes(alone), 4 * layer);
+}
+
 TEST(KvArithmetic, CountsBitsFromTheCodec) {
   const ModelConfig config = shape(2, 4, 2, 64);
   EXPECT_EQ(bits_per_element(facts(config, KvFormat::f32)), 32);
