@@ -26,6 +26,8 @@ constexpr KvCodec kCodec = {
     .scores = [](const simd::Table& table) { return table.scores_bf16; },
     .accumulate = [](const simd::Table& table) { return table.accumulate_bf16; },
     .row_scores = [](const simd::Table& table) { return table.row_scores_bf16; },
+    .run_scores = [](const simd::Table& table) { return table.run_scores_bf16; },
+    .run_accumulate = [](const simd::Table& table) { return table.run_accumulate_bf16; },
 };
 
 }  // namespace

@@ -25,6 +25,8 @@ constexpr KvCodec kCodec = {
     .scores = [](const simd::Table& table) { return table.scores_f32; },
     .accumulate = [](const simd::Table& table) { return table.accumulate_f32; },
     .row_scores = [](const simd::Table& table) { return table.row_scores_f32; },
+    .run_scores = [](const simd::Table& table) { return table.run_scores_f32; },
+    .run_accumulate = [](const simd::Table& table) { return table.run_accumulate_f32; },
 };
 
 }  // namespace

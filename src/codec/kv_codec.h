@@ -46,6 +46,8 @@ struct KvCodec {
   simd::ScoresFn (*scores)(const simd::Table& table);
   simd::AccumulateFn (*accumulate)(const simd::Table& table);
   simd::RowScoresFn (*row_scores)(const simd::Table& table);
+  simd::RunScoresFn (*run_scores)(const simd::Table& table);
+  simd::RunAccumulateFn (*run_accumulate)(const simd::Table& table);
 };
 
 const KvCodec& kv_codec(KvFormat format) noexcept;

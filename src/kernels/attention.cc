@@ -22,19 +22,19 @@ std::size_t max_tile_queries(const AttentionShape& shape) {
 // One thread's share of the scratch.
 struct Workspace {
   float* q;        // [tile queries, head_dim]
-  float* scores;   // [tile queries, kRunTokens]
+  float* scores;   // [kRunQueries, kRunTokens]
   float* run;      // state tile of the run at hand
   float* running;  // state tile of the runs so far
 
   static std::size_t n_floats(const AttentionShape& shape) {
     const std::size_t n = max_tile_queries(shape);
-    return round_up(n * shape.head_dim) + n * kRunTokens +
+    return round_up(n * shape.head_dim) + simd::kRunQueries * kRunTokens +
            2 * round_up(state_tile_floats(n, shape.head_dim));
   }
   Workspace(float* memory, const AttentionShape& shape, std::size_t n_queries)
       : q(memory),
         scores(q + round_up(n_queries * shape.head_dim)),
-        run(scores + n_queries * kRunTokens),
+        run(scores + simd::kRunQueries * kRunTokens),
         running(run + round_up(state_tile_floats(n_queries, shape.head_dim))) {}
 };
 
@@ -44,7 +44,8 @@ struct AttentionScratchAccess {
   AttentionScratch& scratch;
 
   AttentionPlanMemory plan_memory() const {
-    return {scratch.tasks_.span(), scratch.folds_.span(), scratch.states_.span()};
+    return {scratch.order_.span(), scratch.rows_.span(),  scratch.tiles_.span(),
+            scratch.tasks_.span(), scratch.folds_.span(), scratch.states_.span()};
   }
   float* workspace(unsigned thread, const AttentionShape& shape) const {
     LARDER_CHECK(Workspace::n_floats(shape) <= scratch.thread_floats_);
@@ -58,25 +59,23 @@ namespace {
 // One call of `attend`.
 struct Attend {
   const AttentionContext& context;
-  std::span<const AttentionItem> items;
+  const AttentionPlan& plan;
   const float* q;
   float* out;
   AttentionScratchAccess scratch;
 
   std::uint32_t group() const { return context.shape.n_heads / context.shape.n_kv_heads; }
   std::size_t n_queries(const AttentionTask& task) const { return task.n_rows * group(); }
-  QueryTile tile(const AttentionTask& task, const float* queries) const {
-    const AttentionItem& item = items[task.item];
-    return {.cached = item.heads[task.kv_head],
-            .first_position = item.n_past + task.first_row,
-            .n_rows = task.n_rows,
-            .group = group(),
-            .q = queries};
+  std::span<const TileRow> rows(const AttentionTask& task) const {
+    return plan.rows.subspan(task.first, task.n_rows);
   }
-  // Offset in q and out of the group of query heads at `row` of the task.
-  std::size_t offset(const AttentionTask& task, std::uint32_t row) const {
+  QueryTile tile(const AttentionTask& task, const float* queries) const {
+    return {rows(task), task.kv_head, group(), queries};
+  }
+  // Offset in q and out of the group of query heads at `row` of the batch.
+  std::size_t offset(const AttentionTask& task, const TileRow& row) const {
     const AttentionShape& shape = context.shape;
-    const std::size_t batch_row = items[task.item].first_row + task.first_row + row;
+    const std::size_t batch_row = context.items[row.item].first_row + row.row;
     return (batch_row * shape.n_heads + std::size_t{task.kv_head} * group()) * shape.head_dim;
   }
 
@@ -90,10 +89,10 @@ void Attend::work(const AttentionTask& task, unsigned thread) const {
   const std::size_t n = n_queries(task);
   const Workspace space(scratch.workspace(thread, shape), shape, n);
   const std::size_t row_floats = std::size_t{group()} * shape.head_dim;
-  for (std::uint32_t r = 0; r < task.n_rows; ++r) {
-    const float* from = q + offset(task, r);
-    float* to = space.q + r * row_floats;
-    for (std::size_t i = 0; i < row_floats; ++i) to[i] = shape.scale * from[i];
+  float* to = space.q;
+  for (const TileRow& row : rows(task)) {
+    const float* from = q + offset(task, row);
+    for (std::size_t i = 0; i < row_floats; ++i) *to++ = shape.scale * from[i];
   }
   const QueryTile queries = tile(task, space.q);
   if (task.states != nullptr) {
@@ -119,11 +118,14 @@ void Attend::fold(const AttentionTask& task) const {
   const std::size_t n = n_queries(task);
   const std::size_t stride = state_tile_floats(n, context.shape.head_dim);
   const QueryTile queries = tile(task, nullptr);
-  // A query that does not see the first run has no state there yet: the empty one.
+  // A row that does not see the first run has no state there yet: the empty one.
   const StateTile states = state_tile(task.states, n);
-  const RowRange first =
-      rows_that_see(context.shape, queries, {0, (task.first_run + 1) * kRunTokens});
-  for (std::size_t i = std::size_t{first.end} * group(); i < n; ++i) states.sum[i] = 0;
+  for (std::uint32_t r = 0; r < task.n_rows; ++r) {
+    const TileRow& row = queries.rows[r];
+    const std::uint32_t position = context.items[row.item].n_past + row.row;
+    if (!visible_rows_of_run(context.shape, position, task.first_run).empty()) continue;
+    std::fill_n(states.sum + std::size_t{r} * group(), group(), 0.0F);
+  }
   for (std::uint32_t run = task.first_run + 1; run < task.end_run; ++run) {
     float* from = task.states + (run - task.states_run) * stride;
     merge_run(context, queries, run, state_tile(from, n), states);
@@ -134,7 +136,7 @@ void Attend::fold(const AttentionTask& task) const {
 void Attend::finish(const AttentionTask& task, const StateTile& states) const {
   const std::size_t head_dim = context.shape.head_dim;
   for (std::uint32_t r = 0; r < task.n_rows; ++r) {
-    float* to = out + offset(task, r);
+    float* to = out + offset(task, plan.rows[task.first + r]);
     for (std::size_t g = 0; g < group(); ++g) {
       const std::size_t i = std::size_t{r} * group() + g;
       const float* from = states.out + i * head_dim;
@@ -154,12 +156,16 @@ void merge_state(AttentionState& into, const AttentionState& from, std::size_t h
     std::copy_n(from.out, head_dim, into.out);
     return;
   }
-  const float max = std::max(into.max, from.max);
-  const float a = std::exp(into.max - max);
-  const float b = std::exp(from.max - max);
-  into.max = max;
-  into.sum = into.sum * a + from.sum * b;
-  for (std::size_t c = 0; c < head_dim; ++c) into.out[c] = into.out[c] * a + from.out[c] * b;
+  if (into.max >= from.max) {
+    const float b = std::exp(from.max - into.max);
+    into.sum += from.sum * b;
+    for (std::size_t c = 0; c < head_dim; ++c) into.out[c] += from.out[c] * b;
+  } else {
+    const float a = std::exp(into.max - from.max);
+    into.max = from.max;
+    into.sum = into.sum * a + from.sum;
+    for (std::size_t c = 0; c < head_dim; ++c) into.out[c] = into.out[c] * a + from.out[c];
+  }
 }
 
 AttentionScratch::AttentionScratch(const AttentionShape& shape, unsigned n_threads,
@@ -167,6 +173,9 @@ AttentionScratch::AttentionScratch(const AttentionShape& shape, unsigned n_threa
                                    std::uint32_t max_sequences)
     : thread_floats_(Workspace::n_floats(shape)),
       workspaces_(n_threads * thread_floats_),
+      order_(max_rows),
+      rows_(max_rows),
+      tiles_(max_rows),
       tasks_(max_tasks(shape, n_threads, max_rows)),
       folds_(max_folds(n_threads)) {
   if (n_threads == 1) return;  // nothing is split
@@ -206,12 +215,16 @@ void append_rows(const Compute& compute, const AttentionShape& shape, const KvLa
 void attend(const Compute& compute, const AttentionShape& shape, const KvLayout& layout,
             std::span<const AttentionItem> items, const float* q, float* out,
             AttentionScratch& scratch) {
-  const AttentionContext context{compute.simd, shape, layout, layout.k->scores(compute.simd),
-                                 layout.v->accumulate(compute.simd)};
+  const AttentionContext context{compute.simd,
+                                 shape,
+                                 layout,
+                                 items,
+                                 layout.k->run_scores(compute.simd),
+                                 layout.v->run_accumulate(compute.simd)};
   const AttentionScratchAccess access{scratch};
   const AttentionPlan plan =
       plan_attention(shape, items, compute.pool.n_threads(), access.plan_memory());
-  const Attend call{context, items, q, out, access};
+  const Attend call{context, plan, q, out, access};
   compute.pool.for_each(plan.tasks.size(),
                         [&](std::size_t i, unsigned thread) { call.work(plan.tasks[i], thread); });
   compute.pool.for_each(plan.folds.size(),

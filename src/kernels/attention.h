@@ -58,6 +58,8 @@ struct KvLayout {             // how the bytes of one block are read; same for a
 inline constexpr std::uint32_t kRunTokens = 512;
 
 struct AttentionTask;
+struct TileRow;
+struct TileRows;
 
 /// Memory that `attend` works in, sized once for the largest step. One step at a time uses it.
 class AttentionScratch {
@@ -65,12 +67,12 @@ class AttentionScratch {
   AttentionScratch() = default;
   /// For steps of at most `max_rows` rows and `max_sequences` items, each seeing at most
   /// `max_context` rows. One scratch serves layers that differ in window, scale and cap; where head
-  /// counts differ too, `shape` takes the largest of each. Bytes, with q = max(n_heads, 32):
-  ///   per thread  4 * q * (512 + 3 * head_dim + 4), rounded up;
-  ///   task list   40 * n_kv_heads * max_rows;
+  /// counts differ too, `shape` takes the largest of each. Bytes, with q = max(n_heads, 96):
+  ///   per thread  4 * (12 * 512 + q * (3 * head_dim + 4)), rounded up;
+  ///   plan        40 * n_kv_heads * max_rows + 36 * max_rows;
   ///   and with more than one thread, partial states of the long contexts that are split,
   ///   min(16 MiB, 4 * ceil(max_context / 512) * (head_dim + 2) * (t * group + q)), where
-  ///   t = min(4 * n_threads, n_kv_heads * max_sequences): decoding contexts and one prefill tile.
+  ///   t = min(8 * n_threads, n_kv_heads * max_sequences): decoding contexts and one prefill tile.
   /// When partial states run out, fewer contexts are split: slower, the same bits.
   AttentionScratch(const AttentionShape& shape, unsigned n_threads, std::uint32_t max_rows,
                    std::uint32_t max_context, std::uint32_t max_sequences);
@@ -83,8 +85,11 @@ class AttentionScratch {
   std::size_t thread_floats_ = 0;
   Buffer<float> states_;         // partial states of split contexts
   Buffer<float> workspaces_;     // [n_threads, thread_floats_]: queries, scores, states
-  Buffer<AttentionTask> tasks_;  // the plan of the running step
-  Buffer<AttentionTask> folds_;  // its split tiles
+  Buffer<std::uint32_t> order_;  // the plan of the running step: items,
+  Buffer<TileRow> rows_;         // their rows,
+  Buffer<TileRows> tiles_;       // the rows that are worked on together,
+  Buffer<AttentionTask> tasks_;  // what the threads take,
+  Buffer<AttentionTask> folds_;  // and the tiles that were split
 };
 
 /// Appends K and V rows of the batch to the open blocks. k, v: [n_batch_rows, n_kv_heads, head_dim]
@@ -95,7 +100,8 @@ void append_rows(const Compute& compute, const AttentionShape& shape, const KvLa
 /// out[row, head, :] = softmax(scale * q K^T) V for each query row of each item, causal and
 /// windowed.
 ///   q, out [n_batch_rows, n_heads, head_dim] f32, q rotated and not yet scaled.
-/// Each cached row is read once per group of query heads. Allocates nothing; cannot fail.
+/// Each cached row is read from memory once per group of query heads, and once for all decoding
+/// sequences that share its block. Allocates nothing; cannot fail.
 void attend(const Compute& compute, const AttentionShape& shape, const KvLayout& layout,
             std::span<const AttentionItem> items, const float* q, float* out,
             AttentionScratch& scratch);

@@ -1,6 +1,7 @@
 #include "kernels/attention_run.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "base/check.h"
@@ -8,97 +9,147 @@
 namespace larder {
 namespace {
 
+constexpr std::uint32_t kMinBlockTokens = 16;
+constexpr std::uint32_t kMaxRunBlocks = kRunTokens / kMinBlockTokens;
+
 RowRange rows_of_run(std::uint32_t run) { return {run * kRunTokens, (run + 1) * kRunTokens}; }
 
-RowRange rows_of_block(const AttentionShape& shape, std::uint32_t block) {
-  return {block * shape.block_tokens, (block + 1) * shape.block_tokens};
+const KvRows& cached(const AttentionContext& context, const QueryTile& tile, std::size_t row) {
+  return context.items[tile.rows[row].item].heads[tile.kv_head];
 }
 
-const std::byte* block_bytes(const AttentionContext& context, const QueryTile& tile,
-                             std::uint32_t block) {
-  const std::size_t index = block - tile.cached.first_block;
-  LARDER_DCHECK(index < tile.cached.blocks.size());
-  return context.layout.pool + to_offset(tile.cached.blocks[index]);
+std::uint32_t position(const AttentionContext& context, const QueryTile& tile, std::size_t row) {
+  return context.items[tile.rows[row].item].n_past + tile.rows[row].row;
 }
 
-const std::byte* v_bytes(const AttentionContext& context, const QueryTile& tile,
-                         std::uint32_t block) {
-  return block_bytes(context, tile, block) + context.layout.v_offset;
+RowRange seen_of_run(const AttentionContext& context, const QueryTile& tile, std::size_t row,
+                     std::uint32_t run) {
+  return visible_rows_of_run(context.shape, position(context, tile, row), run);
 }
 
-// Blocks of the run that any row of the tile sees.
-RowRange blocks_of_run(const AttentionShape& shape, const QueryTile& tile, std::uint32_t run) {
-  const RowRange rows = rows_of_run(run);
-  const std::uint32_t begin = visible_rows(shape, tile.first_position).begin;
-  const std::uint32_t end = tile.first_position + tile.n_rows;
-  return {std::max(rows.begin, begin) / shape.block_tokens,
-          (std::min(rows.end, end) + shape.block_tokens - 1) / shape.block_tokens};
+RowRange blocks_of_rows(const AttentionShape& shape, RowRange rows) {
+  return {rows.begin / shape.block_tokens,
+          (rows.end + shape.block_tokens - 1) / shape.block_tokens};
 }
 
-// Parts are read in this order: K of all blocks of the run, then V of all of them.
-void score_run(const AttentionContext& context, const QueryTile& tile, std::uint32_t run,
-               float* scores) {
-  const AttentionShape& shape = context.shape;
-  const RowRange blocks = blocks_of_run(shape, tile, run);
-  for (std::uint32_t b = blocks.begin; b < blocks.end; ++b) {
-    const RowRange rows = rows_that_see(shape, tile, rows_of_block(shape, b));
-    if (rows.empty()) continue;
-    const std::size_t first = std::size_t{rows.begin} * tile.group;
-    const std::size_t column = b * shape.block_tokens - run * kRunTokens;
-    const std::byte* next = b + 1 < blocks.end ? block_bytes(context, tile, b + 1)
-                                               : v_bytes(context, tile, blocks.begin);
-    context.scores(
-        tile.q + first * shape.head_dim, {block_bytes(context, tile, b), next},
-        {shape.block_tokens, shape.head_dim},
-        {scores + first * kRunTokens + column, (rows.end - rows.begin) * tile.group, kRunTokens});
-  }
+std::span<const BlockId> ids(const KvRows& cached, RowRange blocks) {
+  LARDER_DCHECK(blocks.begin >= cached.first_block);
+  LARDER_DCHECK(blocks.end - cached.first_block <= cached.blocks.size());
+  return cached.blocks.subspan(blocks.begin - cached.first_block, blocks.end - blocks.begin);
 }
 
-// Scores become weights. Which elements are touched depends on the query's position alone.
-void weigh_run(const AttentionContext& context, const QueryTile& tile, std::uint32_t run,
-               float* scores, const StateTile& states) {
-  const AttentionShape& shape = context.shape;
-  const RowRange run_rows = rows_of_run(run);
-  const RowRange rows = rows_that_see(shape, tile, run_rows);
-  for (std::uint32_t r = rows.begin; r < rows.end; ++r) {
-    const RowRange seen = visible_rows(shape, tile.first_position + r);
-    const std::size_t begin = std::max(seen.begin, run_rows.begin) - run_rows.begin;
-    const std::size_t end = std::min(seen.end, run_rows.end) - run_rows.begin;
-    for (std::size_t i = std::size_t{r} * tile.group; i < std::size_t{r + 1} * tile.group; ++i) {
-      float* row = scores + i * kRunTokens;
-      float* weights = row + begin;
-      const std::size_t n = end - begin;
-      if (shape.soft_cap != 0) context.simd.tanh_cap(weights, shape.soft_cap, n);
-      states.max[i] = context.simd.max(weights, n);
-      states.sum[i] = context.simd.exp_shift_sum(weights, states.max[i], n);
-      // Rows of the block at the window's edge that this query no longer sees.
-      std::fill(row + begin / shape.block_tokens * shape.block_tokens, weights, 0.0F);
+// Queries [begin, end) of a tile that read the same blocks of a run.
+struct Together {
+  std::size_t begin, end;
+  RowRange blocks;       // that any of them sees
+  const KvRows* cached;  // of one of them, good for all
+};
+
+// The addresses of the parts of a run in the order in which they are read: K of all blocks, V of
+// all of them, and perhaps some K of the next run.
+class Parts {
+ public:
+  Parts(const AttentionContext& context, const Together& queries) {
+    const auto blocks = ids(*queries.cached, queries.blocks);
+    n_ = blocks.size();
+    for (std::size_t b = 0; b < n_; ++b) {
+      parts_[b] = context.layout.pool + to_offset(blocks[b]);
+      parts_[n_ + b] = parts_[b] + context.layout.v_offset;
+    }
+    const auto after =
+        queries.cached->blocks.subspan(queries.blocks.end - queries.cached->first_block);
+    n_next_ = std::min<std::size_t>(after.size(), kMaxNext);
+    for (std::size_t b = 0; b < n_next_; ++b) {
+      parts_[2 * n_ + b] = context.layout.pool + to_offset(after[b]);
     }
   }
+  // The first `n` blocks.
+  simd::KvRun k(std::size_t n) const { return {parts_.data(), n, n < n_ ? 0 : n_ + n_next_}; }
+  simd::KvRun v(std::size_t n) const { return {parts_.data() + n_, n, n < n_ ? 0 : n_next_}; }
+
+ private:
+  static constexpr std::size_t kMaxNext = 8;
+  std::array<const std::byte*, 2 * kMaxRunBlocks + kMaxNext> parts_;
+  std::size_t n_, n_next_;
+};
+
+// Scores become weights; those of rows of the blocks that the query does not see become zero.
+void weigh(const AttentionContext& context, RowRange seen, RowRange scored, float* scores,
+           float& max, float& sum) {
+  const std::size_t n = seen.end - seen.begin;
+  float* weights = scores + (seen.begin - scored.begin);
+  if (context.shape.soft_cap != 0) context.simd.tanh_cap(weights, context.shape.soft_cap, n);
+  max = context.simd.max(weights, n);
+  sum = context.simd.exp_shift_sum(weights, max, n);
+  std::fill(scores, weights, 0.0F);
+  std::fill(weights + n, scores + (scored.end - scored.begin), 0.0F);
 }
 
-// `weights` begin at the block's column; `next` is read after it.
-void add_block(const AttentionContext& context, const QueryTile& tile, std::uint32_t block,
-               const std::byte* next, float* weights, float* out) {
+// Keeps the memory busy while the scores of query `i` become weights, for about as many bytes as
+// come in that time: V behind what was fetched together with the last K.
+void fetch_ahead(const AttentionContext& context, const simd::KvRun& v, simd::BlockShape block,
+                 std::size_t i) {
+  constexpr std::size_t kFetched = 8192, kBytes = 2048;
+  const std::size_t part_bytes = context.layout.v->v_bytes(block);
+  const std::size_t part = (kFetched + i * kBytes) / part_bytes;
+  const std::size_t offset = (kFetched + i * kBytes) % part_bytes;
+  if (part >= v.n_blocks) return;
+  context.simd.fetch(v.parts[part] + offset, std::min(kBytes, part_bytes - offset));
+}
+
+void attend_together(const AttentionContext& context, const QueryTile& tile, std::uint32_t run,
+                     const Together& queries, float* scores, const StateTile& states) {
   const AttentionShape& shape = context.shape;
-  const RowRange cached = rows_of_block(shape, block);
-  const RowRange rows = rows_that_see(shape, tile, cached);
-  if (rows.empty()) return;
-  const BlockShape block_shape{shape.block_tokens, shape.head_dim};
-  const simd::KvPart v{v_bytes(context, tile, block), next};
-  const auto add = [&](std::uint32_t begin, std::uint32_t end, std::uint32_t n_tokens) {
-    const std::size_t first = std::size_t{begin} * tile.group;
-    context.accumulate(
-        {weights + first * kRunTokens, std::size_t{end - begin} * tile.group, kRunTokens}, v,
-        block_shape, n_tokens, out + first * shape.head_dim);
-  };
-  // A row inside the block must not look at the rows after it: they may be unwritten, and even a
-  // weight of zero would let their NaN through. The rows that see all of it go together.
-  std::uint32_t r = rows.begin;
-  for (; r < rows.end && tile.first_position + r + 1 < cached.end; ++r) {
-    add(r, r + 1, tile.first_position + r + 1 - cached.begin);
+  const simd::BlockShape block{shape.block_tokens, shape.head_dim};
+  const Parts parts(context, queries);
+  for (std::size_t begin = queries.begin; begin < queries.end; begin += simd::kRunQueries) {
+    const std::size_t n = std::min(simd::kRunQueries, queries.end - begin);
+    // Rows after the last that is seen may be unwritten, and even a weight of zero would let their
+    // NaN through; all before it are written, so that zero weights change nothing.
+    RowRange scored{queries.blocks.begin * shape.block_tokens, 0};
+    for (std::size_t i = begin; i < begin + n; i += tile.group - i % tile.group) {
+      scored.end = std::max(scored.end, seen_of_run(context, tile, i / tile.group, run).end);
+    }
+    const simd::ScoreTile rows{scores, n, kRunTokens};
+    const std::size_t n_blocks =
+        (scored.end - scored.begin + shape.block_tokens - 1) / shape.block_tokens;
+    const simd::KvRun v = parts.v(n_blocks);
+    context.scores(tile.q + begin * shape.head_dim, parts.k(n_blocks), block, rows);
+    for (std::size_t i = begin; i < begin + n; ++i) {
+      if (begin == queries.begin) fetch_ahead(context, v, block, i - begin);
+      weigh(context, seen_of_run(context, tile, i / tile.group, run), scored,
+            scores + (i - begin) * kRunTokens, states.max[i], states.sum[i]);
+    }
+    float* out = states.out + begin * shape.head_dim;
+    std::fill_n(out, n * shape.head_dim, 0.0F);
+    context.accumulate(rows, v, block, scored.end - scored.begin, out);
   }
-  if (r < rows.end) add(r, rows.end, shape.block_tokens);
+}
+
+// The rows of the tile from `row` on, which sees the run, that read the same blocks as that one.
+Together rows_together(const AttentionContext& context, const QueryTile& tile, std::uint32_t run,
+                       std::size_t row) {
+  const KvRows& first = cached(context, tile, row);
+  const RowRange rows = seen_of_run(context, tile, row, run);
+  Together together{row, row + 1, blocks_of_rows(context.shape, rows), &first};
+  bool one_sequence = true;
+  for (std::size_t r = row + 1; r < tile.rows.size(); ++r) {
+    const RowRange seen = seen_of_run(context, tile, r, run);
+    if (seen.empty()) break;
+    const RowRange blocks = blocks_of_rows(context.shape, seen);
+    const KvRows& other = cached(context, tile, r);
+    if (&other == &first && one_sequence) {
+      together.blocks.end = std::max(together.blocks.end, blocks.end);
+    } else {
+      if (blocks != together.blocks) break;
+      if (!std::ranges::equal(ids(first, blocks), ids(other, blocks))) break;
+      one_sequence = false;
+    }
+    together.end = r + 1;
+  }
+  together.begin *= tile.group;
+  together.end *= tile.group;
+  return together;
 }
 
 }  // namespace
@@ -112,49 +163,36 @@ RowRange visible_rows(const AttentionShape& shape, std::uint32_t position) {
   return {shape.window == 0 || end <= shape.window ? 0 : end - shape.window, end};
 }
 
-RowRange rows_that_see(const AttentionShape& shape, const QueryTile& tile, RowRange cached) {
-  const std::uint64_t first = tile.first_position;
-  const std::uint64_t begin = cached.begin > first ? cached.begin - first : 0;
-  std::uint64_t end = tile.n_rows;
-  if (shape.window != 0) {
-    const std::uint64_t last = std::uint64_t{cached.end} + shape.window - 1;  // first not to see
-    end = std::min(end, last > first ? last - first : 0);
-  }
-  return {static_cast<std::uint32_t>(std::min<std::uint64_t>(begin, tile.n_rows)),
-          static_cast<std::uint32_t>(end)};
+RowRange visible_rows_of_run(const AttentionShape& shape, std::uint32_t position,
+                             std::uint32_t run) {
+  const RowRange seen = visible_rows(shape, position), rows = rows_of_run(run);
+  return {std::max(seen.begin, rows.begin), std::min(seen.end, rows.end)};
 }
 
 void attend_run(const AttentionContext& context, const QueryTile& tile, std::uint32_t run,
                 float* scores, const StateTile& states) {
-  const AttentionShape& shape = context.shape;
-  const RowRange rows = rows_that_see(shape, tile, rows_of_run(run));
-  if (rows.empty()) return;
-  score_run(context, tile, run, scores);
-  weigh_run(context, tile, run, scores, states);
-  const std::size_t row_floats = std::size_t{tile.group} * shape.head_dim;
-  std::fill(states.out + rows.begin * row_floats, states.out + rows.end * row_floats, 0.0F);
-  const RowRange blocks = blocks_of_run(shape, tile, run);
-  for (std::uint32_t b = blocks.begin; b < blocks.end; ++b) {
-    // After the last block, perhaps the K part of the next run.
-    const bool more = b + 1 - tile.cached.first_block < tile.cached.blocks.size();
-    const std::byte* next = b + 1 < blocks.end ? v_bytes(context, tile, b + 1)
-                            : more             ? block_bytes(context, tile, b + 1)
-                                               : nullptr;
-    add_block(context, tile, b, next, scores + (b * shape.block_tokens - run * kRunTokens),
-              states.out);
+  for (std::size_t row = 0; row < tile.rows.size();) {
+    if (seen_of_run(context, tile, row, run).empty()) {
+      ++row;
+      continue;
+    }
+    const Together queries = rows_together(context, tile, run, row);
+    attend_together(context, tile, run, queries, scores, states);
+    row = queries.end / tile.group;
   }
 }
 
 void merge_run(const AttentionContext& context, const QueryTile& tile, std::uint32_t run,
                const StateTile& from, const StateTile& into) {
   const std::size_t head_dim = context.shape.head_dim;
-  const RowRange rows = rows_that_see(context.shape, tile, rows_of_run(run));
-  for (std::size_t i = std::size_t{rows.begin} * tile.group; i < std::size_t{rows.end} * tile.group;
-       ++i) {
-    AttentionState state{into.max[i], into.sum[i], into.out + i * head_dim};
-    merge_state(state, {from.max[i], from.sum[i], from.out + i * head_dim}, head_dim);
-    into.max[i] = state.max;
-    into.sum[i] = state.sum;
+  for (std::size_t row = 0; row < tile.rows.size(); ++row) {
+    if (seen_of_run(context, tile, row, run).empty()) continue;
+    for (std::size_t i = row * tile.group; i < (row + 1) * tile.group; ++i) {
+      AttentionState state{into.max[i], into.sum[i], into.out + i * head_dim};
+      merge_state(state, {from.max[i], from.sum[i], from.out + i * head_dim}, head_dim);
+      into.max[i] = state.max;
+      into.sum[i] = state.sum;
+    }
   }
 }
 

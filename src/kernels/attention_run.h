@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "kernels/attention.h"
 
@@ -13,17 +14,24 @@ struct AttentionContext {
   const simd::Table& simd;
   const AttentionShape& shape;
   const KvLayout& layout;
-  simd::ScoresFn scores;
-  simd::AccumulateFn accumulate;
+  std::span<const AttentionItem> items;
+  simd::RunScoresFn scores;
+  simd::RunAccumulateFn accumulate;
 };
 
-/// Consecutive query rows of one sequence, with the heads that share one KV head.
+/// A query row of the batch.
+struct TileRow {
+  std::uint32_t item;
+  std::uint32_t row;  // within the item
+};
+
+/// Query rows with the heads that share one KV head: consecutive rows of one sequence, or rows of
+/// sequences that begin with the same blocks.
 struct QueryTile {
-  const KvRows& cached;
-  std::uint32_t first_position;  // of its first row; row r sees rows up to first_position + r
-  std::uint32_t n_rows;
+  std::span<const TileRow> rows;
+  std::uint32_t kv_head;
   std::uint32_t group;  // query heads per KV head
-  const float* q;       // [n_rows, group, head_dim], rotated and scaled
+  const float* q;       // [rows.size(), group, head_dim], rotated and scaled
 };
 
 /// Attention states of the queries of a tile.
@@ -41,14 +49,17 @@ StateTile state_tile(float* memory, std::size_t n_queries);
 struct RowRange {
   std::uint32_t begin, end;
   bool empty() const noexcept { return begin >= end; }
+  bool operator==(const RowRange&) const = default;
 };
 /// Cached rows that the query at `position` sees.
 RowRange visible_rows(const AttentionShape& shape, std::uint32_t position);
-/// Rows of the tile, contiguous, that see any of the cached rows [begin, end).
-RowRange rows_that_see(const AttentionShape& shape, const QueryTile& tile, RowRange cached);
+/// Those of them that belong to run `run`; perhaps none.
+RowRange visible_rows_of_run(const AttentionShape& shape, std::uint32_t position,
+                             std::uint32_t run);
 
-/// Sets `states` of the rows that see any of run `run`; the others keep theirs.
-/// `scores` [n_rows, group, kRunTokens] is overwritten.
+/// Sets `states` of the rows that see any of run `run`; the others keep theirs. Rows of different
+/// sequences are worked on together where they see the same blocks.
+/// `scores` [kRunQueries, kRunTokens] is overwritten.
 /// Method: two passes over the run, so no rescaling inside it: scores, maximum and exponentials of
 /// all its rows, then the weighted sum of V.
 void attend_run(const AttentionContext& context, const QueryTile& tile, std::uint32_t run,

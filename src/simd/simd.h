@@ -71,6 +71,22 @@ using AccumulateFn = void (*)(ScoreTile weights, KvPart v, BlockShape shape, std
 /// Scores against rows in the layout of a V part, which latent attention stores its one row per
 /// token in: scores.data[i * stride + t] = <q row i, row t>. Otherwise as ScoresFn.
 using RowScoresFn = ScoresFn;
+/// The K or V parts of consecutive blocks, in order: parts[b] holds rows b * block_tokens and
+/// following. Behind them stand `n_next` parts that will be read next, to be fetched meanwhile, as
+/// in KvPart.
+struct KvRun {
+  const std::byte* const* parts;  // [n_blocks + n_next]
+  std::size_t n_blocks, n_next;
+};
+/// ScoresFn over the blocks of a run: scores.data[i * stride + t] for t < n_blocks * block_tokens.
+/// Queries may be rounded, see `rounds_bf16`. Fastest with kRunQueries queries at once.
+using RunScoresFn = void (*)(const float* q, const KvRun& k, BlockShape shape, ScoreTile scores);
+/// AccumulateFn over the blocks of a run: `n_tokens` of all of them together. Weights may be
+/// rounded, see `rounds_bf16`. Weights of zero leave the result as it is to the bit, as long as the
+/// rows they stand for are finite.
+using RunAccumulateFn = void (*)(ScoreTile weights, const KvRun& v, BlockShape shape,
+                                 std::uint32_t n_tokens, float* out);
+inline constexpr std::size_t kRunQueries = 12;
 
 struct Table {
   std::string_view name;  // "scalar", "avx2", "avx512"
@@ -98,6 +114,12 @@ struct Table {
   ScoresFn scores_f32, scores_f16, scores_bf16;
   AccumulateFn accumulate_f32, accumulate_f16, accumulate_bf16;
   RowScoresFn row_scores_f32, row_scores_f16, row_scores_bf16;
+  RunScoresFn run_scores_f32, run_scores_f16, run_scores_bf16;
+  RunAccumulateFn run_accumulate_f32, run_accumulate_f16, run_accumulate_bf16;
+  /// Asks for the cache lines of [data, data + n) without waiting for them.
+  void (*fetch)(const std::byte* data, std::size_t n);
+  /// run_scores_bf16 rounds queries, and run_accumulate_bf16 weights, to bf16 as the rows are.
+  bool rounds_bf16;
 };
 
 const Table& scalar_table() noexcept;

@@ -64,13 +64,15 @@ inline Schedule random_schedule(const AttentionCase& c, std::uint32_t max_chunk,
 
 /// The paged cache of the sequences of a case. Blocks stand in random order; bytes that no row was
 /// written to, and blocks that left the window, are all ones: NaN in every format.
+/// With `n_shared` rows (whole blocks) all sequences refer to the first one's blocks for these; the
+/// schedule must have it compute them before the others run, and those begin behind them.
 class PagedCache {
  public:
   using AttendFn =
       std::function<void(const Compute&, const AttentionShape&, const KvLayout&,
                          std::span<const AttentionItem>, const float*, float*, AttentionScratch&)>;
 
-  PagedCache(const AttentionCase& c, std::mt19937& rng) : case_(c) {
+  PagedCache(const AttentionCase& c, std::mt19937& rng, std::uint32_t n_shared = 0) : case_(c) {
     const BlockShape block{c.shape.block_tokens, c.shape.head_dim};
     layout_.k = &kv_codec(c.k);
     layout_.v = &kv_codec(c.v);
@@ -95,7 +97,12 @@ class PagedCache {
               BlockId{static_cast<std::uint32_t>(ids[next++] * block_bytes_ / kBlockQuantum)});
         }
       }
-      n_past_.push_back(0);
+      if (tables_.size() > 1) {
+        for (std::size_t h = 0; h < heads.size(); ++h) {
+          std::copy_n(tables_[0][h].begin(), n_shared / c.shape.block_tokens, heads[h].begin());
+        }
+      }
+      n_past_.push_back(tables_.size() > 1 ? n_shared : 0);
       out_.emplace_back(std::size_t{length} * c.shape.n_heads * c.shape.head_dim);
     }
   }

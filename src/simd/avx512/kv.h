@@ -17,4 +17,11 @@ void accumulate_f16(ScoreTile weights, KvPart v, BlockShape shape, std::uint32_t
 void accumulate_bf16(ScoreTile weights, KvPart v, BlockShape shape, std::uint32_t n_tokens,
                      float* out);
 
+/// With VDPBF16PS: queries and weights are rounded to bf16, sums are kept in float.
+void run_scores_bf16(const float* q, const KvRun& k, BlockShape shape, ScoreTile scores);
+void run_accumulate_bf16(ScoreTile weights, const KvRun& v, BlockShape shape,
+                         std::uint32_t n_tokens, float* out);
+
+void fetch_lines(const std::byte* data, std::size_t n);
+
 }  // namespace larder::simd::avx512

@@ -1,6 +1,7 @@
 #include "simd/avx512/kv.h"
 #include "simd/avx512/primitives.h"
 #include "simd/avx512/row_scores.h"
+#include "simd/kv_run.h"
 
 namespace larder::simd::avx512 {
 
@@ -37,6 +38,14 @@ constinit const Table kTable = {
     .row_scores_f32 = row_scores_f32,
     .row_scores_f16 = row_scores_f16,
     .row_scores_bf16 = row_scores_bf16,
+    .run_scores_f32 = scores_by_block<scores_f32>,
+    .run_scores_f16 = scores_by_block<scores_f16>,
+    .run_scores_bf16 = run_scores_bf16,
+    .run_accumulate_f32 = accumulate_by_block<accumulate_f32>,
+    .run_accumulate_f16 = accumulate_by_block<accumulate_f16>,
+    .run_accumulate_bf16 = run_accumulate_bf16,
+    .fetch = fetch_lines,
+    .rounds_bf16 = true,
 };
 
 }  // namespace larder::simd::avx512

@@ -8,21 +8,21 @@ namespace {
 __mmask16 first_lanes(std::size_t n) { return static_cast<__mmask16>((1U << n) - 1U); }
 
 /// e^x within 2 ulp; exactly 0 for -inf, inf above 88.7, NaN for NaN.
-/// x = n ln 2 + r with |r| <= ln(2) / 2; the polynomial is a minimax fit of (e^r - 1 - r) / r^2.
+/// x log2(e) = n + r with |r| <= 1/2; the polynomial is a minimax fit of (2^r - 1) / r.
 __m512 exp16(__m512 x) {
   // The operand order lets NaN through. e^-150 underflows to 0 when its exponent is put in place.
   x = _mm512_min_ps(_mm512_set1_ps(130.0F), _mm512_max_ps(_mm512_set1_ps(-150.0F), x));
-  const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504F)),
-                                        _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375F), x);  // ln 2 in two parts: n times
-  r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4F), r);      // the first one is exact
-  __m512 p = _mm512_set1_ps(1.395060019e-3F);
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.368953222e-3F));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(4.166620417e-2F));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.666651831e-1F));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.000000096e-1F));
-  p = _mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r);
-  return _mm512_scalef_ps(_mm512_add_ps(p, _mm512_set1_ps(1.0F)), n);
+  const __m512 log2e = _mm512_set1_ps(1.442695041F);
+  const __m512 n =
+      _mm512_roundscale_ps(_mm512_mul_ps(x, log2e), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  __m512 r = _mm512_fmsub_ps(x, log2e, n);  // exact products: log2(e) in two parts
+  r = _mm512_fmadd_ps(x, _mm512_set1_ps(1.925962989e-8F), r);
+  __m512 p = _mm512_set1_ps(1.326472731e-3F);
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(9.671512991e-3F));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.550733581e-2F));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.402224243e-1F));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.931470037e-1F));
+  return _mm512_scalef_ps(_mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0F)), n);
 }
 
 /// tanh x: an odd polynomial (minimax fit) near zero, where 1 - 2 / (e^2x + 1) would cancel.

@@ -121,4 +121,6 @@ void accumulate_bf16(ScoreTile weights, KvPart v, BlockShape shape, std::uint32_
   accumulate<Bf16>(weights, v, shape, n_tokens, out);
 }
 
+void fetch_lines(const std::byte*, std::size_t) {}  // there is no such thing in plain C++
+
 }  // namespace larder::simd::scalar

@@ -17,4 +17,6 @@ void accumulate_f16(ScoreTile weights, KvPart v, BlockShape shape, std::uint32_t
 void accumulate_bf16(ScoreTile weights, KvPart v, BlockShape shape, std::uint32_t n_tokens,
                      float* out);
 
+void fetch_lines(const std::byte* data, std::size_t n);
+
 }  // namespace larder::simd::scalar

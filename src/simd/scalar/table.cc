@@ -1,3 +1,4 @@
+#include "simd/kv_run.h"
 #include "simd/scalar/kv.h"
 #include "simd/scalar/primitives.h"
 #include "simd/scalar/row_scores.h"
@@ -37,6 +38,14 @@ constinit const Table kTable = {
     .row_scores_f32 = row_scores_f32,
     .row_scores_f16 = row_scores_f16,
     .row_scores_bf16 = row_scores_bf16,
+    .run_scores_f32 = scores_by_block<scores_f32>,
+    .run_scores_f16 = scores_by_block<scores_f16>,
+    .run_scores_bf16 = scores_by_block<scores_bf16>,
+    .run_accumulate_f32 = accumulate_by_block<accumulate_f32>,
+    .run_accumulate_f16 = accumulate_by_block<accumulate_f16>,
+    .run_accumulate_bf16 = accumulate_by_block<accumulate_bf16>,
+    .fetch = fetch_lines,
+    .rounds_bf16 = false,
 };
 
 }  // namespace larder::simd::scalar
