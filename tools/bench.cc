@@ -164,6 +164,8 @@ void add_case_flags(CLI::App& app, BenchFlags& bench) {
   names("--cache-type-v", bench.type_v, "storage formats of values (also -ctv)");
   app.add_flag("--shared-prefix", bench.shared_prefix,
                "the sequences side by side share their tokens of depth");
+  app.add_flag("--quick-depth", bench.quick_depth,
+               "repeat cached blocks to reach the depth instead of computing it");
   add_number(app, "-r,--repetitions", bench.n_repetitions, "measurements of each case");
   const std::function<void(const std::vector<std::string>&)> take_pairs =
       [&bench](const std::vector<std::string>& texts) {

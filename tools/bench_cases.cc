@@ -83,6 +83,7 @@ Result<std::vector<BenchCase>> bench_cases(const BenchFlags& flags) {
   BenchCase one;
   one.engine = flags.engine;
   one.shared_prefix = flags.shared_prefix;
+  one.quick_depth = flags.quick_depth;
   const auto pairs = tests(flags);
   for (const std::uint32_t n_threads : flags.n_threads) {
     for (const std::string& type_k : flags.type_k) {

@@ -19,6 +19,7 @@ struct BenchFlags {
   std::vector<std::uint32_t> n_threads = {0};
   std::vector<std::string> type_k = {"bf16"}, type_v = {"bf16"};
   bool shared_prefix = false;
+  bool quick_depth = false;
   std::uint32_t n_repetitions = 5;
 };
 
@@ -28,6 +29,7 @@ struct BenchCase {
   EngineOptions engine;  // with everything resolved that the flags say
   std::uint32_t n_prompt = 0, n_gen = 0, depth = 0, n_parallel = 1;
   bool shared_prefix = false;  // the sequences hold the same rows of depth
+  bool quick_depth = false;    // most rows of depth are repeated, not computed
 
   /// "pp512", "tg128@d4096 x16", "pp512+tg128": x is the number of sequences;
   /// "tg16@d2048 x16 shared" when their depth is one prefix.
@@ -39,7 +41,8 @@ struct BenchCase {
 };
 
 /// Cases that share an engine stand together. Errors: invalid_argument (nothing to measure, more
-/// than 1024 sequences or 1000 repetitions, tokens beyond 2^24, a case that the given context cannot hold).
+/// than 1024 sequences or 1000 repetitions, tokens beyond 2^24, a case that the given context
+/// cannot hold).
 Result<std::vector<BenchCase>> bench_cases(const BenchFlags& flags);
 
 }  // namespace larder

@@ -45,7 +45,10 @@ Result<void> step_until_idle(Engine& engine) {
   return {};
 }
 
+/// Computes the rows of depth, or the first of them where the others are to repeat these.
 Result<Prefixes> fill_depth(Engine& engine, const BenchCase& one, std::mt19937& random) {
+  constexpr std::uint32_t kRepeated = 512;  // a whole number of blocks of any size
+  const std::uint32_t n_computed = one.quick_depth ? std::min(one.depth, kRepeated) : one.depth;
   Prefixes prefixes;
   for (std::uint32_t i = 0; i < one.n_parallel; ++i) {
     if (one.shared_prefix && i > 0) {
@@ -56,11 +59,17 @@ Result<Prefixes> fill_depth(Engine& engine, const BenchCase& one, std::mt19937& 
     prefixes.tokens.push_back(random_tokens(one.depth, engine.config().n_vocab, random));
     prefixes.kept.push_back(0);
     if (one.depth == 0) continue;
-    Request request = greedy(prefixes.tokens.back(), 1);
+    const auto& tokens = prefixes.tokens.back();
+    Request request = greedy({tokens.begin(), tokens.begin() + n_computed}, 1);
     request.keep_cache = true;
     LARDER_ASSIGN(prefixes.kept.back(), engine.submit(std::move(request)));
   }
   LARDER_TRY(step_until_idle(engine));
+  if (n_computed == one.depth) return prefixes;
+  const std::size_t n_caches = one.shared_prefix ? 1 : prefixes.kept.size();
+  for (std::size_t i = 0; i < n_caches; ++i) {
+    LARDER_TRY(engine.stretch_kept(prefixes.kept[i], prefixes.tokens[i]));
+  }
   return prefixes;
 }
 

@@ -109,6 +109,11 @@ class Engine {
   bool idle() const;
   void cancel(RequestId id);   // its blocks are free at once; no further events
   void release(RequestId id);  // drops a kept cache
+  /// For measuring speed at a depth without computing it: the kept cache of `id` becomes one of
+  /// `tokens` by repeating its blocks. What is generated from it means nothing.
+  /// Errors: invalid_argument (no such cache, one that is no whole number of blocks or longer than
+  /// `tokens`, more tokens than the context); unavailable when blocks run out.
+  Result<void> stretch_kept(RequestId id, std::vector<std::int32_t> tokens);
 
   const Tokenizer& tokenizer() const;
   const ModelConfig& config() const;

@@ -59,6 +59,10 @@ void Engine::release(RequestId id) {
   impl_->give_memory_back();
 }
 
+Result<void> Engine::stretch_kept(RequestId id, std::vector<std::int32_t> tokens) {
+  return impl_->stretch_kept(id, std::move(tokens));
+}
+
 const Tokenizer& Engine::tokenizer() const { return *impl_->tokenizer; }
 const ModelConfig& Engine::config() const { return impl_->source->config(); }
 const GenerationDefaults& Engine::generation_defaults() const {

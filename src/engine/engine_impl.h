@@ -42,6 +42,7 @@ struct Engine::Impl {
   Result<void> check(const Request& request) const;
   RequestId submit(Request request);
   void share_kept_rows(Sequence& sequence);
+  Result<void> stretch_kept(RequestId id, std::vector<TokenId> tokens);
 
   void copy_blocks(const StepPlan& step_plan);
   void commit_rows(const StepPlan& step_plan, StepReport& report);

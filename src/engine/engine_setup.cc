@@ -9,6 +9,7 @@
 #include "base/fail.h"
 #include "engine/engine_impl.h"
 #include "engine/sampler.h"
+#include "engine/stretch_cache.h"
 #include "model/latent_forms.h"
 
 namespace larder {
@@ -157,6 +158,25 @@ void Engine::Impl::share_kept_rows(Sequence& sequence) {
   counters_.n_reused_tokens += shared->n_rows();
   if (sequence.n_generated() == 0) sequence.request->n_reused_tokens = shared->n_rows();
   sequence.cache = std::move(*shared);
+}
+
+Result<void> Engine::Impl::stretch_kept(RequestId id, std::vector<TokenId> tokens) {
+  KeptCache* stretched = kept.get(id);
+  if (stretched == nullptr) return fail(Errc::invalid_argument, "request {} has no kept cache", id);
+  SequenceCache& cache = stretched->cache;
+  const auto n_tokens = static_cast<std::uint32_t>(tokens.size());
+  if (cache.n_rows() == 0 || cache.n_rows() % options.kv.block_tokens != 0 ||
+      cache.n_rows() > n_tokens || n_tokens > options.n_context) {
+    return fail(Errc::invalid_argument,
+                "a kept cache of {} rows cannot be stretched to {}: blocks of {} rows, context {}",
+                cache.n_rows(), n_tokens, options.kv.block_tokens, options.n_context);
+  }
+  if (!stretch_cache(cache, plan.shape, pool, store, {n_tokens, options.n_batch})) {
+    return fail(Errc::unavailable, "no blocks for a kept cache of {} rows", n_tokens);
+  }
+  stretched->tokens = std::move(tokens);
+  stretched->n_plain = plain_prefix(source->config(), n_tokens);
+  return {};
 }
 
 EngineStats Engine::Impl::current_stats() const {

@@ -14,6 +14,11 @@ void KeptCaches::release(RequestId id) {
   if (const auto it = find(id); it != kept_.end()) kept_.erase(it);
 }
 
+KeptCache* KeptCaches::get(RequestId id) {
+  const auto it = find(id);
+  return it != kept_.end() ? &it->of : nullptr;
+}
+
 bool KeptCaches::release_oldest() {
   if (kept_.empty()) return false;
   kept_.pop_front();

@@ -141,6 +141,29 @@ TEST(EngineOpen, ShowsTheArithmeticWhenTheBudgetIsTooSmall) {
   EXPECT_THAT(engine.error().message, HasSubstr("kv-memory 9.766 KiB"));
 }
 
+TEST_F(RequestTest, AKeptCacheIsStretchedByRepeatingItsBlocks) {
+  request_.prompt.assign(32, 5);  // one block
+  request_.max_tokens = 1;
+  request_.ignore_eos = true;
+  request_.keep_cache = true;
+  run();
+  EXPECT_THAT(engine_->stretch_kept(7, request_.prompt).error().message, HasSubstr("request 7"));
+  EXPECT_THAT(engine_->stretch_kept(1, std::vector<std::int32_t>(65, 5)).error().message,
+              HasSubstr("cannot be stretched to 65"));
+  EXPECT_THAT(engine_->stretch_kept(1, std::vector<std::int32_t>(31, 5)).error().message,
+              HasSubstr("cannot be stretched to 31"));
+  const std::vector<std::int32_t> longer(57, 5);
+  ASSERT_TRUE(engine_->stretch_kept(1, longer));
+  request_.prompt.assign(58, 5);
+  request_.reuse = 1;
+  request_.keep_cache = false;
+  EXPECT_EQ(run().size(), 1U);
+  EXPECT_EQ(engine_->stats().n_reused_tokens, 57U);
+  EXPECT_FALSE(engine_->stretch_kept(1, longer));  // 57 rows are no whole number of blocks
+  engine_->release(1);
+  EXPECT_EQ(engine_->stats().kv_bytes, 0U);
+}
+
 TEST(EngineOpen, RefusesAContextThatNoMachineHolds) {
   EngineOptions o = options();
   o.n_context = 1U << 24;

@@ -339,6 +339,44 @@ TEST(Schedule, LongContextsOfSeveralRunsAreExactToo) {
   }
 }
 
+// Sequences that share blocks are attended to together, over more than one run of rows.
+TEST(Schedule, ManyBehindOneLongPrefixGetWhatEachGetsAlone) {
+  std::mt19937 random(27);
+  EngineOptions options = base_options();
+  options.n_context = 1200;
+  options.kv.block_tokens = 32;
+  Request first;
+  for (int i = 0; i < 1060; ++i) first.prompt.push_back(static_cast<int>(3 + draw(random, 500)));
+  first.max_tokens = 1;
+  first.ignore_eos = true;
+  first.n_logprobs = 0;
+  std::vector<Request> requests(5, first);
+  for (Request& r : requests) {
+    r.prompt.push_back(static_cast<int>(3 + draw(random, 500)));
+    r.max_tokens = 5 + draw(random, 20);
+    r.sampling.temperature = 0.9F;
+  }
+  requests[4].prompt.resize(700);  // leaves the others in the second run
+  const auto expected = run_alone(requests, options);
+  first.keep_cache = true;
+  for (Request& r : requests) r.reuse = 1;
+  requests.insert(requests.begin(), first);
+  options.n_sequences = 5;
+  for (options.n_threads = 1; options.n_threads <= 2; ++options.n_threads) {
+    auto engine = open_engine(options);
+    std::map<Key, Outcome> outcomes;
+    for (const Request& r : requests) {
+      ASSERT_TRUE(engine->submit(r));
+      while (r.keep_cache && !engine->idle()) collect(*engine->step(), outcomes);
+    }
+    while (!engine->idle()) collect(*engine->step(), outcomes);
+    EXPECT_EQ(engine->stats().n_reused_tokens, 4 * 1060U + 699U);
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_EQ((outcomes[{i + 2, 0}]), expected[i]) << "request " << i;
+    }
+  }
+}
+
 TEST(Schedule, CancelGivesEverythingBack) {
   std::mt19937 random(24);
   EngineOptions options = base_options();
