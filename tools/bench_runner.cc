@@ -7,6 +7,7 @@
 
 #include "base/fail.h"
 #include "model/config.h"
+#include "model/latent_forms.h"
 #include "terminal.h"
 
 namespace larder {
@@ -90,6 +91,12 @@ Result<double> time_once(Engine& engine, const BenchCase& one, const Prefixes& p
   const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   const std::uint64_t n_reused = engine.stats().n_reused_tokens - n_reused_before;
   const std::uint64_t n_wanted = std::uint64_t{one.n_parallel} * one.depth;
+  if (n_reused != n_wanted && engine.config().has_latent() && one.depth % kFormPanel != 0) {
+    return fail(Errc::invalid_argument,
+                "{}: {} of {} tokens of depth were reused; with latent attention a longer prompt "
+                "shares whole panels of {} tokens: give such a depth",
+                one.name(), n_reused, n_wanted, kFormPanel);
+  }
   if (n_reused != n_wanted) {
     return fail(Errc::unavailable,
                 "{}: {} of {} tokens of depth were still cached; give a larger --kv-memory",
