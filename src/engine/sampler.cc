@@ -243,22 +243,28 @@ float log_probability(std::span<const float> logits, TokenId token) {
 }
 
 std::vector<TokenLogprob> top_log_probabilities(std::span<const float> logits, std::uint32_t k) {
-  std::vector<TokenLogprob> all(logits.size());
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    all[i] = {static_cast<TokenId>(i), sanitize(logits[i])};
+  const auto better = [](const TokenLogprob& a, const TokenLogprob& b) {
+    return a.logprob != b.logprob ? a.logprob > b.logprob : a.token < b.token;
+  };
+  const std::size_t n = std::min<std::size_t>(k, logits.size());
+  std::vector<TokenLogprob> top;  // a heap with the worst on top, which nearly all fail to beat
+  top.reserve(n);
+  for (std::size_t i = 0; n > 0 && i < logits.size(); ++i) {
+    const TokenLogprob entry{static_cast<TokenId>(i), sanitize(logits[i])};
+    if (top.size() == n) {
+      if (!better(entry, top.front())) continue;
+      std::pop_heap(top.begin(), top.end(), better);
+      top.pop_back();
+    }
+    top.push_back(entry);
+    std::push_heap(top.begin(), top.end(), better);
   }
-  const auto n = static_cast<std::ptrdiff_t>(std::min<std::size_t>(k, all.size()));
-  std::partial_sort(all.begin(), all.begin() + n, all.end(),
-                    [](const TokenLogprob& a, const TokenLogprob& b) {
-                      return a.logprob != b.logprob ? a.logprob > b.logprob : a.token < b.token;
-                    });
-  all.resize(static_cast<std::size_t>(n));
-  if (all.empty()) return all;
-  const float best = all.front().logprob;
-  if (best == -kInfinity) return all;
+  std::sort_heap(top.begin(), top.end(), better);
+  if (top.empty() || top.front().logprob == -kInfinity) return top;
+  const float best = top.front().logprob;
   const double lse = log_sum_exp(logits, best);
-  for (TokenLogprob& entry : all) entry.logprob = log_probability(entry.logprob, best, lse);
-  return all;
+  for (TokenLogprob& entry : top) entry.logprob = log_probability(entry.logprob, best, lse);
+  return top;
 }
 
 }  // namespace larder
