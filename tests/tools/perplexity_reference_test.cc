@@ -16,7 +16,7 @@ struct Case {
   std::uint32_t n_context, stride;
   const char* cache_type;
   double expected;   // perplexity
-  double tolerance;  // relative; a 16-bit cache rounds keys and values to 8 bits of mantissa
+  double tolerance;  // relative; a bf16 cache rounds to 8 bits, queries and weights too in avx512
 };
 
 class PerplexityReference : public testing::TestWithParam<Case> {};
@@ -48,8 +48,8 @@ INSTANTIATE_TEST_SUITE_P(Stories, PerplexityReference,
                          testing::Values(Case{512, 256, "f32", kOneWindow, 1e-5},
                                          Case{128, 64, "f32", kSliding, 1e-5},
                                          Case{512, 256, "f16", kOneWindow, 1e-3},
-                                         Case{512, 256, "bf16", kOneWindow, 2e-3},
-                                         Case{128, 64, "bf16", kSliding, 2e-3}));
+                                         Case{512, 256, "bf16", kOneWindow, 4e-3},
+                                         Case{128, 64, "bf16", kSliding, 4e-3}));
 
 }  // namespace
 }  // namespace larder
