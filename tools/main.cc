@@ -60,6 +60,7 @@ int run_command(int argc, char** argv) {
   app.require_subcommand(1);
   int exit_code = larder::kExitOk;
   larder::add_run_command(app, exit_code);
+  larder::add_serve_command(app, exit_code);
   larder::add_inspect_command(app, exit_code);
   larder::add_bench_command(app, exit_code);
   larder::add_eval_command(app, exit_code);
