@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "tensor/dtype.h"
+#include "tensor/packed.h"
 
 namespace larder::simd {
 
@@ -38,6 +39,36 @@ using LinearQ8Fn = void (*)(const WeightRows& w, const Q8Rows& x, std::size_t n_
 /// The same with float activations, for f32, f16 and bf16 weights. x: [n_x, n_cols].
 using LinearF32Fn = void (*)(const WeightRows& w, const float* x, std::size_t n_x, float* out,
                              std::size_t ld_out);
+
+/// The same activations as packed int8 kernels read them: in tiles of kQ8TileRows rows, the last
+/// one of as many as are left. A tile of h rows holds, for each group of 32 columns in turn,
+///   [h] float scales; [h] int32 -128 * sum; [h] int32 -8 * sum; [8][h][4] int8, four columns each
+/// where `sum` is that of the 32 int8 values: a sum of products starts there when the weights'
+/// codes have 128 (q8_0) or 8 (q4_0) added to them. A tile of rows [r, r + h) begins at data + r *
+/// n_cols / 32 * kQ8GroupBytes. The buffer belongs to the caller.
+struct Q8Tiles {
+  std::byte* data;
+  std::size_t n_cols;  // multiple of 32
+};
+inline constexpr std::size_t kQ8TileRows = 6;
+inline constexpr std::size_t kQ8GroupBytes = 44;  // of one row
+
+/// Rows [0, n_rows) of `rows` as tiles.
+void tile_q8(const Q8Rows& rows, std::size_t n_rows, const Q8Tiles& tiles);
+
+/// Activations rounded to bf16 (to nearest, ties to even): row t begins at v + t * stride.
+/// The buffer belongs to the caller.
+struct Bf16Rows {
+  std::uint16_t* v;
+  std::size_t stride;  // n_cols rounded up to an even number; the last value is then zero
+};
+
+/// As above over packed weights (tensor/packed.h). For q8_0 and q4_0 a result has the same bits as
+/// that over file rows. `out` is that of the first row of `w`.
+using PackedQ8Fn = void (*)(const PackedRows& w, const Q8Tiles& x, std::size_t n_x, float* out,
+                            std::size_t ld_out);
+using PackedBf16Fn = void (*)(const PackedRows& w, const Bf16Rows& x, std::size_t n_x, float* out,
+                              std::size_t ld_out);
 
 /// A run of queries against the K part of one block, and a run of weights against its V part.
 /// A block holds `block_tokens` rows (multiple of 16) of one KV head. See codec/kv_codec.h for the
@@ -109,6 +140,11 @@ struct Table {
   LinearF32Fn linear_f32, linear_f16, linear_bf16;
   LinearQ8Fn linear_q8_0, linear_q4_0, linear_q4_1, linear_q5_0, linear_q5_1;
   LinearQ8Fn linear_q4_k, linear_q5_k, linear_q6_k;  // n_cols multiple of 256
+
+  PackedQ8Fn packed_q8_0, packed_q4_0;
+  /// x: [n_rows, n_cols] -> rows
+  void (*round_bf16)(const float* x, std::size_t n_rows, std::size_t n_cols, const Bf16Rows& rows);
+  PackedBf16Fn packed_bf16;
 
   // --- KV blocks -----------------------------------------------------------------------------
   ScoresFn scores_f32, scores_f16, scores_bf16;

@@ -42,6 +42,14 @@ void linear_q5_k(const WeightRows& w, const Q8Rows& x, std::size_t n_x, float* o
 void linear_q6_k(const WeightRows& w, const Q8Rows& x, std::size_t n_x, float* out,
                  std::size_t ld_out);
 
+void packed_q8_0(const PackedRows& w, const Q8Tiles& x, std::size_t n_x, float* out,
+                 std::size_t ld_out);
+void packed_q4_0(const PackedRows& w, const Q8Tiles& x, std::size_t n_x, float* out,
+                 std::size_t ld_out);
+void round_bf16(const float* x, std::size_t n_rows, std::size_t n_cols, const Bf16Rows& rows);
+void packed_bf16(const PackedRows& w, const Bf16Rows& x, std::size_t n_x, float* out,
+                 std::size_t ld_out);
+
 extern const Table kTable;
 
 }  // namespace larder::simd::avx512

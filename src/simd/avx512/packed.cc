@@ -1,0 +1,224 @@
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "simd/avx512/primitives.h"
+#include "simd/packed_loop.h"
+
+// A panel is two vectors wide. VNNI multiplies unsigned by signed bytes: codes are stored unsigned
+// and a sum starts at minus offset * sum(x). Everything up to the scales is exact integer
+// arithmetic, and the order of the float additions is that of the groups, in any tile.
+namespace larder::simd::avx512 {
+namespace {
+
+constexpr int kHalves = 2;
+constexpr std::size_t kHeadBytes = kPanelRows * 2;
+
+__m512i broadcast4(const void* p) {
+  int four = 0;
+  std::memcpy(&four, p, sizeof four);
+  return _mm512_set1_epi32(four);
+}
+
+template <class Tile>
+void prefetch_next(const Tile& tile, std::size_t group) {
+  const std::byte* next = tile.next + group * tile.n_next_lines * 64;
+  for (std::size_t i = 0; i < tile.n_next_lines; ++i) __builtin_prefetch(next + i * 64);
+}
+
+/// Which rows of a half exist.
+__mmask16 row_mask(std::size_t n_rows, int half) {
+  const std::size_t before = static_cast<std::size_t>(half) * 16;
+  if (n_rows <= before) return 0;
+  return static_cast<__mmask16>(n_rows >= before + 16 ? 0xffffU : (1U << (n_rows - before)) - 1U);
+}
+
+/// The accumulators of a tile and where they come from and go to.
+template <int kX>
+struct Sums {
+  __m512 v[kHalves][kX];
+
+  template <class Tile>
+  explicit Sums(const Tile& tile) {
+    for (int h = 0; h < kHalves; ++h) {
+      for (int t = 0; t < kX; ++t) {
+        v[h][t] = tile.is_first ? _mm512_setzero_ps()
+                                : _mm512_maskz_loadu_ps(row_mask(tile.n_rows, h), at(tile, h, t));
+      }
+    }
+  }
+  template <class Tile>
+  void store(const Tile& tile) const {
+    for (int h = 0; h < kHalves; ++h) {
+      for (int t = 0; t < kX; ++t) {
+        _mm512_mask_storeu_ps(at(tile, h, t), row_mask(tile.n_rows, h), v[h][t]);
+      }
+    }
+  }
+  template <class Tile>
+  static float* at(const Tile& tile, int h, int t) {
+    return tile.out + static_cast<std::size_t>(t) * tile.ld_out + static_cast<std::size_t>(h) * 16;
+  }
+};
+
+/// A group of columns of a tile of x (simd.h), from some row on.
+struct Q8X {
+  const std::byte* data;  // of all rows
+  std::size_t n_groups, n_rows;
+  const std::byte* group;
+
+  Q8X at(std::size_t row, std::size_t col) const {
+    const std::size_t h = n_rows - row < kQ8TileRows ? n_rows - row : kQ8TileRows;
+    return {data, n_groups, n_rows, data + (row * n_groups + col / 32 * h) * kQ8GroupBytes};
+  }
+};
+
+struct Q8_0 {
+  static constexpr std::size_t bytes = 1024;  // of the codes of a group
+  static constexpr std::size_t start = 1;     // which of the starts in a tile of x
+  static constexpr std::size_t kPieces = 8;
+  template <class F>
+  static void for_each_quad(const std::byte* codes, std::size_t i, F&& use) {
+    const std::byte* piece = codes + i * 128;
+    use(i, _mm512_load_si512(piece), _mm512_load_si512(piece + 64));
+  }
+};
+
+struct Q4_0 {
+  static constexpr std::size_t bytes = 512;
+  static constexpr std::size_t start = 2;
+  static constexpr std::size_t kPieces = 4;
+  template <class F>
+  static void for_each_quad(const std::byte* codes, std::size_t i, F&& use) {
+    const __m512i low = _mm512_set1_epi8(15);
+    const __m512i a = _mm512_load_si512(codes + i * 128);
+    const __m512i b = _mm512_load_si512(codes + i * 128 + 64);
+    use(i, _mm512_and_si512(a, low), _mm512_and_si512(b, low));
+    use(i + 4, _mm512_and_si512(_mm512_srli_epi16(a, 4), low),
+        _mm512_and_si512(_mm512_srli_epi16(b, 4), low));
+  }
+};
+
+template <class Format, int kX>
+void multiply_q8(const PackedTile<Q8X>& tile) {
+  constexpr std::size_t kGroupBytes = kHeadBytes + Format::bytes, kWords = kX * 4;
+  Sums<kX> out(tile);
+  const std::byte* group = tile.panel;
+  const std::byte* x = tile.x.group;
+  for (std::size_t g = 0; g < tile.n_groups; ++g, group += kGroupBytes, x += kX * kQ8GroupBytes) {
+    prefetch_next(tile, g);
+    __m512i sums[kHalves][kX];
+    for (std::size_t t = 0; t < kX; ++t) {
+      sums[0][t] = sums[1][t] = broadcast4(x + Format::start * kWords + t * 4);
+    }
+// GCC 12 copies every accumulator twice around a loop that it keeps.
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < Format::kPieces; ++i) {
+      Format::for_each_quad(group + kHeadBytes, i, [&](std::size_t quad, __m512i w0, __m512i w1) {
+        for (std::size_t t = 0; t < kX; ++t) {
+          const __m512i four = broadcast4(x + (3 + quad) * kWords + t * 4);
+          sums[0][t] = _mm512_dpbusd_epi32(sums[0][t], w0, four);
+          sums[1][t] = _mm512_dpbusd_epi32(sums[1][t], w1, four);
+        }
+      });
+    }
+    for (int h = 0; h < kHalves; ++h) {
+      const __m512 w_scale =
+          _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(group + h * 32)));
+      for (std::size_t t = 0; t < kX; ++t) {
+        const __m512 x_scale = _mm512_castsi512_ps(broadcast4(x + t * 4));
+        out.v[h][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[h][t]),
+                                      _mm512_mul_ps(w_scale, x_scale), out.v[h][t]);
+      }
+    }
+  }
+  out.store(tile);
+}
+
+template <class Format>
+struct Q8Kernels {
+  using X = Q8X;
+  static constexpr std::size_t kX = kQ8TileRows;  // 12 integer and 12 float accumulators
+  static constexpr std::size_t kGroupCols = 32, kGroupBytes = kHeadBytes + Format::bytes;
+  static constexpr std::size_t kChunkGroups = 16 * 1024 / Format::bytes;
+  static void run(const PackedTile<X>& tile, std::size_t n_x) {
+    static_assert(kX == 6);
+    static constexpr void (*kAll[kX])(const PackedTile<X>&) = {
+        multiply_q8<Format, 1>, multiply_q8<Format, 2>, multiply_q8<Format, 3>,
+        multiply_q8<Format, 4>, multiply_q8<Format, 5>, multiply_q8<Format, 6>};
+    kAll[n_x - 1](tile);
+  }
+};
+
+struct Bf16X {
+  const std::uint16_t* v;
+  std::size_t stride;
+
+  Bf16X at(std::size_t row, std::size_t col) const { return {v + row * stride + col, stride}; }
+};
+
+template <int kX>
+void multiply_bf16(const PackedTile<Bf16X>& tile) {
+  Sums<kX> out(tile);
+  for (std::size_t g = 0; g < tile.n_groups; ++g) {
+    prefetch_next(tile, g);
+    __m512bh w[kHalves];
+    for (std::size_t h = 0; h < kHalves; ++h) {
+      w[h] = reinterpret_cast<__m512bh>(_mm512_load_si512(tile.panel + g * 128 + h * 64));
+    }
+    for (int t = 0; t < kX; ++t) {
+      const auto x = reinterpret_cast<__m512bh>(
+          broadcast4(tile.x.v + static_cast<std::size_t>(t) * tile.x.stride + g * 2));
+      for (int h = 0; h < kHalves; ++h) out.v[h][t] = _mm512_dpbf16_ps(out.v[h][t], w[h], x);
+    }
+  }
+  out.store(tile);
+}
+
+struct Bf16Kernels {
+  using X = Bf16X;
+  static constexpr std::size_t kX = 8;
+  static constexpr std::size_t kGroupCols = 2, kGroupBytes = 128, kChunkGroups = 128;
+  static void run(const PackedTile<X>& tile, std::size_t n_x) {
+    static constexpr void (*kAll[kX])(const PackedTile<X>&) = {
+        multiply_bf16<1>, multiply_bf16<2>, multiply_bf16<3>, multiply_bf16<4>,
+        multiply_bf16<5>, multiply_bf16<6>, multiply_bf16<7>, multiply_bf16<8>};
+    kAll[n_x - 1](tile);
+  }
+};
+
+}  // namespace
+
+void packed_q8_0(const PackedRows& w, const Q8Tiles& x, std::size_t n_x, float* out,
+                 std::size_t ld_out) {
+  packed_loop<Q8Kernels<Q8_0>>(w, {x.data, x.n_cols / 32, n_x, x.data}, n_x, out, ld_out);
+}
+
+void packed_q4_0(const PackedRows& w, const Q8Tiles& x, std::size_t n_x, float* out,
+                 std::size_t ld_out) {
+  packed_loop<Q8Kernels<Q4_0>>(w, {x.data, x.n_cols / 32, n_x, x.data}, n_x, out, ld_out);
+}
+
+void packed_bf16(const PackedRows& w, const Bf16Rows& x, std::size_t n_x, float* out,
+                 std::size_t ld_out) {
+  packed_loop<Bf16Kernels>(w, {x.v, x.stride}, n_x, out, ld_out);
+}
+
+void round_bf16(const float* x, std::size_t n_rows, std::size_t n_cols, const Bf16Rows& rows) {
+  for (std::size_t t = 0; t < n_rows; ++t) {
+    const float* from = x + t * n_cols;
+    std::uint16_t* to = rows.v + t * rows.stride;
+    std::size_t c = 0;
+    for (; c + 16 <= n_cols; c += 16) {
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + c),
+                          reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(_mm512_loadu_ps(from + c))));
+    }
+    const auto tail = static_cast<__mmask16>((1U << (n_cols - c)) - 1U);
+    const auto last =
+        reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(tail, from + c)));
+    const auto to_stride = static_cast<__mmask16>((1U << (rows.stride - c)) - 1U);
+    _mm256_mask_storeu_epi16(to + c, to_stride, last);
+  }
+}
+
+}  // namespace larder::simd::avx512
