@@ -4,29 +4,48 @@
 
 #include "base/check.h"
 #include "base/fail.h"
+#include "tensor/packed.h"
 
 namespace larder {
 namespace {
 
-// Rows of a task: whole tiles of the widest kernel; several tasks per thread so that a slow core
-// gets fewer of them; no more bytes than stay in the second-level cache beside the activations.
-constexpr std::size_t kTileRows = 32;
-constexpr std::size_t kTasksPerThread = 4;
-constexpr std::size_t kTaskBytes = 256 * 1024;
-// Quantising fewer rows than this costs less than waking a thread.
-constexpr std::size_t kRowsToShare = 8;
+// Work is dealt out in units of so many rows: whole tiles of every kernel, and panels.
+constexpr std::size_t kUnitRows = 32;
+static_assert(kUnitRows == kPanelRows);
+// Few rows of x: reading weights binds, and a thread reads fastest in one long run. So each takes
+// one run of this part of its share, and the rest is dealt out in small pieces to whoever is done.
+constexpr std::size_t kFewX = 24;
+constexpr double kRunShare = 0.85;
+// Many rows: multiplying binds. Pieces are small enough to balance, large enough to use a chunk of
+// x well while it is near.
+constexpr std::size_t kUnitsOfManyX = 4;
+// Rounding fewer rows than this costs less than waking a thread. Whole tiles.
+constexpr std::size_t kRowsToShare = 2 * simd::kQ8TileRows;
 
+std::size_t n_blocks(std::size_t n_cols) { return (n_cols + 31) / 32; }
+
+std::size_t n_units(const LinearWeight& w) { return (w.n_out + kUnitRows - 1) / kUnitRows; }
+
+/// How units become tasks: `n_threads` long ones, if any, then short ones.
 struct Split {
-  std::size_t rows_per_task, n_tasks;
-};
+  std::size_t n_long, long_units, short_units, n_tasks;
 
-Split split_rows(std::size_t n_out, std::size_t row_bytes, unsigned n_threads) {
-  const auto round_up = [](std::size_t n) { return (n + kTileRows - 1) / kTileRows * kTileRows; };
-  std::size_t rows = round_up(n_out / (n_threads * kTasksPerThread) + 1);
-  const std::size_t most = std::max(kTaskBytes / row_bytes / kTileRows, std::size_t{1}) * kTileRows;
-  rows = std::min(rows, most);
-  return {rows, (n_out + rows - 1) / rows};
-}
+  Split(std::size_t n_all, std::size_t n_x, unsigned n_threads) {
+    if (n_x <= kFewX && n_threads > 1) {
+      long_units = static_cast<std::size_t>(kRunShare * static_cast<double>(n_all) / n_threads);
+      n_long = long_units == 0 ? 0 : n_threads;
+      short_units = std::max<std::size_t>((n_all - n_long * long_units) / (4 * n_threads), 1);
+    } else {
+      n_long = long_units = 0;
+      short_units = n_threads == 1 ? n_all : kUnitsOfManyX;
+    }
+    const std::size_t n_rest = n_all - n_long * long_units;
+    n_tasks = n_long + (n_rest + short_units - 1) / short_units;
+  }
+  std::size_t first(std::size_t task) const {
+    return task < n_long ? task * long_units : n_long * long_units + (task - n_long) * short_units;
+  }
+};
 
 simd::LinearF32Fn float_kernel(const simd::Table& simd, DType dtype) {
   switch (dtype) {
@@ -86,59 +105,150 @@ Result<void> check_linear(const LinearWeight& w, std::string_view name) {
   return {};
 }
 
+void pack_linear(ThreadPool& pool, const LinearWeight& w, std::byte* out) {
+  LARDER_CHECK(can_pack(w.dtype) && !w.is_packed);
+  const std::size_t row = row_bytes(w.dtype, w.n_in), panel = panel_bytes(w.dtype, w.n_in);
+  pool.for_each(n_units(w), [&](std::size_t i, unsigned) {
+    const std::size_t first = i * kPanelRows;
+    pack_panel(w.dtype, w.data + first * row, std::min(kPanelRows, w.n_out - first), w.n_in,
+               out + i * panel);
+  });
+}
+
 LinearInput::LinearInput(std::size_t max_rows, std::size_t max_cols)
-    : q_(max_rows * ((max_cols + 31) / 32 * 32)),
-      scales_(max_rows * ((max_cols + 31) / 32)),
-      sums_(max_rows * ((max_cols + 31) / 32 * 2)) {}
+    : q_(max_rows * n_blocks(max_cols) * 32),
+      scales_(max_rows * n_blocks(max_cols)),
+      sums_(max_rows * n_blocks(max_cols) * 2),
+      tiles_(max_rows * n_blocks(max_cols) * simd::kQ8GroupBytes),
+      bf16_(max_rows * n_blocks(max_cols) * 32) {}
+
+std::size_t LinearInput::n_bytes(std::size_t max_rows, std::size_t max_cols) noexcept {
+  constexpr std::size_t kBlockBytes =
+      32 + sizeof(float) + 2 * sizeof(std::int32_t) + simd::kQ8GroupBytes + 64;
+  return max_rows * n_blocks(max_cols) * kBlockBytes;
+}
 
 void LinearInput::set(const float* x, std::size_t n_rows, std::size_t n_cols) {
-  LARDER_CHECK(n_rows * n_cols <= q_.size());
+  LARDER_CHECK(n_rows * n_cols <= q_.size() && n_rows * (n_cols + n_cols % 2) <= bf16_.size());
   x_ = x;
   n_rows_ = n_rows;
   n_cols_ = n_cols;
-  quantised_ = false;
+  has_q8_rows_ = has_q8_tiles_ = has_bf16_ = false;
 }
 
-const simd::Q8Rows& LinearInput::quantised(const Compute& compute) {
-  if (quantised_) return rows_;
-  LARDER_CHECK(n_cols_ % 32 == 0);
-  rows_ = {q_.data(), scales_.data(), sums_.data(), n_cols_};
-  const std::size_t step = n_rows_ < kRowsToShare ? n_rows_ : kRowsToShare;
-  compute.pool.for_each(
-      step == 0 ? 0 : (n_rows_ + step - 1) / step, [&](std::size_t task, unsigned) {
-        const std::size_t first = task * step;
-        const simd::Q8Rows part{rows_.q + first * n_cols_, rows_.scales + first * (n_cols_ / 32),
-                                rows_.sums + first * (n_cols_ / 16), n_cols_};
-        compute.simd.quantize_q8(x_ + first * n_cols_, std::min(step, n_rows_ - first), part);
-      });
-  quantised_ = true;
-  return rows_;
+LinearInput::Form LinearInput::form_for(const LinearWeight& w) {
+  if (w.is_packed) return w.dtype == DType::bf16 ? Form::bf16 : Form::q8_tiles;
+  return dtype_info(w.dtype).block_elems > 1 ? Form::q8_rows : Form::floats;
+}
+
+void LinearInput::make(Form form, const Compute& compute) {
+  bool is_there = true;
+  bool& has = form == Form::q8_rows    ? has_q8_rows_
+              : form == Form::q8_tiles ? has_q8_tiles_
+              : form == Form::bf16     ? has_bf16_
+                                       : is_there;
+  if (has) return;
+  has = true;
+  LARDER_CHECK(form == Form::bf16 || n_cols_ % 32 == 0);
+  q8_rows_ = {q_.data(), scales_.data(), sums_.data(), n_cols_};
+  q8_tiles_ = {tiles_.data(), n_cols_};
+  bf16_rows_ = {bf16_.data(), n_cols_ + n_cols_ % 2};
+  compute.pool.for_each((n_rows_ + kRowsToShare - 1) / kRowsToShare, [&](std::size_t i, unsigned) {
+    const std::size_t first = i * kRowsToShare;
+    make_rows(form, compute, first, std::min(kRowsToShare, n_rows_ - first));
+  });
+}
+
+/// REQUIRES: `first` begins a tile.
+void LinearInput::make_rows(Form form, const Compute& compute, std::size_t first, std::size_t n) {
+  const float* x = x_ + first * n_cols_;
+  const std::size_t block = first * (n_cols_ / 32);
+  if (form == Form::bf16) {
+    const std::size_t stride = bf16_rows_.stride;
+    compute.simd.round_bf16(x, n, n_cols_, {bf16_.data() + first * stride, stride});
+    return;
+  }
+  const simd::Q8Rows rows{q_.data() + block * 32, scales_.data() + block, sums_.data() + block * 2,
+                          n_cols_};
+  compute.simd.quantize_q8(x, n, rows);
+  if (form == Form::q8_tiles) {
+    simd::tile_q8(rows, n, {tiles_.data() + block * simd::kQ8GroupBytes, n_cols_});
+  }
+}
+
+/// Units [first, last) of one layer.
+class LinearTask {
+ public:
+  LinearTask(const Compute& compute, const LinearInput& x) : compute_(compute), x_(x) {}
+
+  void run(const LinearJob& job, std::size_t first_unit, std::size_t last_unit) const {
+    const LinearWeight& w = *job.w;
+    const std::size_t first = first_unit * kUnitRows;
+    const std::size_t n = std::min<std::size_t>(last_unit * kUnitRows, w.n_out) - first;
+    float* out = job.out + first;
+    if (w.is_packed) {
+      multiply_packed(w, first_unit, n, out, job.ld_out);
+    } else {
+      const std::size_t bytes = row_bytes(w.dtype, w.n_in);
+      const simd::WeightRows rows{w.data + first * bytes, bytes, n, w.n_in};
+      if (const auto kernel = int8_kernel(compute_.simd, w.dtype)) {
+        kernel(rows, x_.q8_rows_, x_.n_rows_, out, job.ld_out);
+      } else {
+        float_kernel(compute_.simd, w.dtype)(rows, x_.x_, x_.n_rows_, out, job.ld_out);
+      }
+    }
+    if (w.bias != nullptr) add_bias(w.bias + first, n, x_.n_rows_, out, job.ld_out);
+  }
+
+ private:
+  void multiply_packed(const LinearWeight& w, std::size_t panel, std::size_t n, float* out,
+                       std::size_t ld_out) const {
+    const PackedRows rows{w.data + panel * panel_bytes(w.dtype, w.n_in), n, w.n_in};
+    const simd::Table& simd = compute_.simd;
+    if (w.dtype == DType::bf16) {
+      simd.packed_bf16(rows, x_.bf16_rows_, x_.n_rows_, out, ld_out);
+    } else {
+      const auto kernel = w.dtype == DType::q8_0 ? simd.packed_q8_0 : simd.packed_q4_0;
+      kernel(rows, x_.q8_tiles_, x_.n_rows_, out, ld_out);
+    }
+  }
+
+  const Compute& compute_;
+  const LinearInput& x_;
+};
+
+void linear(const Compute& compute, std::span<const LinearJob> jobs, LinearInput& x) {
+  if (x.n_rows_ == 0) return;
+  std::size_t n_all = 0;
+  for (const LinearJob& job : jobs) {
+    LARDER_CHECK(x.n_cols_ == job.w->n_in && job.ld_out >= job.w->n_out);
+    x.make(LinearInput::form_for(*job.w), compute);
+    n_all += n_units(*job.w);
+  }
+  const Split split(n_all, x.n_rows_, compute.pool.n_threads());
+  const LinearTask work(compute, x);
+  compute.pool.for_each(split.n_tasks, [&](std::size_t task, unsigned) {
+    std::size_t first = split.first(task);
+    const std::size_t last = std::min(split.first(task + 1), n_all);
+    std::size_t before = 0;  // units of the jobs that came before
+    for (const LinearJob& job : jobs) {
+      const std::size_t end = before + n_units(*job.w);
+      if (first < end && first < last) {
+        const std::size_t until = std::min(last, end);
+        work.run(job, first - before, until - before);
+        first = until;
+      }
+      before = end;
+    }
+  });
 }
 
 void linear(const Compute& compute, const LinearWeight& w, LinearInput& x, std::span<float> out,
             std::size_t ld_out) {
   if (x.n_rows_ == 0) return;
-  LARDER_CHECK(x.n_cols_ == w.n_in && ld_out >= w.n_out);
   LARDER_CHECK(out.size() >= (x.n_rows_ - 1) * ld_out + w.n_out);
-  const simd::LinearF32Fn on_floats = float_kernel(compute.simd, w.dtype);
-  const simd::LinearQ8Fn on_int8 = int8_kernel(compute.simd, w.dtype);
-  if (on_int8 != nullptr) x.quantised(compute);
-
-  const std::size_t bytes = row_bytes(w.dtype, w.n_in);
-  const Split split = split_rows(w.n_out, bytes, compute.pool.n_threads());
-  compute.pool.for_each(split.n_tasks, [&](std::size_t task, unsigned) {
-    const std::size_t first = task * split.rows_per_task;
-    const std::size_t n_rows = std::min(split.rows_per_task, w.n_out - first);
-    const simd::WeightRows rows{w.data + first * bytes, bytes, n_rows, w.n_in};
-    if (on_int8 != nullptr) {
-      on_int8(rows, x.rows_, x.n_rows_, out.data() + first, ld_out);
-    } else {
-      on_floats(rows, x.x_, x.n_rows_, out.data() + first, ld_out);
-    }
-    if (w.bias != nullptr) {
-      add_bias(w.bias + first, n_rows, x.n_rows_, out.data() + first, ld_out);
-    }
-  });
+  const LinearJob job{&w, out.data(), ld_out};
+  linear(compute, std::span(&job, 1), x);
 }
 
 }  // namespace larder

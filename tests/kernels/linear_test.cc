@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/reference/linear.h"
+#include "tensor/packed.h"
 #include "tensor/quantize.h"
 
 namespace larder {
@@ -45,6 +46,22 @@ struct Layer {
     weight = {dtype, n_out, n_in, bytes.data(), has_bias ? bias.data() : nullptr};
   }
 };
+
+/// The same layer in panels.
+struct PackedLayer {
+  Buffer<std::byte> panels;
+  LinearWeight weight;
+
+  explicit PackedLayer(const LinearWeight& w)
+      : panels(packed_bytes(w.dtype, w.n_out, w.n_in)), weight(w) {
+    ThreadPool pool(2);
+    pack_linear(pool, w, panels.data());
+    weight.data = panels.data();
+    weight.is_packed = true;
+  }
+};
+
+constexpr DType kPackedTypes[] = {DType::q8_0, DType::q4_0, DType::bf16};
 
 std::vector<float> run(const simd::Table& table, unsigned n_threads, const LinearWeight& w,
                        const std::vector<float>& x, std::size_t ld_out) {
@@ -116,6 +133,80 @@ TEST_P(KernelLinear, OneInputServesManyLayersAndSteps) {
     EXPECT_EQ(out_a, run(*GetParam(), 1, a.weight, x, 40));
     EXPECT_EQ(out_b, run(*GetParam(), 1, b.weight, x, 24));
     EXPECT_EQ(out_narrow, run(*GetParam(), 1, narrow.weight, y, 8));
+  }
+}
+
+TEST_P(KernelLinear, PanelsAgreeWithTheReference) {
+  std::mt19937 rng(4);
+  for (const DType dtype : kPackedTypes) {
+    const bool int8 = dtype != DType::bf16;
+    for (const std::uint32_t n_out : {1U, 33U, 301U}) {
+      const std::uint32_t n_in = int8 ? 768 : 331;
+      const Layer layer(rng, dtype, n_out, n_in, n_out != 33);
+      const PackedLayer packed(layer.weight);
+      const auto x = random_floats(rng, std::size_t{11} * n_in);
+      const std::size_t ld_out = n_out + 5;
+      const auto out = run(*GetParam(), 2, packed.weight, x, ld_out);
+      std::vector<float> expected(11 * ld_out, -7.0F);
+      reference::linear(layer.weight, x.data(), 11, expected.data(), ld_out);
+      // bf16 activations err by up to 1/512 of themselves, in random directions.
+      const double tolerance = (int8 ? 0.05 : 0.01) * std::sqrt(n_in);
+      for (std::size_t i = 0; i < out.size(); ++i) {
+        ASSERT_NEAR(out[i], expected[i], tolerance) << dtype_info(dtype).name << " " << i;
+      }
+      if (int8) {
+        EXPECT_EQ(out, run(*GetParam(), 1, layer.weight, x, ld_out));
+      }
+    }
+  }
+}
+
+TEST_P(KernelLinear, ThreadsAndCompanyChangeNothingInPanels) {
+  std::mt19937 rng(5);
+  // Enough rows of x and columns for every way through the loop: streams, chunks, long chunks.
+  constexpr std::uint32_t kIn = 4256, kOut = 35;
+  constexpr std::size_t kX = 50;
+  for (const DType dtype : kPackedTypes) {
+    const Layer layer(rng, dtype, kOut, kIn, true);
+    const PackedLayer packed(layer.weight);
+    const auto x = random_floats(rng, kX * kIn);
+    const auto whole = run(*GetParam(), 2, packed.weight, x, kOut);
+    for (const std::size_t n : {1U, 3U, 15U}) {
+      for (std::size_t t = n; t + n <= kX; t += 19) {
+        const auto at = x.begin() + static_cast<std::ptrdiff_t>(t * kIn);
+        const std::vector<float> some(at, at + static_cast<std::ptrdiff_t>(n * kIn));
+        const auto row = whole.begin() + static_cast<std::ptrdiff_t>(t * kOut);
+        EXPECT_EQ(run(*GetParam(), n == 3 ? 3 : 1, packed.weight, some, kOut),
+                  std::vector<float>(row, row + static_cast<std::ptrdiff_t>(n * kOut)))
+            << dtype_info(dtype).name << " " << t;
+      }
+    }
+  }
+}
+
+TEST_P(KernelLinear, LayersOverOneInputInOneGo) {
+  std::mt19937 rng(6);
+  for (const unsigned n_threads : {1U, 2U, 3U}) {
+    ThreadPool pool(n_threads);
+    const Layer a(rng, DType::q8_0, 70, 256, true), b(rng, DType::q6_k, 31, 256, true);
+    const Layer c(rng, DType::bf16, 129, 256, false);
+    const PackedLayer packed_a(a.weight), packed_c(c.weight);
+    for (const std::size_t n_x : {1U, 9U, 40U}) {
+      const auto x = random_floats(rng, n_x * 256);
+      std::vector<float> out_a(n_x * 70), out_b(n_x * 40, 3.0F), out_c(n_x * 129);
+      LinearInput input(n_x, 256);
+      input.set(x.data(), n_x, 256);
+      const LinearJob jobs[] = {{&packed_a.weight, out_a.data(), 70},
+                                {&b.weight, out_b.data(), 40},
+                                {&packed_c.weight, out_c.data(), 129}};
+      linear({*GetParam(), pool}, jobs, input);
+      EXPECT_EQ(out_a, run(*GetParam(), 1, packed_a.weight, x, 70));
+      for (std::size_t t = 0; t < n_x; ++t) EXPECT_EQ(out_b[t * 40 + 31], 3.0F);
+      auto alone = run(*GetParam(), 1, b.weight, x, 40);
+      for (float& f : alone) f = f == -7.0F ? 3.0F : f;
+      EXPECT_EQ(out_b, alone);
+      EXPECT_EQ(out_c, run(*GetParam(), 1, packed_c.weight, x, 129));
+    }
   }
 }
 
