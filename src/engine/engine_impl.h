@@ -34,6 +34,7 @@ struct Engine::Impl {
     BlockPool pool;
     BlockStore store;
     const simd::Table* simd;
+    std::unique_ptr<ThreadPool> threads;
   };
   static Result<std::unique_ptr<Impl>> create(std::unique_ptr<ModelSource> source,
                                               EngineOptions options, const Progress& progress);
@@ -61,7 +62,7 @@ struct Engine::Impl {
   Weights weights;
   BlockPool pool;
   BlockStore store;
-  ThreadPool threads;
+  std::unique_ptr<ThreadPool> threads;
   Compute compute;
   ForwardPass forward;
   BatchBuilder batches;

@@ -41,6 +41,15 @@ Result<const simd::Table*> choose_isa(const std::string& name) {
   return fail(Errc::unsupported, "isa '{}' cannot run on this machine; it has: {}", name, known);
 }
 
+Result<std::unique_ptr<ThreadPool>> start_threads(unsigned n_threads) {
+  try {
+    return std::make_unique<ThreadPool>(n_threads);
+  } catch (const std::exception& e) {
+    return fail(Errc::unavailable, "the engine cannot be set up with {} threads: {}", n_threads,
+                e.what());
+  }
+}
+
 std::uint32_t logit_rows(std::uint32_t n_vocab) {
   return static_cast<std::uint32_t>(std::clamp<std::size_t>(kLogitFloats / n_vocab, 8, 256));
 }
@@ -75,19 +84,19 @@ Result<std::unique_ptr<Engine::Impl>> Engine::Impl::create(std::unique_ptr<Model
   LARDER_ASSIGN(const simd::Table* table, choose_isa(options.isa));
   LARDER_ASSIGN(auto plan, plan_kv(config, options, ram - source->weights_bytes() - scratch));
   options.kv.memory_bytes = plan.pool.budget_bytes;
-  LARDER_ASSIGN(auto weights, Weights::load(*source, progress));
+  LARDER_ASSIGN(auto threads, start_threads(options.n_threads));
+  LARDER_ASSIGN(auto weights, Weights::load(*source, {threads.get(), progress}));
   LARDER_ASSIGN(auto tokenizer, Tokenizer::create(source->tokenizer()));
   LARDER_ASSIGN(auto pool, BlockPool::create(plan.pool));
   LARDER_ASSIGN(auto store, BlockStore::create(pool.range_bytes()));
-  const auto [n_threads, n_batch] = std::pair(options.n_threads, options.n_batch);
-  try {  // the one place where memory of size and threads are asked for
+  const std::uint32_t n_batch = options.n_batch;
+  try {  // the one place where memory of size is asked for
     return std::make_unique<Impl>(Parts{std::move(source), std::move(tokenizer), std::move(options),
                                         std::move(plan), std::move(weights), std::move(pool),
-                                        std::move(store), table});
+                                        std::move(store), table, std::move(threads)});
   } catch (const std::exception& e) {
-    return fail(Errc::unavailable,
-                "the engine cannot be set up with {} threads and {} rows a step: {}", n_threads,
-                n_batch, e.what());
+    return fail(Errc::unavailable, "the engine cannot be set up with {} rows a step: {}", n_batch,
+                e.what());
   }
 }
 
@@ -99,8 +108,8 @@ Engine::Impl::Impl(Parts parts)
       weights(std::move(parts.weights)),
       pool(std::move(parts.pool)),
       store(std::move(parts.store)),
-      threads(options.n_threads),
-      compute{*parts.simd, threads},
+      threads(std::move(parts.threads)),
+      compute{*parts.simd, *threads},
       forward(weights, compute, KvLayout{store.pool(), plan.k, plan.v, plan.v_offset},
               options.kv.block_tokens, forward_limits(options, source->config())),
       batches(source->config(), options.n_sequences, options.n_batch),

@@ -72,7 +72,7 @@ Result<void> Engine::Impl::draw_tokens(const StepPlan& step_plan, StepReport& re
       draws_[end].logits_index = logit_rows_.size() - 1;
     }
     forward.logits(logit_rows_, logits_.span().first(logit_rows_.size() * n_vocab));
-    threads.for_each(end - begin, [&](std::size_t i, unsigned) {
+    threads->for_each(end - begin, [&](std::size_t i, unsigned) {
       Draw& d = draws_[begin + i];
       draw(d, logits_.span().subspan(d.logits_index * n_vocab, n_vocab));
     });

@@ -7,7 +7,6 @@
 #include "base/check.h"
 #include "kernels/rmsnorm.h"
 #include "model/rope_table.h"
-#include "tensor/quantize.h"
 
 namespace larder {
 namespace {
@@ -97,14 +96,10 @@ void ForwardPass::logits(std::span<const std::uint32_t> rows, std::span<float> o
 }
 
 void ForwardPass::embed(const ForwardBatch& batch) {
-  const TensorView& table = weights_.token_embedding();
   const std::size_t n_embd = config_.n_embd;
-  const std::size_t stride = row_bytes(table.dtype, n_embd);
   compute_.pool.for_each(n_rows_, [&](std::size_t row, unsigned) {
     float* x = x_.data() + row * n_embd;
-    decode_row(table.dtype,
-               table.bytes.data() + static_cast<std::size_t>(batch.tokens[row]) * stride, n_embd,
-               x);
+    weights_.embed(static_cast<std::size_t>(batch.tokens[row]), x);
     if (config_.embedding_scale != 1.0F) compute_.simd.scale(config_.embedding_scale, x, n_embd);
   });
   for (const SequenceRows& s : batch.sequences) {
@@ -156,11 +151,9 @@ void ForwardPass::grouped_attention(std::uint32_t layer, const ForwardBatch& bat
   const std::uint32_t kv_width = config_.n_kv_heads * config_.head_dim;
   const bool owns_kv = config_.owns_kv(layer);
 
-  linear(compute_, w.q, input_, q_.span(), q_width);
-  if (owns_kv) {
-    linear(compute_, w.k, input_, k_.span(), kv_width);
-    linear(compute_, w.v, input_, v_.span(), kv_width);
-  }
+  const LinearJob qkv[] = {
+      {&w.q, q_.data(), q_width}, {&w.k, k_.data(), kv_width}, {&w.v, v_.data(), kv_width}};
+  linear(compute_, std::span(qkv).first(owns_kv ? 3 : 1), input_);
   if (w.q_norm != nullptr) {
     head_norm(q_, config_.n_heads, w.q_norm);
     if (owns_kv) head_norm(k_, config_.n_kv_heads, w.k_norm);
@@ -204,8 +197,8 @@ void ForwardPass::feed_forward_part(std::uint32_t layer) {
 
 void ForwardPass::dense_feed_forward(const LayerWeights& w) {
   const std::size_t n_ff = config_.n_ff;
-  linear(compute_, w.gate, input_, gate_.span(), n_ff);
-  linear(compute_, w.up, input_, up_.span(), n_ff);
+  const LinearJob gate_up[] = {{&w.gate, gate_.data(), n_ff}, {&w.up, up_.data(), n_ff}};
+  linear(compute_, gate_up, input_);
   const auto activate =
       config_.activation == Activation::silu ? compute_.simd.silu_mul : compute_.simd.gelu_tanh_mul;
   compute_.pool.for_each(n_rows_, [&](std::size_t row, unsigned) {
@@ -257,9 +250,8 @@ std::size_t ForwardPass::scratch_bytes(const ModelConfig& config, const ForwardL
       2 * key_width(config) + 2 * std::size_t{config.max_ff()} + 2 * std::size_t{config.head_dim};
   const std::size_t floats =
       limits.max_rows * columns + std::size_t{limits.max_logit_rows} * config.n_embd;
-  // Int8 copies of an input with their scales and sums: 1 + 1/8 + 1/4 bytes an element.
-  const std::size_t input =
-      std::max(limits.max_rows, limits.max_logit_rows) * max_input_columns(config) / 8 * 11;
+  const std::size_t input = LinearInput::n_bytes(std::max(limits.max_rows, limits.max_logit_rows),
+                                                 max_input_columns(config));
   std::size_t bytes = floats * sizeof(float) + input;
   if (config.has_latent()) bytes += LatentAttention::scratch_bytes(config, limits, n_threads);
   if (config.experts.n_experts != 0) bytes += Experts::scratch_bytes(config, limits);

@@ -1,13 +1,16 @@
 #include "model/weights.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include "base/fail.h"
 #include "kernels/transpose_heads.h"
+#include "tensor/packed.h"
 #include "tensor/quantize.h"
 
 namespace larder {
@@ -15,17 +18,34 @@ namespace larder {
 /// Looks tensors up by canonical name and checks what it finds.
 class WeightsLoader {
  public:
-  WeightsLoader(const ModelSource& source, Weights& weights)
-      : source_(source), config_(source.config()), weights_(weights) {}
+  WeightsLoader(const ModelSource& source, ThreadPool* pool, Weights& weights)
+      : source_(source), config_(source.config()), pool_(pool), weights_(weights) {}
+
+  /// Address space for every matrix that may be packed; what stays unused takes no memory.
+  Result<void> reserve() {
+    if (pool_ == nullptr) return {};
+    std::size_t n = 0;
+    for (const std::string& name : source_.tensor_names()) {
+      const auto view = source_.find(name);
+      if (!view || view->n_dims < 2 || !can_pack(view->dtype)) continue;
+      // Fused layers and stacked experts become several, each with a last panel of its own.
+      const std::size_t n_parts = std::max<std::size_t>(config_.experts.n_experts, 3);
+      const std::size_t n_panels = view->n_rows() / kPanelRows + n_parts;
+      n += HugeArena::rounded(n_panels * panel_bytes(view->dtype, view->n_cols()));
+    }
+    LARDER_ASSIGN(weights_.panels_, HugeArena::create(n));
+    return {};
+  }
 
   Result<void> load_model() {
     weights_.config_ = &config_;
     LARDER_ASSIGN(weights_.token_embedding_,
                   matrix("token_embd.weight", config_.n_vocab, config_.n_embd));
     LARDER_ASSIGN(weights_.output_norm_, norm("output_norm.weight", config_.n_embd));
-    const bool tied = !source_.find("output.weight");
-    LARDER_ASSIGN(weights_.output_,
-                  linear_layer(tied ? "token_embd" : "output", config_.n_vocab, config_.n_embd));
+    weights_.tied_ = !source_.find("output.weight");
+    LARDER_ASSIGN(weights_.output_, linear_layer(weights_.tied_ ? "token_embd" : "output",
+                                                 config_.n_vocab, config_.n_embd));
+    pack({&weights_.output_});
     return {};
   }
 
@@ -77,6 +97,7 @@ class WeightsLoader {
       }
     }
     LARDER_ASSIGN(w.o, linear_layer(prefix_ + "attn_output", config_.n_embd, n_q));
+    pack({&w.q, &w.k, &w.v, &w.o});
     if (config_.qk_norm) {
       LARDER_ASSIGN(w.q_norm, norm(prefix_ + "attn_q_norm.weight", config_.head_dim));
       if (config_.owns_kv(index)) {
@@ -102,6 +123,7 @@ class WeightsLoader {
     LARDER_TRY(load_heads(w.latent));
     LARDER_ASSIGN(w.o,
                   linear_layer(prefix_ + "attn_output", config_.n_embd, config_.n_heads * c.v_dim));
+    pack({&w.latent.q_a, &w.q, &w.latent.kv_a, &w.o});
     return {};
   }
 
@@ -140,11 +162,13 @@ class WeightsLoader {
     LARDER_ASSIGN(w.gate, experts("ffn_gate", c.n_ff, n_embd));
     LARDER_ASSIGN(w.up, experts("ffn_up", c.n_ff, n_embd));
     LARDER_ASSIGN(w.down, experts("ffn_down", n_embd, c.n_ff));
+    for (std::size_t i = 0; i < c.n_experts; ++i) pack({&w.gate[i], &w.up[i], &w.down[i]});
     if (c.n_shared == 0) return {};
     const std::uint32_t n_ff = c.n_shared * c.n_ff;
     LARDER_ASSIGN(w.shared_gate, linear_layer(prefix_ + "ffn_gate_shexp", n_ff, n_embd));
     LARDER_ASSIGN(w.shared_up, linear_layer(prefix_ + "ffn_up_shexp", n_ff, n_embd));
     LARDER_ASSIGN(w.shared_down, linear_layer(prefix_ + "ffn_down_shexp", n_embd, n_ff));
+    pack({&w.shared_gate, &w.shared_up, &w.shared_down});
     return {};
   }
 
@@ -193,7 +217,37 @@ class WeightsLoader {
       LARDER_ASSIGN(w.up, linear_layer(prefix_ + "ffn_up", config_.n_ff, config_.n_embd));
     }
     LARDER_ASSIGN(w.down, linear_layer(prefix_ + "ffn_down", config_.n_embd, config_.n_ff));
+    pack({&w.gate, &w.up, &w.down});
     return {};
+  }
+
+  /// Rearranges the matrices, in the order in which a step reads them.
+  void pack(std::initializer_list<LinearWeight*> weights) {
+    if (pool_ == nullptr) return;
+    for (LinearWeight* w : weights) {
+      if (can_pack(w->dtype)) *w = packed(*w);
+    }
+  }
+
+  /// Slice by slice, so that little of the file is in memory beside the panels.
+  LinearWeight packed(const LinearWeight& w) {
+    constexpr std::size_t kSliceBytes = std::size_t{8} << 20;
+    const std::size_t row = row_bytes(w.dtype, w.n_in);
+    const std::size_t n_panels = std::max<std::size_t>(kSliceBytes / row / kPanelRows, 1);
+    std::byte* out = weights_.panels_.take(packed_bytes(w.dtype, w.n_out, w.n_in));
+    LinearWeight result = w;
+    result.data = out;
+    result.is_packed = true;
+    const auto step = static_cast<std::uint32_t>(n_panels * kPanelRows);
+    for (std::uint32_t first = 0; first < w.n_out; first += step) {
+      const LinearWeight slice = rows_of(w, first, std::min(step, w.n_out - first));
+      pack_linear(*pool_, slice, out);
+      out += n_panels * panel_bytes(w.dtype, w.n_in);
+      TensorView rows;
+      rows.bytes = {slice.data, slice.n_out * row};
+      source_.forget(rows);
+    }
+    return result;
   }
 
   /// Output rows [first, first + n) of a fused layer.
@@ -255,23 +309,35 @@ class WeightsLoader {
 
   const ModelSource& source_;
   const ModelConfig& config_;
+  ThreadPool* pool_;
   Weights& weights_;
   std::string prefix_;
 };
 
-Result<Weights> Weights::load(const ModelSource& source,
-                              const std::function<void(float)>& progress) {
+void Weights::embed(std::size_t token, float* out) const {
+  const std::size_t n_embd = config_->n_embd;
+  if (tied_ && output_.is_packed) {  // so that the file's pages stay away
+    return decode_packed_row(output_.dtype, output_.data, token, n_embd, out);
+  }
+  const std::size_t stride = row_bytes(token_embedding_.dtype, n_embd);
+  decode_row(token_embedding_.dtype, token_embedding_.bytes.data() + token * stride, n_embd, out);
+}
+
+Result<Weights> Weights::load(const ModelSource& source, const LoadOptions& options) {
   Weights weights;
-  WeightsLoader loader(source, weights);
+  WeightsLoader loader(source, options.pool, weights);
   LARDER_TRY(loader.check_layer_count());
-  LARDER_TRY(loader.load_model());
+  LARDER_TRY(loader.reserve());
   const std::uint32_t n_layers = source.config().n_layers;
   weights.layers_.reserve(n_layers);
   for (std::uint32_t i = 0; i < n_layers; ++i) {
     LARDER_ASSIGN(auto layer, loader.load_layer(i));
     weights.layers_.push_back(std::move(layer));
-    if (progress) progress(static_cast<float>(i + 1) / static_cast<float>(n_layers));
+    if (options.progress) {
+      options.progress(static_cast<float>(i + 1) / static_cast<float>(n_layers));
+    }
   }
+  LARDER_TRY(loader.load_model());
   return weights;
 }
 

@@ -8,6 +8,7 @@
 #include "larder/result.h"
 #include "model/io/model_source.h"
 #include "tensor/buffer.h"
+#include "tensor/huge_arena.h"
 
 namespace larder {
 
@@ -43,18 +44,26 @@ struct LayerWeights {
   const float* post_ffn_norm = nullptr;
 };
 
-/// Matrices are used where they lie in the mapped file, in its format; norms and biases are small
-/// and become floats here. Latent attention keeps a transposed copy of its small key matrix.
-/// Borrows the source, which must outlive it. Immutable; thread-safe.
+struct LoadOptions {
+  /// Threads that rearrange the matrices of packed types (tensor/packed.h) into memory of our own,
+  /// the only copy: the file's pages are let go. Absent: all are used as they lie in the file.
+  ThreadPool* pool = nullptr;
+  std::function<void(float)> progress;  // hears of each layer, 0..1; may be empty
+};
+
+/// Matrices are packed for streaming or used where they lie in the mapped file, in its format;
+/// norms and biases are small and become floats here. Latent attention keeps a transposed copy of
+/// its small key matrix, and those per head as in the file. Borrows the source, which must outlive
+/// it. Immutable; thread-safe.
 class Weights {
  public:
-  /// Checks every tensor's presence, shape and type. Errors: not_found, corrupt, unsupported.
-  /// `progress` (may be empty) hears of each layer, 0..1.
-  static Result<Weights> load(const ModelSource& source,
-                              const std::function<void(float)>& progress = {});
+  /// Checks every tensor's presence, shape and type. Errors: not_found, corrupt, unsupported;
+  /// unavailable (no address space).
+  static Result<Weights> load(const ModelSource& source, const LoadOptions& options = {});
 
   const ModelConfig& config() const noexcept { return *config_; }
-  const TensorView& token_embedding() const noexcept { return token_embedding_; }
+  /// The embedding of one token, out: [n_embd]. REQUIRES: token < n_vocab.
+  void embed(std::size_t token, float* out) const;
   const LayerWeights& layer(std::size_t i) const noexcept { return layers_[i]; }
   const float* output_norm() const noexcept { return output_norm_; }
   const LinearWeight& output() const noexcept { return output_; }
@@ -64,11 +73,13 @@ class Weights {
   Weights() = default;
   const ModelConfig* config_ = nullptr;
   TensorView token_embedding_;  // [n_vocab, n_embd]
+  bool tied_ = false;           // `output_` is the token embedding
   std::vector<LayerWeights> layers_;
   const float* output_norm_ = nullptr;
-  LinearWeight output_;                        // the token embedding when the model ties them
+  LinearWeight output_;
   std::vector<Buffer<float>> floats_;          // norms and biases
   std::vector<Buffer<std::byte>> transposed_;  // of latent attention, see transpose_heads
+  HugeArena panels_;                           // packed matrices
 };
 
 }  // namespace larder

@@ -1,24 +1,29 @@
 // Invariants 1, 2 and 3: over random schedules (chunk sizes, batch mixes, thread counts, samples,
 // reused prefixes, preemption) every request gets the same tokens, and the bytes add up after every
 // step.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <map>
 #include <ostream>
 #include <random>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/fixture_source.h"
 #include "larder/engine.h"
+#include "model/io/random_model.h"
+#include "model/scratch_dir.h"
 
 namespace larder {
 namespace {
 
 /// The embedded model, models whose layers have sliding windows of 24 tokens, some or all, one
-/// whose layers share K and V, and ones with latent attention, whose prompts are long enough for
-/// rows of both forms.
+/// whose layers share K and V, ones with latent attention, whose prompts are long enough for rows
+/// of both forms, and random ones of each type whose weights are packed.
 struct Model {
   const char* name;
   std::uint32_t n_vocab;
@@ -32,12 +37,25 @@ constexpr Model kGemma3{"gemma3", 80};
 constexpr Model kCla{"larder_cla", 80};
 constexpr Model kLatent{"deepseek2_dense", 80, 640, 340};
 constexpr Model kExperts{"deepseek2_moe", 80, 640, 340};
+constexpr Model kQ8{"q8_0", 512}, kQ4{"q4_0", 512}, kBf16{"bf16", 512};
+
+std::string model_path(const Model& model) {
+  static const ScratchDir random_models;
+  if (const auto type = parse_dtype(model.name)) {
+    const std::string path = random_models.path(fmt::format("{}.gguf", model.name));
+    if (std::filesystem::exists(path)) return path;
+    EXPECT_TRUE(write_random_model(*random_model_config("tiny"), *type, path));
+    return path;
+  }
+  if (std::string_view(model.name) == kStories.name) {
+    return fmt::format("{}/stories260K.gguf", LARDER_MODELS_DIR);
+  }
+  return fmt::format("{}/models/{}", LARDER_TEST_DATA, model.name);
+}
 
 EngineOptions base_options(const Model& model = kStories) {
   EngineOptions options;
-  options.model_path = std::string(model.name) == kStories.name
-                           ? std::string(LARDER_MODELS_DIR) + "/stories260K.gguf"
-                           : std::string(LARDER_TEST_DATA "/models/") + model.name;
+  options.model_path = model_path(model);
   options.n_context = model.n_context;
   options.n_threads = 1;
   options.kv.block_tokens = 16;
@@ -154,7 +172,8 @@ EngineOptions random_options(std::mt19937& random, const Model& model = kStories
 
 class ScheduleOf : public testing::TestWithParam<Model> {};
 INSTANTIATE_TEST_SUITE_P(Models, ScheduleOf,
-                         testing::Values(kStories, kMistral, kGemma3, kCla, kLatent, kExperts),
+                         testing::Values(kStories, kMistral, kGemma3, kCla, kLatent, kExperts, kQ8,
+                                         kQ4, kBf16),
                          [](const auto& test) { return std::string(test.param.name); });
 
 TEST_P(ScheduleOf, SameTokensForAnyScheduleChunkAndThreadCount) {

@@ -67,6 +67,7 @@ class GgufSource final : public ModelSource {
   }
   std::string weights_description() const override { return description_; }
   std::uint64_t weights_bytes() const override { return weights_bytes_; }
+  void forget(const TensorView& view) const override { file_->forget(view); }
 
  private:
   std::unique_ptr<GgufFile> file_;

@@ -69,6 +69,9 @@ class HfSource final : public ModelSource {
     for (const auto& [name, view] : views_) bytes += view.bytes.size();
     return bytes;
   }
+  void forget(const TensorView& view) const override {
+    for (const auto& shard : shards_) shard->forget(view);
+  }
   float norm_weight_offset() const override {
     return arch_ != nullptr && arch_->change("output_norm.weight") == TensorChange::add_one ? 1.0F
                                                                                             : 0.0F;

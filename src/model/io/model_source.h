@@ -41,6 +41,8 @@ class ModelSource {
   /// "Q4_K mixed", "F32", ...: for people.
   virtual std::string weights_description() const = 0;
   virtual std::uint64_t weights_bytes() const = 0;
+  /// Hint that a tensor's bytes were read and will not be needed soon; they stay valid.
+  virtual void forget(const TensorView&) const {}
   /// Hugging Face's RMS norms of Gemma store (weight - 1); GGUF files store the weight itself.
   virtual float norm_weight_offset() const { return 0; }
 };

@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <functional>
 #include <unordered_set>
 
 #include "base/fail.h"
@@ -147,6 +148,18 @@ SafetensorsFile::SafetensorsFile(std::unique_ptr<Impl> impl) : impl_(std::move(i
 SafetensorsFile::~SafetensorsFile() = default;
 
 const std::string& SafetensorsFile::origin() const noexcept { return impl_->origin; }
+
+void SafetensorsFile::forget(const TensorView& view) const noexcept {
+  if (!impl_->mapping) return;
+  const std::span<const std::byte> all = impl_->mapping->bytes();
+  const std::less<const std::byte*> before;  // pointers into different objects
+  if (before(view.bytes.data(), all.data()) ||
+      !before(view.bytes.data(), all.data() + all.size())) {
+    return;
+  }
+  impl_->mapping->forget(static_cast<std::size_t>(view.bytes.data() - all.data()),
+                         view.bytes.size());
+}
 
 std::span<const SafetensorsTensor> SafetensorsFile::tensors() const noexcept {
   return impl_->tensors;

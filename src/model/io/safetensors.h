@@ -35,6 +35,8 @@ class SafetensorsFile {
 
   const std::string& origin() const noexcept;
   std::span<const SafetensorsTensor> tensors() const noexcept;  // by offset
+  /// Hint that these bytes, if they are this file's, will not be needed soon.
+  void forget(const TensorView& view) const noexcept;
 
  private:
   struct Impl;
