@@ -143,6 +143,7 @@ Result<void> converse(Engine& engine, const RunFlags& flags) {
 Result<void> run(RunFlags& flags) {
   LARDER_TRY(check(flags));
   flags.engine.n_sequences = std::max(flags.engine.n_sequences, flags.n_samples);
+  flags.engine.pack_while_running = true;  // somebody waits for the first token
   if (is_interactive(flags)) {
     LARDER_ASSIGN(const auto engine, open_engine(flags.engine));
     return converse(*engine, flags);

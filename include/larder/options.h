@@ -30,6 +30,9 @@ struct EngineOptions {
   std::uint32_t n_threads = 0;    // 0: one per core
   std::string isa;                // "scalar", "avx2", "avx512"; empty: the best this machine has
   KvOptions kv;
+  // Not a flag: q8_0 and q4_0 weights are read from the file at first and packed between the steps
+  // that follow the first one. An earlier first token, some slower ones after it.
+  bool pack_while_running = false;
 };
 template <class F>
 void for_each_field(EngineOptions& o, F&& f) {

@@ -37,6 +37,7 @@ Result<StepReport> Engine::step() {
   StepReport report;
   if (plan.rows.empty()) return report;
   const Stopwatch watch;
+  impl_->pack_weights();                           // if they are packed while it runs
   impl_->copy_blocks(plan);                        // copy-on-write of shared open blocks
   impl_->forward.run(impl_->batches.build(plan));  // prefill and decode in one ragged batch
   impl_->commit_rows(plan, report);                // rows count; blocks outside windows are free

@@ -45,6 +45,7 @@ struct Engine::Impl {
   void share_kept_rows(Sequence& sequence);
   Result<void> stretch_kept(RequestId id, std::vector<TokenId> tokens);
 
+  void pack_weights();
   void copy_blocks(const StepPlan& step_plan);
   void commit_rows(const StepPlan& step_plan, StepReport& report);
   Result<void> draw_tokens(const StepPlan& step_plan, StepReport& report);
@@ -90,6 +91,7 @@ struct Engine::Impl {
   std::vector<std::uint32_t> logit_rows_;  // [max_logit_rows_] of the batch, computed together
   EngineStats counters_;
   RequestId next_id_ = 1;
+  bool has_stepped_ = false;
 };
 
 }  // namespace larder

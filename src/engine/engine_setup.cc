@@ -85,7 +85,8 @@ Result<std::unique_ptr<Engine::Impl>> Engine::Impl::create(std::unique_ptr<Model
   LARDER_ASSIGN(auto plan, plan_kv(config, options, ram - source->weights_bytes() - scratch));
   options.kv.memory_bytes = plan.pool.budget_bytes;
   LARDER_ASSIGN(auto threads, start_threads(options.n_threads));
-  LARDER_ASSIGN(auto weights, Weights::load(*source, {threads.get(), progress}));
+  LARDER_ASSIGN(auto weights,
+                Weights::load(*source, {threads.get(), options.pack_while_running, progress}));
   LARDER_ASSIGN(auto tokenizer, Tokenizer::create(source->tokenizer()));
   LARDER_ASSIGN(auto pool, BlockPool::create(plan.pool));
   LARDER_ASSIGN(auto store, BlockStore::create(pool.range_bytes()));
@@ -118,6 +119,12 @@ Engine::Impl::Impl(Parts parts)
                  [this](Sequence& sequence) { share_kept_rows(sequence); }}),
       max_logit_rows_(logit_rows(source->config().n_vocab)),
       logits_(std::size_t{max_logit_rows_} * source->config().n_vocab) {}
+
+void Engine::Impl::pack_weights() {
+  constexpr std::size_t kBytesPerStep = std::size_t{64} << 20;  // some 10 ms
+  if (has_stepped_) weights.pack_some(*threads, kBytesPerStep);
+  has_stepped_ = true;
+}
 
 Result<void> Engine::Impl::check(const Request& request) const {
   const ModelConfig& config = source->config();

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "base/fail.h"
 #include "kernels/transpose_heads.h"
@@ -14,6 +14,31 @@
 #include "tensor/quantize.h"
 
 namespace larder {
+namespace {
+
+/// Output rows [first, first + n) of a fused layer.
+LinearWeight rows_of(LinearWeight w, std::uint32_t first, std::uint32_t n) {
+  w.data += first * row_bytes(w.dtype, w.n_in);
+  if (w.bias != nullptr) w.bias += first;
+  w.n_out = n;
+  return w;
+}
+
+/// The matrices of a layer that may be packed, in the order in which a step reads them.
+std::vector<LinearWeight*> matrices(LayerWeights& w) {
+  std::vector<LinearWeight*> all = {&w.latent.q_a, &w.q,    &w.latent.kv_a, &w.k,   &w.v,
+                                    &w.o,          &w.gate, &w.up,          &w.down};
+  ExpertWeights& e = w.experts;
+  for (std::size_t i = 0; i < e.gate.size(); ++i) {
+    all.insert(all.end(), {&e.gate[i], &e.up[i], &e.down[i]});
+  }
+  all.insert(all.end(), {&e.shared_gate, &e.shared_up, &e.shared_down});
+  return all;
+}
+
+bool waits(const LinearWeight& w) { return !w.is_packed && can_pack(w.dtype) && w.n_out != 0; }
+
+}  // namespace
 
 /// Looks tensors up by canonical name and checks what it finds.
 class WeightsLoader {
@@ -45,7 +70,6 @@ class WeightsLoader {
     weights_.tied_ = !source_.find("output.weight");
     LARDER_ASSIGN(weights_.output_, linear_layer(weights_.tied_ ? "token_embd" : "output",
                                                  config_.n_vocab, config_.n_embd));
-    pack({&weights_.output_});
     return {};
   }
 
@@ -97,7 +121,6 @@ class WeightsLoader {
       }
     }
     LARDER_ASSIGN(w.o, linear_layer(prefix_ + "attn_output", config_.n_embd, n_q));
-    pack({&w.q, &w.k, &w.v, &w.o});
     if (config_.qk_norm) {
       LARDER_ASSIGN(w.q_norm, norm(prefix_ + "attn_q_norm.weight", config_.head_dim));
       if (config_.owns_kv(index)) {
@@ -123,7 +146,6 @@ class WeightsLoader {
     LARDER_TRY(load_heads(w.latent));
     LARDER_ASSIGN(w.o,
                   linear_layer(prefix_ + "attn_output", config_.n_embd, config_.n_heads * c.v_dim));
-    pack({&w.latent.q_a, &w.q, &w.latent.kv_a, &w.o});
     return {};
   }
 
@@ -162,13 +184,11 @@ class WeightsLoader {
     LARDER_ASSIGN(w.gate, experts("ffn_gate", c.n_ff, n_embd));
     LARDER_ASSIGN(w.up, experts("ffn_up", c.n_ff, n_embd));
     LARDER_ASSIGN(w.down, experts("ffn_down", n_embd, c.n_ff));
-    for (std::size_t i = 0; i < c.n_experts; ++i) pack({&w.gate[i], &w.up[i], &w.down[i]});
     if (c.n_shared == 0) return {};
     const std::uint32_t n_ff = c.n_shared * c.n_ff;
     LARDER_ASSIGN(w.shared_gate, linear_layer(prefix_ + "ffn_gate_shexp", n_ff, n_embd));
     LARDER_ASSIGN(w.shared_up, linear_layer(prefix_ + "ffn_up_shexp", n_ff, n_embd));
     LARDER_ASSIGN(w.shared_down, linear_layer(prefix_ + "ffn_down_shexp", n_embd, n_ff));
-    pack({&w.shared_gate, &w.shared_up, &w.shared_down});
     return {};
   }
 
@@ -217,45 +237,7 @@ class WeightsLoader {
       LARDER_ASSIGN(w.up, linear_layer(prefix_ + "ffn_up", config_.n_ff, config_.n_embd));
     }
     LARDER_ASSIGN(w.down, linear_layer(prefix_ + "ffn_down", config_.n_embd, config_.n_ff));
-    pack({&w.gate, &w.up, &w.down});
     return {};
-  }
-
-  /// Rearranges the matrices, in the order in which a step reads them.
-  void pack(std::initializer_list<LinearWeight*> weights) {
-    if (pool_ == nullptr) return;
-    for (LinearWeight* w : weights) {
-      if (can_pack(w->dtype)) *w = packed(*w);
-    }
-  }
-
-  /// Slice by slice, so that little of the file is in memory beside the panels.
-  LinearWeight packed(const LinearWeight& w) {
-    constexpr std::size_t kSliceBytes = std::size_t{8} << 20;
-    const std::size_t row = row_bytes(w.dtype, w.n_in);
-    const std::size_t n_panels = std::max<std::size_t>(kSliceBytes / row / kPanelRows, 1);
-    std::byte* out = weights_.panels_.take(packed_bytes(w.dtype, w.n_out, w.n_in));
-    LinearWeight result = w;
-    result.data = out;
-    result.is_packed = true;
-    const auto step = static_cast<std::uint32_t>(n_panels * kPanelRows);
-    for (std::uint32_t first = 0; first < w.n_out; first += step) {
-      const LinearWeight slice = rows_of(w, first, std::min(step, w.n_out - first));
-      pack_linear(*pool_, slice, out);
-      out += n_panels * panel_bytes(w.dtype, w.n_in);
-      TensorView rows;
-      rows.bytes = {slice.data, slice.n_out * row};
-      source_.forget(rows);
-    }
-    return result;
-  }
-
-  /// Output rows [first, first + n) of a fused layer.
-  static LinearWeight rows_of(LinearWeight w, std::uint32_t first, std::uint32_t n) {
-    w.data += first * row_bytes(w.dtype, w.n_in);
-    if (w.bias != nullptr) w.bias += first;
-    w.n_out = n;
-    return w;
   }
 
   Result<TensorView> matrix(const std::string& name, std::uint64_t n_rows, std::uint64_t n_cols) {
@@ -323,21 +305,63 @@ void Weights::embed(std::size_t token, float* out) const {
   decode_row(token_embedding_.dtype, token_embedding_.bytes.data() + token * stride, n_embd, out);
 }
 
+/// Slice by slice, so that little of the file is in memory beside the panels.
+void Weights::pack(ThreadPool& pool, LinearWeight& w) {
+  constexpr std::size_t kSliceBytes = std::size_t{8} << 20;
+  const std::size_t row = row_bytes(w.dtype, w.n_in);
+  const std::size_t n_panels = std::max<std::size_t>(kSliceBytes / row / kPanelRows, 1);
+  std::byte* const panels = panels_.take(packed_bytes(w.dtype, w.n_out, w.n_in));
+  std::byte* out = panels;
+  const auto step = static_cast<std::uint32_t>(n_panels * kPanelRows);
+  for (std::uint32_t first = 0; first < w.n_out; first += step) {
+    const LinearWeight slice = rows_of(w, first, std::min(step, w.n_out - first));
+    pack_linear(pool, slice, out);
+    out += n_panels * panel_bytes(w.dtype, w.n_in);
+    TensorView rows;
+    rows.bytes = {slice.data, slice.n_out * row};
+    source_->forget(rows);
+  }
+  w.data = panels;
+  w.is_packed = true;
+}
+
+bool Weights::pack_some(ThreadPool& pool, std::size_t n_bytes) {
+  std::size_t n_done = 0;
+  for (; n_packed_ <= layers_.size(); ++n_packed_) {
+    const bool is_layer = n_packed_ < layers_.size();
+    for (LinearWeight* w : is_layer ? matrices(layers_[n_packed_]) : std::vector{&output_}) {
+      if (!waits(*w)) continue;
+      if (n_done >= n_bytes) return true;
+      pack(pool, *w);
+      n_done += packed_bytes(w->dtype, w->n_out, w->n_in);
+    }
+  }
+  return false;
+}
+
 Result<Weights> Weights::load(const ModelSource& source, const LoadOptions& options) {
   Weights weights;
+  weights.source_ = &source;
   WeightsLoader loader(source, options.pool, weights);
   LARDER_TRY(loader.check_layer_count());
+  LARDER_TRY(loader.load_model());
   LARDER_TRY(loader.reserve());
+  const auto pack_now = [&](LinearWeight& w) {
+    const bool now = !options.defer || w.dtype == DType::bf16;
+    if (options.pool != nullptr && waits(w) && now) weights.pack(*options.pool, w);
+  };
   const std::uint32_t n_layers = source.config().n_layers;
   weights.layers_.reserve(n_layers);
   for (std::uint32_t i = 0; i < n_layers; ++i) {
     LARDER_ASSIGN(auto layer, loader.load_layer(i));
+    for (LinearWeight* w : matrices(layer)) pack_now(*w);
     weights.layers_.push_back(std::move(layer));
     if (options.progress) {
       options.progress(static_cast<float>(i + 1) / static_cast<float>(n_layers));
     }
   }
-  LARDER_TRY(loader.load_model());
+  pack_now(weights.output_);
+  if (!options.defer) weights.n_packed_ = n_layers + 1;
   return weights;
 }
 

@@ -48,13 +48,15 @@ struct LoadOptions {
   /// Threads that rearrange the matrices of packed types (tensor/packed.h) into memory of our own,
   /// the only copy: the file's pages are let go. Absent: all are used as they lie in the file.
   ThreadPool* pool = nullptr;
+  /// Leaves q8_0 and q4_0 to `pack_some`: packed or not, their results have the same bits.
+  bool defer = false;
   std::function<void(float)> progress;  // hears of each layer, 0..1; may be empty
 };
 
 /// Matrices are packed for streaming or used where they lie in the mapped file, in its format;
 /// norms and biases are small and become floats here. Latent attention keeps a transposed copy of
 /// its small key matrix, and those per head as in the file. Borrows the source, which must outlive
-/// it. Immutable; thread-safe.
+/// it. Thread-safe to read.
 class Weights {
  public:
   /// Checks every tensor's presence, shape and type. Errors: not_found, corrupt, unsupported;
@@ -62,6 +64,10 @@ class Weights {
   static Result<Weights> load(const ModelSource& source, const LoadOptions& options = {});
 
   const ModelConfig& config() const noexcept { return *config_; }
+  /// Packs the next matrices that `load` deferred, one at least and about `n_bytes`; false when
+  /// none are left. Not while anybody reads the weights.
+  bool pack_some(ThreadPool& pool, std::size_t n_bytes);
+
   /// The embedding of one token, out: [n_embd]. REQUIRES: token < n_vocab.
   void embed(std::size_t token, float* out) const;
   const LayerWeights& layer(std::size_t i) const noexcept { return layers_[i]; }
@@ -71,6 +77,9 @@ class Weights {
  private:
   friend class WeightsLoader;
   Weights() = default;
+  void pack(ThreadPool& pool, LinearWeight& w);
+
+  const ModelSource* source_ = nullptr;
   const ModelConfig* config_ = nullptr;
   TensorView token_embedding_;  // [n_vocab, n_embd]
   bool tied_ = false;           // `output_` is the token embedding
@@ -80,6 +89,7 @@ class Weights {
   std::vector<Buffer<float>> floats_;          // norms and biases
   std::vector<Buffer<std::byte>> transposed_;  // of latent attention, see transpose_heads
   HugeArena panels_;                           // packed matrices
+  std::size_t n_packed_ = 0;  // layers without deferred matrices; one more when the output is too
 };
 
 }  // namespace larder

@@ -167,6 +167,7 @@ EngineOptions random_options(std::mt19937& random, const Model& model = kStories
   options.n_batch = kBatches[random() % std::size(kBatches)];
   options.n_sequences = 1 + draw(random, std::min(6U, options.n_batch));
   options.n_threads = 1 + draw(random, 2);
+  options.pack_while_running = random() % 2 == 0;
   return options;
 }
 
