@@ -1,76 +1,22 @@
 // Invariants 1, 2 and 3: over random schedules (chunk sizes, batch mixes, thread counts, samples,
 // reused prefixes, preemption) every request gets the same tokens, and the bytes add up after every
 // step.
-#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <map>
-#include <ostream>
 #include <random>
 #include <string>
-#include <string_view>
 #include <vector>
 
-#include "engine/fixture_source.h"
+#include "engine/schedule_models.h"
 #include "larder/engine.h"
-#include "model/io/random_model.h"
-#include "model/scratch_dir.h"
 
 namespace larder {
 namespace {
 
-/// The embedded model, models whose layers have sliding windows of 24 tokens, some or all, one
-/// whose layers share K and V, ones with latent attention, whose prompts are long enough for rows
-/// of both forms, and random ones of each type whose weights are packed.
-struct Model {
-  const char* name;
-  std::uint32_t n_vocab;
-  std::uint32_t n_context = 160;
-  std::uint32_t max_prompt = 100;
-};
-std::ostream& operator<<(std::ostream& out, const Model& model) { return out << model.name; }
-constexpr Model kStories{"stories260K", 512};
-constexpr Model kMistral{"mistral", 80};
-constexpr Model kGemma3{"gemma3", 80};
-constexpr Model kCla{"larder_cla", 80};
-constexpr Model kLatent{"deepseek2_dense", 80, 640, 340};
-constexpr Model kExperts{"deepseek2_moe", 80, 640, 340};
-constexpr Model kQ8{"q8_0", 512}, kQ4{"q4_0", 512}, kBf16{"bf16", 512};
-
-std::string model_path(const Model& model) {
-  static const ScratchDir random_models;
-  if (const auto type = parse_dtype(model.name)) {
-    const std::string path = random_models.path(fmt::format("{}.gguf", model.name));
-    if (std::filesystem::exists(path)) return path;
-    EXPECT_TRUE(write_random_model(*random_model_config("tiny"), *type, path));
-    return path;
-  }
-  if (std::string_view(model.name) == kStories.name) {
-    return fmt::format("{}/stories260K.gguf", LARDER_MODELS_DIR);
-  }
-  return fmt::format("{}/models/{}", LARDER_TEST_DATA, model.name);
-}
-
-EngineOptions base_options(const Model& model = kStories) {
-  EngineOptions options;
-  options.model_path = model_path(model);
-  options.n_context = model.n_context;
-  options.n_threads = 1;
-  options.kv.block_tokens = 16;
-  return options;
-}
-
 std::uint32_t draw(std::mt19937& random, std::uint32_t n) {
   return static_cast<std::uint32_t>(random() % n);
-}
-
-std::unique_ptr<Engine> open_engine(const EngineOptions& options) {
-  auto engine =
-      options.model_path.ends_with(".gguf") ? Engine::open(options) : open_fixture(options);
-  EXPECT_TRUE(engine.has_value()) << engine.error().message;
-  return engine ? std::move(*engine) : nullptr;
 }
 
 std::vector<Request> make_requests(std::mt19937& random, std::size_t n,
@@ -174,7 +120,7 @@ EngineOptions random_options(std::mt19937& random, const Model& model = kStories
 class ScheduleOf : public testing::TestWithParam<Model> {};
 INSTANTIATE_TEST_SUITE_P(Models, ScheduleOf,
                          testing::Values(kStories, kMistral, kGemma3, kCla, kLatent, kExperts, kQ8,
-                                         kQ4, kBf16),
+                                         kQ4, kBf16, kExpertsQ8, kExpertsBf16),
                          [](const auto& test) { return std::string(test.param.name); });
 
 TEST_P(ScheduleOf, SameTokensForAnyScheduleChunkAndThreadCount) {

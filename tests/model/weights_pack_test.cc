@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "model/io/random_model.h"
 #include "model/scratch_dir.h"
+#include "model/small_random_model.h"
 #include "model/weights.h"
 #include "tensor/packed.h"
 #include "tensor/quantize.h"
@@ -13,11 +13,18 @@
 namespace larder {
 namespace {
 
-class WeightsPack : public testing::TestWithParam<DType> {
+struct Case {
+  const char* name;
+  DType type;
+  bool has_experts;
+};
+
+class WeightsPack : public testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
     const std::string path = dir_.path("tiny.gguf");
-    ASSERT_TRUE(write_random_model(*random_model_config("tiny"), GetParam(), path));
+    const auto config = GetParam().has_experts ? small_experts_config() : small_dense_config();
+    ASSERT_TRUE(write_random_model(config, GetParam().type, path));
     auto source = open_model(path);
     ASSERT_TRUE(source);
     source_ = std::move(*source);
@@ -40,7 +47,14 @@ class WeightsPack : public testing::TestWithParam<DType> {
     std::vector<const LinearWeight*> all;
     for (std::size_t i = 0; i < weights.config().n_layers; ++i) {
       const LayerWeights& w = weights.layer(i);
-      all.insert(all.end(), {&w.q, &w.k, &w.v, &w.o, &w.gate, &w.up, &w.down});
+      for (const LinearWeight* m :
+           {&w.q, &w.k, &w.v, &w.latent.kv_a, &w.o, &w.gate, &w.up, &w.down, &w.experts.shared_gate,
+            &w.experts.shared_up, &w.experts.shared_down}) {
+        if (m->n_out != 0) all.push_back(m);
+      }
+      for (const LinearWeight& m : w.experts.gate) all.push_back(&m);
+      for (const LinearWeight& m : w.experts.up) all.push_back(&m);
+      for (const LinearWeight& m : w.experts.down) all.push_back(&m);
     }
     all.push_back(&weights.output());
     return all;
@@ -61,7 +75,7 @@ TEST_P(WeightsPack, WhileLoading) {
   const auto packed = Weights::load(*source_, {&pool_, false, {}});
   ASSERT_TRUE(in_file && packed);
   EXPECT_EQ(n_packed(*in_file), 0U);
-  const bool can = can_pack(GetParam());
+  const bool can = can_pack(GetParam().type);
   EXPECT_EQ(n_packed(*packed), can ? matrices(*packed).size() : 0U);
   for (std::size_t i = 0; i < matrices(*packed).size(); ++i) {
     EXPECT_EQ(values(*matrices(*packed)[i]), values(*matrices(*in_file)[i])) << i;
@@ -79,21 +93,26 @@ TEST_P(WeightsPack, PieceByPieceLater) {
   auto weights = Weights::load(*source_, {&pool_, true, {}});
   ASSERT_TRUE(in_file && weights);
   const std::size_t n_all = matrices(*weights).size(), n_first = n_packed(*weights);
-  EXPECT_EQ(n_first, GetParam() == DType::bf16 ? n_all : 0U);
+  EXPECT_EQ(n_first, GetParam().type == DType::bf16 ? n_all : 0U);
   std::size_t n_calls = 0;
   while (weights->pack_some(pool_, 1)) ++n_calls;
-  const bool waited = can_pack(GetParam()) && GetParam() != DType::bf16;
+  const bool waited = can_pack(GetParam().type) && GetParam().type != DType::bf16;
   EXPECT_EQ(n_calls, waited ? n_all - 1 : 0U);
-  EXPECT_EQ(n_packed(*weights), can_pack(GetParam()) ? n_all : 0U);
+  EXPECT_EQ(n_packed(*weights), can_pack(GetParam().type) ? n_all : 0U);
   EXPECT_FALSE(weights->pack_some(pool_, 1 << 30));
   for (std::size_t i = 0; i < n_all; ++i) {
     EXPECT_EQ(values(*matrices(*weights)[i]), values(*matrices(*in_file)[i])) << i;
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, WeightsPack,
-                         testing::Values(DType::q8_0, DType::q4_0, DType::bf16, DType::f16),
-                         [](const auto& type) { return std::string(dtype_info(type.param).name); });
+INSTANTIATE_TEST_SUITE_P(Models, WeightsPack,
+                         testing::Values(Case{"q8_0", DType::q8_0, false},
+                                         Case{"q4_0", DType::q4_0, false},
+                                         Case{"bf16", DType::bf16, false},
+                                         Case{"f16", DType::f16, false},
+                                         Case{"experts_q8_0", DType::q8_0, true},
+                                         Case{"experts_bf16", DType::bf16, true}),
+                         [](const auto& test) { return std::string(test.param.name); });
 
 }  // namespace
 }  // namespace larder

@@ -1,0 +1,76 @@
+// The models of schedule_test.cc.
+#pragma once
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <ostream>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "engine/fixture_source.h"
+#include "larder/engine.h"
+#include "model/scratch_dir.h"
+#include "model/small_random_model.h"
+
+namespace larder {
+
+/// The embedded model, models whose layers have sliding windows of 24 tokens, some or all, one
+/// whose layers share K and V, ones with latent attention, whose prompts are long enough for rows
+/// of both forms, and random ones of each type whose weights are packed.
+struct Model {
+  const char* name;
+  std::uint32_t n_vocab;
+  std::uint32_t n_context = 160;
+  std::uint32_t max_prompt = 100;
+};
+inline std::ostream& operator<<(std::ostream& out, const Model& model) { return out << model.name; }
+inline constexpr Model kStories{"stories260K", 512};
+inline constexpr Model kMistral{"mistral", 80};
+inline constexpr Model kGemma3{"gemma3", 80};
+inline constexpr Model kCla{"larder_cla", 80};
+inline constexpr Model kLatent{"deepseek2_dense", 80, 640, 340};
+inline constexpr Model kExperts{"deepseek2_moe", 80, 640, 340};
+inline constexpr Model kQ8{"q8_0", 512}, kQ4{"q4_0", 512}, kBf16{"bf16", 512};
+inline constexpr Model kExpertsQ8{"experts_q8_0", 512, 640, 340};
+inline constexpr Model kExpertsBf16{"experts_bf16", 512, 640, 340};
+
+inline std::string model_path(const Model& model) {
+  static const ScratchDir random_models;
+  std::string_view name = model.name;
+  const bool has_experts = name.starts_with("experts_");
+  if (has_experts) name.remove_prefix(std::string_view("experts_").size());
+  if (const auto type = parse_dtype(name)) {
+    const std::string path = random_models.path(fmt::format("{}.gguf", model.name));
+    if (std::filesystem::exists(path)) return path;
+    const ModelConfig config = has_experts ? small_experts_config() : small_dense_config();
+    EXPECT_TRUE(write_random_model(config, *type, path));
+    return path;
+  }
+  if (std::string_view(model.name) == kStories.name) {
+    return fmt::format("{}/stories260K.gguf", LARDER_MODELS_DIR);
+  }
+  return fmt::format("{}/models/{}", LARDER_TEST_DATA, model.name);
+}
+
+inline EngineOptions base_options(const Model& model = kStories) {
+  EngineOptions options;
+  options.model_path = model_path(model);
+  options.n_context = model.n_context;
+  options.n_threads = 1;
+  options.kv.block_tokens = 16;
+  return options;
+}
+
+inline std::unique_ptr<Engine> open_engine(const EngineOptions& options) {
+  auto engine =
+      options.model_path.ends_with(".gguf") ? Engine::open(options) : open_fixture(options);
+  EXPECT_TRUE(engine.has_value()) << engine.error().message;
+  return engine ? std::move(*engine) : nullptr;
+}
+
+}  // namespace larder
