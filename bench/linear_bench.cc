@@ -1,8 +1,9 @@
 // How close are linear layers to memory bandwidth (one row) and to the integer peak (512 rows)?
 //   build/release/bin/linear_bench --benchmark_filter=avx512
-// Names: linear/SET/TYPE/ROWS OF X/threads:N. `weights` is bytes of weights read per second, `ops`
-// counts a multiplication and an addition as two. Runs with one thread are timed by the processor
-// time they took, so that neighbours on the machine count less.
+// Names: linear/SET/TYPE/ROWS OF X/threads:N, over file rows, and packed/... over panels, as models
+// use the types that have them. `weights` is bytes of weights read per second, `ops` counts a
+// multiplication and an addition as two. Runs with one thread are timed by the processor time they
+// took, so that neighbours on the machine count less.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
@@ -16,6 +17,8 @@
 #include "simd/simd.h"
 #include "tensor/buffer.h"
 #include "tensor/half.h"
+#include "tensor/huge_arena.h"
+#include "tensor/packed.h"
 
 namespace {
 
@@ -34,14 +37,28 @@ larder::Buffer<std::byte> random_weights(DType dtype, std::uint32_t n_out) {
   return bytes;
 }
 
-void run_linear(benchmark::State& state, DType dtype, const larder::simd::Table& table,
-                std::uint32_t n_x, unsigned n_threads) {
+struct Case {
+  DType dtype;
+  bool is_packed;
+  std::uint32_t n_x;
+  unsigned n_threads;
+};
+
+void run_linear(benchmark::State& state, const Case& c, const larder::simd::Table& table) {
   // Decoding must read memory, not the cache; prefill may use smaller weights.
-  const std::uint32_t n_out = n_x < 64 ? 96 * 1024 : 2048;
-  larder::ThreadPool pool(n_threads);
+  const std::uint32_t n_x = c.n_x, n_out = n_x < 64 ? 96 * 1024 : 2048;
+  larder::ThreadPool pool(c.n_threads);
   const larder::Compute compute{table, pool};
-  const auto bytes = random_weights(dtype, n_out);
-  const larder::LinearWeight weight{dtype, n_out, kIn, bytes.data(), nullptr};
+  const auto bytes = random_weights(c.dtype, n_out);
+  larder::LinearWeight weight{c.dtype, n_out, kIn, bytes.data(), nullptr};
+  auto arena = larder::HugeArena::create(bytes.size());
+  if (!arena) return state.SkipWithError(arena.error().message.c_str());
+  if (c.is_packed) {
+    std::byte* panels = arena->take(larder::packed_bytes(c.dtype, n_out, kIn));
+    larder::pack_linear(pool, weight, panels);
+    weight.data = panels;
+    weight.is_packed = true;
+  }
   larder::Buffer<float> x(std::size_t{n_x} * kIn), out(std::size_t{n_x} * n_out);
   std::mt19937 rng(1);
   std::normal_distribution<float> normal;
@@ -67,15 +84,14 @@ void run_fork_join(benchmark::State& state, unsigned n_threads) {
   }
 }
 
-void register_linear(const larder::simd::Table& table, DType dtype, std::uint32_t n_x,
-                     unsigned n_threads) {
-  const std::string name = fmt::format("linear/{}/{}/{}/threads:{}", table.name,
-                                       larder::dtype_info(dtype).name, n_x, n_threads);
+void register_linear(const larder::simd::Table& table, const Case& c) {
+  const std::string name =
+      fmt::format("{}/{}/{}/{}/threads:{}", c.is_packed ? "packed" : "linear", table.name,
+                  larder::dtype_info(c.dtype).name, c.n_x, c.n_threads);
   auto* registered = benchmark::RegisterBenchmark(
-      name.c_str(),
-      [=, &table](benchmark::State& state) { run_linear(state, dtype, table, n_x, n_threads); });
+      name.c_str(), [=, &table](benchmark::State& state) { run_linear(state, c, table); });
   registered->Unit(benchmark::kMicrosecond);
-  if (n_threads > 1) registered->UseRealTime();
+  if (c.n_threads > 1) registered->UseRealTime();
 }
 
 }  // namespace
@@ -87,7 +103,10 @@ int main(int argc, char** argv) {
   for (const auto* table : larder::simd::available()) {
     for (const DType dtype : kTypes) {
       for (const std::uint32_t n_x : {1U, 4U, 16U, 512U}) {
-        for (const unsigned n_threads : {1U, 2U}) register_linear(*table, dtype, n_x, n_threads);
+        for (const unsigned n_threads : {1U, 2U}) {
+          register_linear(*table, {dtype, false, n_x, n_threads});
+          if (larder::can_pack(dtype)) register_linear(*table, {dtype, true, n_x, n_threads});
+        }
       }
     }
   }
