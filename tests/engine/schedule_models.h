@@ -17,7 +17,7 @@
 #include "model/scratch_dir.h"
 #include "model/small_random_model.h"
 
-namespace larder {
+namespace larder::schedule {
 
 /// The embedded model, models whose layers have sliding windows of 24 tokens, some or all, one
 /// whose layers share K and V, ones with latent attention, whose prompts are long enough for rows
@@ -73,4 +73,4 @@ inline std::unique_ptr<Engine> open_engine(const EngineOptions& options) {
   return engine ? std::move(*engine) : nullptr;
 }
 
-}  // namespace larder
+}  // namespace larder::schedule

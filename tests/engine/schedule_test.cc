@@ -15,6 +15,8 @@
 namespace larder {
 namespace {
 
+using namespace schedule;
+
 std::uint32_t draw(std::mt19937& random, std::uint32_t n) {
   return static_cast<std::uint32_t>(random() % n);
 }
