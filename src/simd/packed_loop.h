@@ -64,6 +64,14 @@ void packed_loop(const PackedRows& w, const typename Kernels::X& x, std::size_t 
         for (std::size_t t = 0; t < n_x; t += kX) {
           tile.x = x.at(t, g * Kernels::kGroupCols);
           tile.out = out + t * ld_out + p * kPanelRows;
+          if (t + kX < n_x) {  // rows of `out` lie far apart, mostly in pages of their own
+            const float* next_out = tile.out + kX * ld_out;
+            const std::size_t n_next = n_x - t - kX < kX ? n_x - t - kX : kX;
+            for (std::size_t i = 0; i < n_next; ++i) {
+              __builtin_prefetch(next_out + i * ld_out, 1);
+              __builtin_prefetch(next_out + i * ld_out + 16, 1);
+            }
+          }
           Kernels::run(tile, n_x - t < kX ? n_x - t : kX);
           if (n_tiles > 1) tile.next += some * tile.n_next_lines * 64;
           if (tile.next >= panel + 2 * some * Kernels::kGroupBytes) tile.n_next_lines = 0;

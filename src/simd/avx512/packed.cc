@@ -40,24 +40,23 @@ struct Sums {
 
   template <class Tile>
   explicit Sums(const Tile& tile) {
-    for (int h = 0; h < kHalves; ++h) {
-      for (int t = 0; t < kX; ++t) {
-        v[h][t] = tile.is_first ? _mm512_setzero_ps()
-                                : _mm512_maskz_loadu_ps(row_mask(tile.n_rows, h), at(tile, h, t));
-      }
+    const float* row = tile.out;
+    const std::size_t ld_out = tile.ld_out;
+    // Sums that begin here read nothing, since the mask is empty, and are zero.
+    const __mmask16 masks[kHalves] = {tile.is_first ? __mmask16{0} : row_mask(tile.n_rows, 0),
+                                      tile.is_first ? __mmask16{0} : row_mask(tile.n_rows, 1)};
+    for (int t = 0; t < kX; ++t, row += ld_out) {
+      for (int h = 0; h < kHalves; ++h) v[h][t] = _mm512_maskz_loadu_ps(masks[h], row + h * 16);
     }
   }
   template <class Tile>
   void store(const Tile& tile) const {
-    for (int h = 0; h < kHalves; ++h) {
-      for (int t = 0; t < kX; ++t) {
-        _mm512_mask_storeu_ps(at(tile, h, t), row_mask(tile.n_rows, h), v[h][t]);
-      }
+    float* row = tile.out;
+    const std::size_t ld_out = tile.ld_out;
+    const __mmask16 masks[kHalves] = {row_mask(tile.n_rows, 0), row_mask(tile.n_rows, 1)};
+    for (int t = 0; t < kX; ++t, row += ld_out) {
+      for (int h = 0; h < kHalves; ++h) _mm512_mask_storeu_ps(row + h * 16, masks[h], v[h][t]);
     }
-  }
-  template <class Tile>
-  static float* at(const Tile& tile, int h, int t) {
-    return tile.out + static_cast<std::size_t>(t) * tile.ld_out + static_cast<std::size_t>(h) * 16;
   }
 };
 
