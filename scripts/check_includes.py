@@ -39,6 +39,7 @@ THIRD_PARTY = {
     r"boost/.*": ["src/server/http"],
     r"openssl/.*": ["src/server/http"],
     r"prometheus/.*": ["src/server/metrics"],
+    r"Eigen/.*": ["src/model/surgery/matrix.cc"],
     r"fmt/.*": ["src/", "tools/", "tests/", "bench/", "fuzz/"],
     r"tl/expected\.hpp": ["include/larder/result.h"],
     r"CLI/.*": ["tools/"],

@@ -1,15 +1,19 @@
-// larder convert: Hugging Face directories and llama2.c checkpoints to GGUF.
+// larder convert: other file kinds to GGUF, and models to fewer KV heads, with a report of the
+// cost.
 #include "model/io/convert.h"
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 
 #include "base/fail.h"
 #include "commands.h"
+#include "divergence_report.h"
 #include "failure.h"
 #include "flag_values.h"
 #include "json_output.h"
@@ -21,6 +25,11 @@ namespace {
 
 struct ConvertFlags {
   ConvertOptions options;
+  std::optional<std::uint32_t> n_kv_heads;
+  bool align = false;
+  std::string target;  // "gguf", "hf"; empty: by the output's form
+  DivergenceFlags report;
+  std::string reference;  // what the report compares with; empty: the input
   std::uint32_t n_threads = 0;
   bool json = false;
 };
@@ -62,26 +71,104 @@ void print_fallbacks(const ConvertReport& report) {
   }
 }
 
-int convert(const ConvertFlags& flags) {
+Result<ConvertTarget> chosen_target(const ConvertFlags& flags) {
+  if (flags.target == "gguf") return ConvertTarget::gguf;
+  if (flags.target == "hf") return ConvertTarget::hf;
+  if (!flags.target.empty()) {
+    return fail(Errc::invalid_argument, "--to: '{}' is neither gguf nor hf", flags.target);
+  }
+  std::error_code ignored;
+  const std::string& output = flags.options.output;
+  const bool directory = output.ends_with('/') || std::filesystem::is_directory(output, ignored);
+  return directory ? ConvertTarget::hf : ConvertTarget::gguf;
+}
+
+/// What belongs together, before hours of work.
+Result<ConvertOptions> settled(const ConvertFlags& flags) {
   ConvertOptions options = flags.options;
   options.n_threads =
       flags.n_threads != 0 ? flags.n_threads : std::max(1U, std::thread::hardware_concurrency());
+  LARDER_ASSIGN(options.target, chosen_target(flags));
+  if (flags.n_kv_heads) options.pool = PoolHeads{*flags.n_kv_heads, flags.align};
+  if (flags.align && !options.pool) {
+    return fail(Errc::invalid_argument, "--align goes with --kv-heads");
+  }
+  if (!options.changes_attention()) {
+    if (options.target == ConvertTarget::hf) {
+      return fail(Errc::invalid_argument, "{}: a Hugging Face directory is written with {} only",
+                  options.output, "--kv-heads");
+    }
+    if (!flags.report.text_path.empty()) {
+      return fail(Errc::invalid_argument, "--report goes with --kv-heads; `larder eval kl` {}",
+                  "compares any two models");
+    }
+  }
+  if (!flags.report.text_path.empty() && options.input.ends_with(".bin") &&
+      flags.reference.empty()) {
+    return fail(Errc::invalid_argument, "--report cannot run {}; give its GGUF form as {}",
+                options.input, "--reference");
+  }
+  return options;
+}
+
+Result<DivergenceReport> measure(const ConvertFlags& flags, const ConvertOptions& options) {
+  DivergenceFlags report = flags.report;
+  report.model.n_threads = options.n_threads;
+  report.reference = report.model;
+  report.model.model_path = options.output;
+  report.reference.model_path = flags.reference.empty() ? options.input : flags.reference;
+  return run_divergence(report);
+}
+
+Result<void> convert(const ConvertFlags& flags) {
+  LARDER_ASSIGN(const ConvertOptions options, settled(flags));
   ProgressBar bar("convert");
   const auto report = convert_model(options, [&bar](std::string_view tensor, float done) {
     bar.update(done, std::string(tensor));
   });
   bar.finish();
-  if (!report) return report_failure(report.error());
+  if (!report) return tl::unexpected<Error>(report.error());
   for (const std::string& warning : report->warnings) complain("warning: " + warning);
+  std::optional<DivergenceReport> divergence;
+  if (!flags.report.text_path.empty()) {
+    LARDER_ASSIGN(divergence, measure(flags, options));
+  }
   if (flags.json) {
-    print_json(to_json(*report, options));
-    return kExitOk;
+    auto json = to_json(*report, options);
+    if (divergence) json["report"] = divergence_json(*divergence);
+    print_json(json);
+    return {};
   }
   print_fallbacks(*report);
   fmt::print("{}: {}, {} tensors, {}, {:.2f} bits per weight\n", options.output, report->arch,
              report->n_tensors, show_bytes(static_cast<double>(report->weight_bytes)),
              bits_per_weight(*report));
-  return kExitOk;
+  if (divergence) fmt::print("{}", divergence_text(*divergence, "before", "after"));
+  return {};
+}
+
+void add_attention_flags(CLI::App& command, const std::shared_ptr<ConvertFlags>& flags) {
+  add_number(command, "--kv-heads", flags->n_kv_heads,
+             "KV heads to be left: neighbours are made into one")
+      ->group("Attention");
+  command
+      .add_flag("--align", flags->align,
+                "bring the heads of a group into agreement before they become one")
+      ->group("Attention");
+}
+
+void add_report_flags(CLI::App& command, const std::shared_ptr<ConvertFlags>& flags) {
+  DivergenceFlags& report = flags->report;
+  const auto in_group = [](CLI::Option* option) { option->group("Report"); };
+  in_group(command.add_option("--report", report.text_path,
+                              "text on which the result is compared with the input: "
+                              "perplexity and KL divergence"));
+  in_group(
+      add_number(command, "--report-tokens", report.max_tokens, "tokens of the text (0: all)"));
+  in_group(add_number(command, "-c,--ctx-size", report.model.n_context,
+                      "tokens of a window (0: the model's context, at most 8192)"));
+  in_group(command.add_option("--reference", flags->reference,
+                              "model that stands for the input (a llama2.c file's GGUF form)"));
 }
 
 }  // namespace
@@ -90,10 +177,18 @@ void add_convert_command(CLI::App& app, int& exit_code) {
   auto flags = std::make_shared<ConvertFlags>();  // owned by the callback below
   ConvertOptions& options = flags->options;
   CLI::App* command =
-      app.add_subcommand("convert", "Hugging Face directory or llama2.c checkpoint to GGUF");
-  command->add_option("INPUT", options.input, "directory with config.json, or llama2.c's .bin")
+      app.add_subcommand("convert",
+                         "Hugging Face directory or llama2.c checkpoint to GGUF; with "
+                         "--kv-heads, a model to fewer KV heads");
+  command
+      ->add_option("INPUT", options.input,
+                   "directory with config.json, llama2.c's .bin; GGUF with --kv-heads")
       ->required();
-  command->add_option("OUTPUT", options.output, "GGUF file to write")->required();
+  command
+      ->add_option("-o,--output,OUTPUT", options.output,
+                   "GGUF file to write, or a new directory (then --to hf, or end it with /)")
+      ->required();
+  command->add_option("--to", flags->target, "gguf or hf (default: by the output)");
   add_parsed(
       *command, "--type,--outtype", parse_type, [flags](DType t) { flags->options.type = t; },
       "type of the matrices: f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k or q6_k "
@@ -102,9 +197,14 @@ void add_convert_command(CLI::App& app, int& exit_code) {
   command->add_option("--tokenizer", options.tokenizer, "llama2.c's tok*.bin");
   command->add_option("--name", options.name, "general.name of the model");
   command->add_option("--license", options.license, "general.license, an SPDX name");
+  add_attention_flags(*command, flags);
+  add_report_flags(*command, flags);
   add_number(*command, "-t,--threads", flags->n_threads, "threads (0: one per core)");
   command->add_flag("--json", flags->json, "one JSON object instead of text");
-  command->callback([flags, &exit_code] { exit_code = convert(*flags); });
+  command->callback([flags, &exit_code] {
+    const auto outcome = convert(*flags);
+    exit_code = outcome ? kExitOk : report_failure(outcome.error());
+  });
 }
 
 }  // namespace larder

@@ -8,6 +8,7 @@
 
 #include "commands.h"
 #include "engine_flags.h"
+#include "eval_kl.h"
 #include "failure.h"
 #include "flag_values.h"
 #include "json_output.h"
@@ -117,6 +118,7 @@ void add_eval_command(CLI::App& app, int& exit_code) {
   auto flags = std::make_shared<PerplexityFlags>();  // owned by the callback below
   CLI::App* eval = app.add_subcommand("eval", "measure the quality of a model");
   eval->require_subcommand(1);
+  add_eval_kl_command(*eval, exit_code);
   CLI::App* command = eval->add_subcommand("perplexity", "perplexity and bits per byte of a text");
   command->add_option("FILE", flags->text_path, "UTF-8 text")->required();
   add_number(*command, "--stride", flags->measure.stride,

@@ -102,22 +102,6 @@ class WindowRunner {
   double total_ = 0;  // in order of arrival: for the progress bar only
 };
 
-Result<void> check(const Engine& engine, const PerplexityOptions& options, std::size_t n_tokens) {
-  if (options.n_context < 2 || options.n_context > engine.options().n_context) {
-    return fail(Errc::invalid_argument, "ctx-size is {}, must be 2 to {}", options.n_context,
-                engine.options().n_context);
-  }
-  if (options.stride < 1 || options.stride >= options.n_context) {
-    return fail(Errc::invalid_argument, "stride is {}, must be 1 to {} (less than the context)",
-                options.stride, options.n_context - 1);
-  }
-  if (n_tokens < 2) {
-    return fail(Errc::invalid_argument, "the text has {} token(s), at least 2 are needed",
-                n_tokens);
-  }
-  return {};
-}
-
 }  // namespace
 
 double PerplexityResult::perplexity() const { return std::exp2(bits_per_token()); }
@@ -139,18 +123,41 @@ std::vector<Window> plan_windows(std::uint64_t n_tokens, const PerplexityOptions
   }
 }
 
+std::vector<TokenId> literal_tokens(const Tokenizer& tokenizer, std::string_view text,
+                                    std::uint64_t max_tokens) {
+  EncodeOptions literal;
+  literal.add_special = false;
+  literal.parse_special = false;
+  std::vector<TokenId> tokens = tokenizer.encode(text, literal);
+  if (max_tokens > 0 && tokens.size() > max_tokens) tokens.resize(max_tokens);
+  return tokens;
+}
+
+Result<void> check_windows(const Engine& engine, const PerplexityOptions& options,
+                           std::size_t n_tokens) {
+  if (options.n_context < 2 || options.n_context > engine.options().n_context) {
+    return fail(Errc::invalid_argument, "ctx-size is {}, must be 2 to {}", options.n_context,
+                engine.options().n_context);
+  }
+  if (options.stride < 1 || options.stride >= options.n_context) {
+    return fail(Errc::invalid_argument, "stride is {}, must be 1 to {} (less than the context)",
+                options.stride, options.n_context - 1);
+  }
+  if (n_tokens < 2) {
+    return fail(Errc::invalid_argument, "the text has {} token(s), at least 2 are needed",
+                n_tokens);
+  }
+  return {};
+}
+
 Result<PerplexityResult> measure_perplexity(Engine& engine, std::string_view text,
                                             const PerplexityOptions& options,
                                             const PerplexityProgress& progress) {
   const Tokenizer& tokenizer = engine.tokenizer();
   const TokenizerData& data = tokenizer.data();
-  EncodeOptions literal;
-  literal.add_special = false;
-  literal.parse_special = false;
-  std::vector<TokenId> tokens = tokenizer.encode(text, literal);
-  const bool cut = options.max_tokens > 0 && tokens.size() > options.max_tokens;
-  if (cut) tokens.resize(options.max_tokens);
-  LARDER_TRY(check(engine, options, tokens.size()));
+  const std::vector<TokenId> tokens = literal_tokens(tokenizer, text, options.max_tokens);
+  const bool cut = options.max_tokens > 0 && tokens.size() == options.max_tokens;
+  LARDER_TRY(check_windows(engine, options, tokens.size()));
 
   PerplexityResult result;
   result.bos = data.add_bos && data.bos != kNoToken;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "larder/engine.h"
+#include "model/text/tokenizer.h"
 
 namespace larder {
 
@@ -44,6 +45,16 @@ struct Window {
 /// first token has no prediction and is not scored.
 std::vector<Window> plan_windows(std::uint64_t n_tokens, const PerplexityOptions& options,
                                  bool bos);
+
+/// The text's tokens, taken literally: no special tokens are read out of it. At most `max_tokens`
+/// (0: all).
+std::vector<TokenId> literal_tokens(const Tokenizer& tokenizer, std::string_view text,
+                                    std::uint64_t max_tokens);
+
+/// Errors: invalid_argument (a context that the engine does not have, a stride that is not within
+/// it, fewer than two tokens).
+Result<void> check_windows(const Engine& engine, const PerplexityOptions& options,
+                           std::size_t n_tokens);
 
 /// Called with the fraction done and the perplexity so far.
 using PerplexityProgress = std::function<void(double fraction, double perplexity)>;

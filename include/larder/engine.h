@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -36,6 +37,12 @@ struct SamplingOptions {
 
 using RequestId = std::uint64_t;
 
+/// What the model expected in the place of a prompt token.
+struct PromptLogits {
+  std::int32_t token;             // that stands there
+  std::span<const float> logits;  // [n_vocab]; gone when the call returns
+};
+
 struct Request {
   std::vector<std::int32_t> prompt;
   std::uint32_t max_tokens = 0;  // 0: until the context is full
@@ -45,7 +52,10 @@ struct Request {
   bool ignore_eos = false;
   std::int32_t n_logprobs = -1;  // -1: none; 0: of the chosen token; k: of the k best too
   bool prompt_logprobs = false;  // log-probability of every prompt token but the first
-  bool keep_cache = false;       // keep sample 0's rows after the end, until `release`
+  /// With prompt_logprobs: hears of every prompt token but the first, in order and once each,
+  /// during `step` and on its thread. Must not call the engine.
+  std::function<void(const PromptLogits&)> prompt_logits;
+  bool keep_cache = false;  // keep sample 0's rows after the end, until `release`
   /// A kept request whose common prefix is shared; 0: none. Without effect when that cache is gone
   /// by the time this request starts (see EngineStats::n_reused_tokens), and with prompt_logprobs,
   /// which need every row computed.

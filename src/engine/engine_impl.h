@@ -81,6 +81,7 @@ struct Engine::Impl {
   };
   std::uint32_t fork_samples(Sequence& first, std::uint32_t row);
   void draw(Draw& draw, std::span<const float> logits) const;
+  void show_prompt_logits(std::span<const Draw> drawn) const;
   void report_prompt_token(const Draw& draw, StepReport& report);
   void accept_token(Draw& draw, StepReport& report);
   FinishReason finish_reason(Sequence& sequence, TokenId token) const;

@@ -76,6 +76,7 @@ Result<void> Engine::Impl::draw_tokens(const StepPlan& step_plan, StepReport& re
       Draw& d = draws_[begin + i];
       draw(d, logits_.span().subspan(d.logits_index * n_vocab, n_vocab));
     });
+    show_prompt_logits(std::span(draws_).subspan(begin, end - begin));
     begin = end;
   }
   if (std::any_of(draws_.begin(), draws_.end(), [](const Draw& d) { return d.is_broken; })) {
@@ -94,6 +95,18 @@ Result<void> Engine::Impl::draw_tokens(const StepPlan& step_plan, StepReport& re
     }
   }
   return {};
+}
+
+void Engine::Impl::show_prompt_logits(std::span<const Draw> drawn) const {
+  const std::size_t n_vocab = source->config().n_vocab;
+  for (const Draw& d : drawn) {
+    if (d.wanted.target == kNoToken || d.is_broken) continue;
+    const Sequence& sequence = *d.wanted.sequence;
+    const auto& hears = sequence.request->request.prompt_logits;
+    if (hears) {
+      hears({d.token, logits_.span().subspan(d.logits_index * n_vocab, n_vocab)});
+    }
+  }
 }
 
 /// Runs on any thread: touches its own sequence's sampler only.

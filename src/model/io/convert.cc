@@ -1,8 +1,6 @@
 #include "model/io/convert.h"
 
 #include <algorithm>
-#include <cstring>
-#include <filesystem>
 #include <map>
 #include <memory>
 #include <span>
@@ -11,51 +9,23 @@
 #include "base/fail.h"
 #include "base/thread_pool.h"
 #include "model/arch/arch.h"
+#include "model/io/convert_input.h"
 #include "model/io/convert_tensor.h"
 #include "model/io/gguf.h"
 #include "model/io/gguf_source.h"
 #include "model/io/gguf_tokenizer.h"
 #include "model/io/hf_card.h"
-#include "model/io/hf_source.h"
-#include "model/io/llama2c_source.h"
-#include "model/io/mapped_file.h"
+#include "model/io/hf_writer.h"
 #include "model/io/quantize_file.h"
 #include "model/io/regroup.h"
-#include "model/weights.h"
 
 namespace larder {
 namespace {
-
-namespace fs = std::filesystem;
 
 struct Plan {
   OutputTensor tensor;
   TensorTarget target;
 };
-
-Result<std::unique_ptr<ModelSource>> open_input(const ConvertOptions& options) {
-  std::error_code ignored;
-  if (fs::is_directory(options.input, ignored)) {
-    if (!options.tokenizer.empty()) {
-      return fail(Errc::invalid_argument, "{}: a tokenizer file ({}) goes with llama2.c models",
-                  options.input, options.tokenizer);
-    }
-    return open_hf_directory(options.input, {});
-  }
-  const auto path = fs::path(options.input);
-  if (path.extension() == ".safetensors" || path.extension() == ".json") {
-    return fail(Errc::invalid_argument, "{}: one file of a Hugging Face model; give its directory",
-                options.input);
-  }
-  LARDER_ASSIGN(const auto file, MappedFile::open(options.input));
-  const std::string_view magic = "GGUF";
-  if (file.bytes().size() >= magic.size() &&
-      std::memcmp(file.bytes().data(), magic.data(), magic.size()) == 0) {
-    return fail(Errc::invalid_argument, "{}: a GGUF file already; `larder quantize` changes types",
-                options.input);
-  }
-  return open_llama2c(options.input, options.tokenizer);
-}
 
 /// Place of a tensor in the output: embedding, layers in order, then what follows them.
 std::uint64_t place_of(std::string_view name) {
@@ -76,6 +46,7 @@ std::vector<Plan> plan_tensors(const ModelSource& source, const ConvertOptions& 
   std::vector<Plan> plans;
   for (OutputTensor& tensor : regroup_tensors(source)) {
     const std::string& name = tensor.name;
+    if (name.starts_with("rope_f")) continue;  // GGUF's: written from the configuration
     TensorTarget target{source.shown_name(tensor.from), wanted_type(options, tensor),
                         arch.change(name), 1};
     const bool permutes =
@@ -136,8 +107,24 @@ DType main_type(const std::vector<Plan>& plans) {
   return std::max_element(counts.begin(), counts.end(), less)->first;
 }
 
+/// What a GGUF input says beside its architecture's own keys, tokenizer included.
+Result<bool> copy_gguf_metadata(const ModelSource& source, const ConvertOptions& options,
+                                GgufWriter& writer) {
+  if (!is_gguf_file(options.input)) return false;
+  LARDER_ASSIGN(const auto file, GgufFile::open(options.input));
+  LARDER_ASSIGN(const auto own, file->metadata().string("general.architecture"));
+  GgufMetadata kept(options.input);
+  for (const auto& [key, value] : file->metadata().entries()) {
+    if (key.starts_with(own + ".")) continue;
+    kept.set(key, value, file->metadata().type(key));
+  }
+  copy_metadata(kept, writer);
+  return source.tokenizer().kind != TokenizerKind::none;
+}
+
 Result<void> write_metadata(const ModelSource& source, const ConvertOptions& options, DType type,
                             GgufWriter& writer) {
+  LARDER_ASSIGN(const bool has_tokenizer, copy_gguf_metadata(source, options, writer));
   ModelConfig config = source.config();
   if (!options.name.empty()) config.name = options.name;
   config_to_gguf(config, writer);
@@ -149,6 +136,7 @@ Result<void> write_metadata(const ModelSource& source, const ConvertOptions& opt
   if (dtype_info(type).block_elems > 1) {
     writer.put("general.quantization_version", GgufType::u32, std::uint64_t{2});
   }
+  if (has_tokenizer) return {};
   write_generation_defaults(source.generation_defaults(), writer);
   TokenizerData tokenizer = source.tokenizer();
   pad_vocabulary(config.n_vocab, tokenizer);
@@ -203,11 +191,8 @@ void announce(const std::vector<RopeTensor>& ropes, const std::vector<Plan>& pla
 
 Result<ConvertReport> convert_model(const ConvertOptions& options,
                                     const ConvertProgress& progress) {
-  LARDER_ASSIGN(const auto source, open_input(options));
-  // Presence and shape of every tensor, before anything is written.
-  if (auto weights = Weights::load(*source); !weights) {
-    return tl::unexpected<Error>(std::move(weights).error());
-  }
+  LARDER_ASSIGN(const auto source, open_for_conversion(options, progress));
+  if (options.target == ConvertTarget::hf) return write_hf_directory(*source, options, progress);
   ConvertReport report;
   report.arch = source->config().arch;
   const auto plans = plan_tensors(*source, options, report);

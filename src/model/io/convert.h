@@ -1,4 +1,4 @@
-// Hugging Face directories and llama2.c checkpoints to GGUF.
+// Hugging Face directories and llama2.c checkpoints to GGUF, and models with another attention.
 #pragma once
 
 #include <cstdint>
@@ -9,17 +9,25 @@
 #include <vector>
 
 #include "larder/result.h"
+#include "model/surgery/pooled_source.h"
 #include "tensor/dtype.h"
 
 namespace larder {
 
+enum class ConvertTarget : std::uint8_t { gguf, hf };
+
 struct ConvertOptions {
-  std::string input;          // Hugging Face directory or llama2.c .bin
-  std::string output;         // GGUF file; replaced when it exists
+  std::string input;   // Hugging Face directory or llama2.c .bin; with `pool` also GGUF
+  std::string output;  // GGUF file, replaced when it exists; or directory, new or empty
+  ConvertTarget target = ConvertTarget::gguf;
   std::optional<DType> type;  // of matrices; empty: what each has in the input
   std::string tokenizer;      // llama2.c's tok*.bin; empty: none
   std::string name, license;  // general.name and general.license; empty: what the input says
   unsigned n_threads = 1;
+  std::optional<PoolHeads> pool;          // fewer KV heads
+  const InputMoments* moments = nullptr;  // what attention inputs look like; null: assumed
+
+  bool changes_attention() const { return pool.has_value(); }
 };
 
 /// A matrix whose rows are no multiple of the wanted type's block.
@@ -46,7 +54,10 @@ using ConvertProgress = std::function<void(std::string_view tensor, float done)>
 /// weight itself, rope factors become tensors, the vocabulary is padded to the embedding's rows,
 /// the matrices of experts are stacked, and that behind a latent is cut in two (regroup.h). Routers
 /// of experts are written as f32. The same input and options give the same bytes. Memory: some rows
-/// at a time. Errors: not_found, io, corrupt, unsupported, invalid_argument (a GGUF file as input).
+/// at a time, and what a change of the attention takes (pool_model). A GGUF file keeps its other
+/// metadata. A directory as the output needs one as the input: its tokenizer and other files are
+/// copied, config.json is edited. Errors: not_found, io, corrupt, unsupported, invalid_argument (a
+/// GGUF file as input that nothing changes).
 Result<ConvertReport> convert_model(const ConvertOptions& options,
                                     const ConvertProgress& progress = {});
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "base/check.h"
@@ -53,6 +54,10 @@ Result<void> TensorConverter::convert_rows(const TensorView& in, const TensorTar
   std::atomic<std::uint64_t> bad = kNone;
   pool_.for_each(rows.n, [&](std::size_t i, unsigned thread) {
     const std::uint64_t from = source_row(rows.first + i, rows.per_head);
+    if (in.dtype == target.dtype && dtype_info(in.dtype).block_elems > 1) {
+      std::memcpy(encoded_.data() + i * out_bytes, in.bytes.data() + from * in_bytes, out_bytes);
+      return;
+    }
     auto& row = decoded_[thread];
     row.resize(rows.n_cols);
     decode_row(in.dtype, in.bytes.data() + from * in_bytes, rows.n_cols, row.data());

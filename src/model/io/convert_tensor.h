@@ -33,7 +33,7 @@ class TensorConverter {
   TensorConverter(ThreadPool& pool, const std::string& origin) : pool_(pool), origin_(origin) {}
 
   /// REQUIRES: rows are whole blocks of both types; for a permutation, the rows (the elements of a
-  /// bias) are a multiple of 2 * n_heads.
+  /// bias) are a multiple of 2 * n_heads. Quantised rows that keep their type keep their bytes.
   /// Errors: corrupt for a value that is not finite, invalid_argument for one beyond f16 where that
   /// is the type, and those of `sink`.
   Result<void> convert(const TensorView& in, const TensorTarget& target, const Sink& sink);
