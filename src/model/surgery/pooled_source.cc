@@ -55,6 +55,10 @@ Result<std::unique_ptr<ModelSource>> pool_model(std::unique_ptr<ModelSource> sou
                                                 const PoolHeads& to,
                                                 const SurgerySettings& settings) {
   const ModelConfig& from = source->config();
+  if (from.has_latent() || !from.kv_owner.empty()) {
+    return fail(Errc::unsupported, "{}: {} has {}: there are no KV heads to pool", source->path(),
+                from.arch, from.has_latent() ? "latent attention" : "layers that share K and V");
+  }
   if (to.n_kv_heads == 0 || from.n_kv_heads % to.n_kv_heads != 0 ||
       to.n_kv_heads == from.n_kv_heads) {
     return fail(Errc::invalid_argument,
