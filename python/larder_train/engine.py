@@ -45,7 +45,7 @@ class Engine:
     def decode_speed(self, gguf: pathlib.Path, depth: int, n_tokens: int, repeats: int) -> dict:
         """Tokens per second with `depth` tokens in the cache: median, least and most."""
         row = self._json("bench", "-m", str(gguf), "-p", "0", "-n", str(n_tokens), "-d", str(depth),
-                         "-c", str(depth + n_tokens), "-r", str(repeats), "-o", "json",
+                         "-c", str(depth + n_tokens + 1), "-r", str(repeats), "-o", "json",
                          *self._threads())[0]
         return {"depth": depth, "median": row["median_ts"], "min": row["min_ts"],
                 "max": row["max_ts"], "engine": row["engine"]}

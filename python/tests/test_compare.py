@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import subprocess
 
 import numpy as np
 import pytest
@@ -115,10 +114,6 @@ def test_measure_writes_the_card(cache, larder, tmp_path, held_out, capsys):
 
 @pytest.fixture
 def arguments(cache, larder, tmp_path, held_out):
-    usage = subprocess.run([larder, "convert", "--help"], capture_output=True, text=True,
-                           check=True)
-    if "--kv-heads" not in usage.stdout:
-        pytest.skip(f"{larder} has no convert --kv-heads")
     return ["compare", "--kinds", "mha,gqa2", "--cache", str(cache), "--out", str(tmp_path / "out"),
             "--larder", larder, "--text", str(held_out), "--report", str(tmp_path / "r/report.md"),
             "--family", "llama", "--n-embd", "64", "--n-layers", "2", "--n-heads", "4",
