@@ -114,10 +114,11 @@ def test_measure_writes_the_card(cache, larder, tmp_path, held_out, capsys):
 
 @pytest.fixture
 def arguments(cache, larder, tmp_path, held_out):
-    return ["compare", "--kinds", "mha,gqa2", "--cache", str(cache), "--out", str(tmp_path / "out"),
-            "--larder", larder, "--text", str(held_out), "--report", str(tmp_path / "r/report.md"),
-            "--family", "llama", "--n-embd", "64", "--n-layers", "2", "--n-heads", "4",
-            "--head-dim", "16", "--n-ff", "96", "--context", "512", "--stages", "128:1:0.5:0.5",
+    return ["compare", "--kinds", "mha,gqa4,gqa2,mqa,mla,cla", "--cache", str(cache), "--out",
+            str(tmp_path / "out"), "--larder", larder, "--text", str(held_out), "--report",
+            str(tmp_path / "r/report.md"), "--family", "llama", "--n-embd", "64", "--n-layers", "2", "--n-heads", "4",
+            "--head-dim", "16", "--n-ff", "96", "--kv-latent", "48", "--nope-dim", "16",
+            "--rope-dim", "16", "--v-dim", "16", "--context", "512", "--stages", "128:1:0.5:0.5",
             "--tokens", "4096", "--step-tokens", "512", "--micro-tokens", "512", "--threads", "1",
             "--device", "cpu", "--dtype", "f32", "--eval-tokens", "500", "--eval-context", "128",
             "--lengths", "224", "--samples", "2", "--depth", "256", "--rounds", "1"]
@@ -130,12 +131,16 @@ def test_a_comparison_goes_on_after_a_stop(arguments, tmp_path, capsys):
     assert main([*arguments, "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
     mha, *others = figures["models"]
-    assert [m["name"] for m in others] == ["gqa2", "pooled", "aligned", "uptrained"]
+    assert [m["name"] for m in others] == ["gqa4", "gqa2", "mqa", "mla", "cla", "pooled", "aligned",
+                                           "uptrained"]
     for model in figures["models"]:
         assert model["kv_bytes_per_token"] == 2 * model["cached_numbers"]
         assert set(model["bits_per_byte"]) == {"heldout_a", "heldout_b"}
         assert figures["speed"]["tokens_per_second"][model["name"]]["median"] > 0
-    assert {m["kv_bytes_per_token"] for m in others} == {mha["kv_bytes_per_token"] // 2}
+    # Four heads: GQA-4 is MHA, as are the four KV heads that every second layer of CLA keeps.
+    share = {m["name"]: mha["kv_bytes_per_token"] / m["kv_bytes_per_token"] for m in others}
+    assert share.pop("gqa4") == 1 and share.pop("mqa") == 4
+    assert set(share.values()) == {2}
     quality = {m["name"]: m["bits_per_byte"]["heldout_a"] for m in figures["models"]}
     assert quality["uptrained"] < quality["aligned"]
     assert (tmp_path / "r/report.md").read_text().count("| GQA-2 |") == 2

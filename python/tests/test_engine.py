@@ -17,6 +17,9 @@ KINDS = [
     {"attention": "mha"}, {"attention": "gqa"}, {"attention": "mqa"},
     {"attention": "gqa", "family": "llama", "tied": "false"},
     {"attention": "gqa", "window": 24, "window-layers": "0,2"},
+    {"attention": "mla"},
+    {"attention": "mla", "q-latent": 48, "v-dim": 32, "tied": "false"},
+    {"attention": "cla"}, {"attention": "cla", "family": "llama", "cla-factor": 4},
 ]
 PROMPT = "The river is a garden. The letter, 12345; and a candle by the window: summer? " * 3 + "A"
 N_TOKENS = 6  # decoded one by one, after a prompt of more tokens than two cache blocks
