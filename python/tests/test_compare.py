@@ -116,12 +116,13 @@ def test_measure_writes_the_card(cache, larder, tmp_path, held_out, capsys):
 def arguments(cache, larder, tmp_path, held_out):
     return ["compare", "--kinds", "mha,gqa4,gqa2,mqa,mla,cla", "--cache", str(cache), "--out",
             str(tmp_path / "out"), "--larder", larder, "--text", str(held_out), "--report",
-            str(tmp_path / "r/report.md"), "--family", "llama", "--n-embd", "64", "--n-layers", "2", "--n-heads", "4",
-            "--head-dim", "16", "--n-ff", "96", "--kv-latent", "48", "--nope-dim", "16",
-            "--rope-dim", "16", "--v-dim", "16", "--context", "512", "--stages", "128:1:0.5:0.5",
-            "--tokens", "4096", "--step-tokens", "512", "--micro-tokens", "512", "--threads", "1",
-            "--device", "cpu", "--dtype", "f32", "--eval-tokens", "500", "--eval-context", "128",
-            "--lengths", "224", "--samples", "2", "--depth", "256", "--rounds", "1"]
+            str(tmp_path / "r/report.md"), "--family", "llama", "--n-embd", "64", "--n-layers", "2",
+            "--n-heads", "4", "--head-dim", "16", "--n-ff", "96", "--kv-latent", "48",
+            "--nope-dim", "16", "--rope-dim", "16", "--v-dim", "16", "--context", "512",
+            "--stages", "128:1:0.5:0.5", "--tokens", "4096", "--step-tokens", "512",
+            "--micro-tokens", "512", "--threads", "1", "--device", "cpu", "--dtype", "f32",
+            "--eval-tokens", "500", "--eval-context", "128", "--lengths", "224", "--samples", "2",
+            "--depth", "256", "--rounds", "1"]
 
 
 def test_a_comparison_goes_on_after_a_stop(arguments, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""`larder convert --kv-heads` against numpy, and the way from a conversion over uptraining to GGUF."""
+"""`larder convert --kv-heads` against numpy, and from a conversion over uptraining to GGUF."""
 
 import json
 import subprocess
