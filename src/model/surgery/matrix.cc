@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <complex>
+#include <iterator>
 
 #include "base/check.h"
 
@@ -22,7 +23,7 @@ Eigen::Map<RowMajor> mapped(Matrix& a) {
 
 /// Eigen sorts values upwards; we want the largest first.
 std::vector<double> falling(const Eigen::VectorXd& values) {
-  return {values.reverse().begin(), values.reverse().end()};
+  return {std::reverse_iterator(values.end()), std::reverse_iterator(values.begin())};
 }
 
 }  // namespace
