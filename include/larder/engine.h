@@ -116,6 +116,9 @@ class Engine {
   /// Errors: corrupt when the model computes no numbers (damaged weights); the requests of the step
   /// are dropped then.
   Result<StepReport> step();
+  /// The same into `report`, whatever it holds, so that its memory serves every step: decoding
+  /// without log-probabilities or penalties then allocates nothing.
+  Result<void> step(StepReport& report);
   bool idle() const;
   void cancel(RequestId id);   // its blocks are free at once; no further events
   void release(RequestId id);  // drops a kept cache

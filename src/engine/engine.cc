@@ -33,9 +33,16 @@ Result<RequestId> Engine::submit(Request request) {
 }
 
 Result<StepReport> Engine::step() {
-  const StepPlan& plan = impl_->scheduler.plan();  // who runs, how many tokens, which blocks
   StepReport report;
-  if (plan.rows.empty()) return report;
+  LARDER_TRY(step(report));
+  return report;
+}
+
+Result<void> Engine::step(StepReport& report) {
+  report.n_prefill_tokens = report.n_decode_tokens = 0;
+  report.events.clear();
+  const StepPlan& plan = impl_->scheduler.plan();  // who runs, how many tokens, which blocks
+  if (plan.rows.empty()) return {};
   const Stopwatch watch;
   impl_->pack_weights();                           // if they are packed while it runs
   impl_->copy_blocks(plan);                        // copy-on-write of shared open blocks
@@ -45,7 +52,7 @@ Result<StepReport> Engine::step() {
   impl_->retire_finished();                        // finished sequences give their blocks back
   impl_->count_time(report, watch.seconds());
   impl_->give_memory_back();  // of the last request, when nothing else runs
-  return report;
+  return {};
 }
 
 bool Engine::idle() const { return impl_->scheduler.idle(); }
