@@ -114,7 +114,7 @@ Result<void> check(ServeFlags& flags) {
   for (const std::string& key : flags.http.api_keys) {
     if (key.empty()) return fail(Errc::invalid_argument, "--api-key is empty");
   }
-  if (flags.no_reuse) flags.limits.n_kept = 0;
+  flags.engine.kv.prefix_caching = !flags.no_reuse;
   if (flags.grace_seconds < 0) {
     return fail(Errc::invalid_argument, "--shutdown-timeout is {}, must be at least 0",
                 flags.grace_seconds);
@@ -214,7 +214,7 @@ void add_wire_flags(CLI::App& command, ServeFlags& flags) {
   group(add_number(command, "--max-connections", http.n_connections, "open connections"));
   group(add_bytes(command, "--max-body", http.max_body_bytes, "largest request body"));
   group(command.add_flag("--no-enable-prefix-caching", flags.no_reuse,
-                         "keep no caches of finished requests"));
+                         "share nothing between requests"));
   group(add_number(command, "--shutdown-timeout", flags.grace_seconds,
                    "seconds that running requests get to finish after SIGTERM"));
 }

@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -60,6 +61,8 @@ struct Request {
   /// by the time this request starts (see EngineStats::n_reused_tokens), and with prompt_logprobs,
   /// which need every row computed.
   RequestId reuse = 0;
+  std::int32_t priority = 0;  // when blocks run out, those with the highest number yield first
+  std::string cache_salt;     // requests share cached prefixes with those of the same salt only
 };
 
 enum class FinishReason : std::uint8_t { none, stop, length, cancelled };
@@ -76,9 +79,9 @@ struct TokenEvent {
   std::int32_t token = -1;  // -1: no token in this event
   std::string text;         // valid UTF-8, may be empty while a character is incomplete
   std::optional<TokenLogprob> logprob;
-  std::vector<TokenLogprob> top;     // best first
-  std::vector<TokenLogprob> prompt;  // prompt tokens scored in this step, in order
-  std::uint32_t n_reused_tokens = 0;  // of the prompt, found in a kept cache
+  std::vector<TokenLogprob> top;      // best first
+  std::vector<TokenLogprob> prompt;   // prompt tokens scored in this step, in order
+  std::uint32_t n_reused_tokens = 0;  // of the prompt, found in the cache
   FinishReason finish = FinishReason::none;
 };
 
@@ -93,6 +96,43 @@ struct EngineStats {
   std::uint64_t n_prefill_tokens = 0, n_decode_tokens = 0, n_reused_tokens = 0;
   double prefill_seconds = 0, decode_seconds = 0;  // mixed steps count by their rows
   std::uint64_t n_preempted = 0;
+};
+
+/// How much of a request's prompt was cached when it started, and why not more.
+struct PrefixReport {
+  RequestId request = 0;
+  std::uint32_t n_prompt_tokens = 0, n_cached_tokens = 0;
+  /// covered, new_salt, unseen, differs, evicted, dropped, window: see docs/server.md.
+  std::string_view reason;
+  std::int32_t token = -1, cached_token = -1;  // at the first place that is not cached; -1: none
+  std::string format;                          // in which rows are stored
+};
+
+/// The cache as people would look at it. Costs a walk over all of it.
+struct CacheView {
+  struct Layers {  // neighbours that are alike
+    std::uint32_t first_layer = 0, n_layers = 0;
+    std::uint32_t n_blocks = 0;  // of one layer, all KV heads
+    std::uint32_t n_shared = 0;  // of those, what others refer to as well
+    std::uint64_t bytes = 0;     // of one layer
+  };
+  struct Sequence {
+    RequestId request = 0;
+    std::uint32_t sample = 0;
+    std::string_view state;  // waiting, prefill, decode
+    std::uint32_t n_prompt_tokens = 0, n_tokens = 0, n_rows = 0, n_reused_tokens = 0;
+    std::vector<Layers> layers;
+  };
+  std::vector<Sequence> sequences;
+  std::uint64_t bytes = 0, budget_bytes = 0, peak_bytes = 0;
+  std::uint32_t block_tokens = 0;
+  std::string format;
+  bool prefix_caching = false;
+  // Of the prefix tree: stripes are the blocks of all layers for block_tokens tokens.
+  std::size_t n_stripes = 0, n_pinned_stripes = 0, n_salts = 0;
+  std::uint64_t tree_bytes = 0, idle_bytes = 0;  // in all; of those, what only the tree refers to
+  std::uint64_t n_evicted = 0, n_dropped = 0, n_deduplicated_blocks = 0;
+  std::uint32_t longest_prefix = 0;
 };
 
 /// Not thread-safe: one thread submits and steps.
@@ -127,6 +167,19 @@ class Engine {
   /// Errors: invalid_argument (no such cache, one that is no whole number of blocks or longer than
   /// `tokens`, more tokens than the context); unavailable when blocks run out.
   Result<void> stretch_kept(RequestId id, std::vector<std::int32_t> tokens);
+
+  // With KvOptions::prefix_caching; else there are no prefixes to speak of.
+  /// Of one of the last 256 requests that started.
+  std::optional<PrefixReport> prefix_report(RequestId id) const;
+  /// Whole blocks of the cached beginning of `tokens` stay in memory until unpinned as often.
+  /// Returns their tokens, 0 when nothing is cached. Errors: invalid_argument when the pinned would
+  /// leave less than a sequence of the full context needs.
+  Result<std::uint32_t> pin_prefix(std::span<const std::int32_t> tokens, std::string_view salt);
+  std::uint32_t unpin_prefix(std::span<const std::int32_t> tokens, std::string_view salt);
+  /// Forgets what is cached behind `tokens` and them too, as far as nothing else begins alike;
+  /// pinned blocks stay. Returns the blocks' runs that were forgotten.
+  std::size_t drop_prefix(std::span<const std::int32_t> tokens, std::string_view salt);
+  CacheView cache_view() const;
 
   const Tokenizer& tokenizer() const;
   const ModelConfig& config() const;

@@ -13,6 +13,7 @@ struct KvOptions {
   std::string type_v = "bf16";      // storage format of values
   std::uint32_t block_tokens = 32;  // rows per block
   std::uint64_t memory_bytes = 0;   // 0: what n_context * n_sequences needs
+  bool prefix_caching = false;      // what was computed stays for those who begin alike
 };
 template <class F>
 void for_each_field(KvOptions& o, F&& f) {

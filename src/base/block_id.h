@@ -10,6 +10,7 @@ namespace larder {
 /// impossible to mix with a count, and an address needs no look-up: `pool + value * kBlockQuantum`.
 enum class BlockId : std::uint32_t {};
 
+inline constexpr BlockId kNoBlock{UINT32_MAX};     // stands where there is none
 inline constexpr std::size_t kBlockQuantum = 64;  // one cache line; 2^32 of them reach 256 GiB
 
 constexpr std::uint32_t to_index(BlockId id) noexcept { return static_cast<std::uint32_t>(id); }

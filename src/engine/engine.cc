@@ -71,6 +71,25 @@ Result<void> Engine::stretch_kept(RequestId id, std::vector<std::int32_t> tokens
   return impl_->stretch_kept(id, std::move(tokens));
 }
 
+std::optional<PrefixReport> Engine::prefix_report(RequestId id) const {
+  return impl_->prefix_report(id);
+}
+
+Result<std::uint32_t> Engine::pin_prefix(std::span<const std::int32_t> tokens,
+                                         std::string_view salt) {
+  return impl_->pin_prefix(tokens, salt);
+}
+
+std::uint32_t Engine::unpin_prefix(std::span<const std::int32_t> tokens, std::string_view salt) {
+  return impl_->unpin_prefix(tokens, salt);
+}
+
+std::size_t Engine::drop_prefix(std::span<const std::int32_t> tokens, std::string_view salt) {
+  return impl_->drop_prefix(tokens, salt);
+}
+
+CacheView Engine::cache_view() const { return impl_->cache_view(); }
+
 const Tokenizer& Engine::tokenizer() const { return *impl_->tokenizer; }
 const ModelConfig& Engine::config() const { return impl_->source->config(); }
 const GenerationDefaults& Engine::generation_defaults() const {

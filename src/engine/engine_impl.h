@@ -2,8 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.h"
@@ -14,6 +18,7 @@
 #include "engine/scheduler.h"
 #include "kernels/compute.h"
 #include "kv/block_pool.h"
+#include "kv/prefix_tree.h"
 #include "larder/engine.h"
 #include "model/forward.h"
 #include "model/io/model_source.h"
@@ -42,8 +47,13 @@ struct Engine::Impl {
 
   Result<void> check(const Request& request) const;
   RequestId submit(Request request);
-  void share_kept_rows(Sequence& sequence);
   Result<void> stretch_kept(RequestId id, std::vector<TokenId> tokens);
+
+  std::optional<PrefixReport> prefix_report(RequestId id) const;
+  Result<std::uint32_t> pin_prefix(std::span<const TokenId> tokens, std::string_view salt);
+  std::uint32_t unpin_prefix(std::span<const TokenId> tokens, std::string_view salt);
+  std::size_t drop_prefix(std::span<const TokenId> tokens, std::string_view salt);
+  CacheView cache_view() const;
 
   void pack_weights();
   void copy_blocks(const StepPlan& step_plan);
@@ -68,6 +78,7 @@ struct Engine::Impl {
   ForwardPass forward;
   BatchBuilder batches;
   KeptCaches kept;
+  std::optional<PrefixTree> prefixes;  // KvOptions::prefix_caching
   Scheduler scheduler;
 
  private:
@@ -79,7 +90,19 @@ struct Engine::Impl {
     bool is_broken = false;        // the logits are no numbers
     std::vector<TokenLogprob> top;
   };
-  std::uint32_t fork_samples(Sequence& first, std::uint32_t row);
+  SchedulerHooks hooks();
+  bool make_room();
+  void share_rows(Sequence& sequence);
+  void share_more(Sequence& sequence);
+  bool is_underway(const Sequence& sequence, const StepPlan& step_plan) const;
+  void count_shared(Sequence& sequence, std::uint32_t n_rows);
+  void publish_rows(Sequence& sequence, std::uint32_t n_new);
+  PrefixKey prefix_key(const Sequence& sequence) const;
+  PrefixKey prefix_key(std::span<const TokenId> tokens, std::string_view salt) const;
+  void report_prefix(const Sequence& sequence, const PrefixMatch& match);
+  std::string format_name() const;
+  std::vector<CacheView::Layers> layers_of(const SequenceCache& cache) const;
+  void fork_samples(Sequence& first, std::uint32_t row);
   void draw(Draw& draw, std::span<const float> logits) const;
   void show_prompt_logits(std::span<const Draw> drawn) const;
   void report_prompt_token(const Draw& draw, StepReport& report);
@@ -91,6 +114,7 @@ struct Engine::Impl {
   std::vector<Draw> draws_;
   std::vector<std::uint32_t> logit_rows_;  // [max_logit_rows_] of the batch, computed together
   EngineStats counters_;
+  std::deque<PrefixReport> reports_;  // of those that started last
   RequestId next_id_ = 1;
   bool has_stepped_ = false;
 };

@@ -8,6 +8,7 @@
 
 #include "base/fail.h"
 #include "engine/engine_impl.h"
+#include "engine/fingerprint.h"
 #include "engine/sampler.h"
 #include "engine/stretch_cache.h"
 #include "model/latent_forms.h"
@@ -114,11 +115,19 @@ Engine::Impl::Impl(Parts parts)
       forward(weights, compute, KvLayout{store.pool(), plan.k, plan.v, plan.v_offset},
               options.kv.block_tokens, forward_limits(options, source->config())),
       batches(source->config(), options.n_sequences, options.n_batch),
-      scheduler({options.n_sequences, options.n_batch}, pool,
-                {[this] { return kept.release_oldest(); },
-                 [this](Sequence& sequence) { share_kept_rows(sequence); }}),
+      scheduler({options.n_sequences, options.n_batch}, pool, hooks()),
       max_logit_rows_(logit_rows(source->config().n_vocab)),
-      logits_(std::size_t{max_logit_rows_} * source->config().n_vocab) {}
+      logits_(std::size_t{max_logit_rows_} * source->config().n_vocab) {
+  if (options.kv.prefix_caching) {
+    prefixes.emplace(plan.shape, pool, cache_fingerprint(*source, format_name()));
+  }
+}
+
+SchedulerHooks Engine::Impl::hooks() {
+  return {[this] { return make_room(); }, [this] { return prefixes && prefixes->drop_pins(); },
+          [this](Sequence& s) { share_rows(s); }, [this](Sequence& s) { share_more(s); },
+          [this](const Sequence& s, const StepPlan& p) { return is_underway(s, p); }};
+}
 
 void Engine::Impl::pack_weights() {
   constexpr std::size_t kBytesPerStep = std::size_t{64} << 20;  // some 10 ms
@@ -163,17 +172,6 @@ RequestId Engine::Impl::submit(Request request) {
   sequence->n_pending_samples = r.n_samples - 1;
   scheduler.add(std::move(sequence));
   return state->id;
-}
-
-void Engine::Impl::share_kept_rows(Sequence& sequence) {
-  const Request& r = sequence.request->request;
-  if (r.reuse == 0 || r.prompt_logprobs) return;
-  const auto n_prompt = static_cast<std::uint32_t>(r.prompt.size());
-  auto shared = kept.fork(r.reuse, sequence.tokens, plain_prefix(source->config(), n_prompt));
-  if (!shared) return;
-  counters_.n_reused_tokens += shared->n_rows();
-  if (sequence.n_generated() == 0) sequence.request->n_reused_tokens = shared->n_rows();
-  sequence.cache = std::move(*shared);
 }
 
 Result<void> Engine::Impl::stretch_kept(RequestId id, std::vector<TokenId> tokens) {

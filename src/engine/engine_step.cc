@@ -35,6 +35,7 @@ void Engine::Impl::commit_rows(const StepPlan& step_plan, StepReport& report) {
     const bool decodes = s.n_missing() == 1 && s.n_generated() > 0;
     (decodes ? report.n_decode_tokens : report.n_prefill_tokens) += planned.n_rows;
     planned.sequence->cache.commit(planned.n_rows);
+    publish_rows(*planned.sequence, planned.n_rows);
   }
   for (const LogitsWanted& wanted : batches.logits_wanted()) {
     draws_.emplace_back().wanted = wanted;
@@ -46,7 +47,7 @@ void Engine::Impl::commit_rows(const StepPlan& step_plan, StepReport& report) {
 
 /// The prompt is computed: the other samples of the request share its blocks from here on, and draw
 /// from the same logits.
-std::uint32_t Engine::Impl::fork_samples(Sequence& first, std::uint32_t row) {
+void Engine::Impl::fork_samples(Sequence& first, std::uint32_t row) {
   const std::uint32_t n = std::exchange(first.n_pending_samples, 0);
   for (std::uint32_t i = 1; i <= n; ++i) {
     auto sample =
@@ -54,7 +55,6 @@ std::uint32_t Engine::Impl::fork_samples(Sequence& first, std::uint32_t row) {
                                    *tokenizer, source->config().n_vocab);
     draws_.emplace_back().wanted = {row, scheduler.add_sample(std::move(sample)), kNoToken};
   }
-  return n;
 }
 
 Result<void> Engine::Impl::draw_tokens(const StepPlan& step_plan, StepReport& report) {
@@ -176,6 +176,7 @@ FinishReason Engine::Impl::finish_reason(Sequence& sequence, TokenId token) cons
 void Engine::Impl::retire_finished() {
   for (auto& sequence : scheduler.take_finished()) {
     const RequestState& request = *sequence->request;
+    if (prefixes) prefixes->publish(prefix_key(*sequence), sequence->cache, true);
     if (request.request.keep_cache && sequence->sample == 0) {
       const auto n_prompt = static_cast<std::uint32_t>(request.request.prompt.size());
       kept.keep(request.id, {std::move(sequence->tokens), std::move(sequence->cache),

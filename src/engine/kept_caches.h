@@ -24,7 +24,8 @@ class KeptCaches {
  public:
   void keep(RequestId id, KeptCache kept);
   void release(RequestId id);
-  /// Null when it is gone. Whoever lengthens the cache sets the tokens and the form of its rows too.
+  /// Null when it is gone. Whoever lengthens the cache sets the tokens and the form of its rows
+  /// too.
   KeptCache* get(RequestId id);
   /// Drops the one least recently kept or used. False when there is none.
   bool release_oldest();

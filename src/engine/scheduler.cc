@@ -1,6 +1,7 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "base/check.h"
@@ -35,8 +36,10 @@ const StepPlan& Scheduler::plan() {
     if (running_[i]->n_missing() == 1) take(*running_[i], 1);
   }
   for (std::size_t i = 0; i < running_.size() && rows_left_ > 0; ++i) {
-    const std::uint32_t n = running_[i]->n_missing();
-    if (n > 1) take(*running_[i], std::min(n, rows_left_));
+    if (running_[i]->n_missing() == 1) continue;
+    hooks_.share_more(*running_[i]);
+    if (hooks_.is_underway(*running_[i], plan_)) continue;
+    take(*running_[i], std::min(running_[i]->n_missing(), rows_left_));
   }
   while (!waiting_.empty() && rows_left_ > 0 && may_admit(*waiting_.front())) {
     running_.push_back(std::move(waiting_.front()));
@@ -58,36 +61,44 @@ bool Scheduler::reserve(Sequence& sequence, std::uint32_t n_rows) {
 /// when the sequence itself had to go.
 bool Scheduler::take(Sequence& sequence, std::uint32_t n_rows) {
   while (!reserve(sequence, n_rows)) {
-    const bool is_last = running_.back().get() == &sequence;
+    if (running_.size() == 1 && hooks_.drop_pins()) continue;
     // The budget holds one sequence of the full context (plan_kv), so a lone one always fits.
     LARDER_CHECK(running_.size() > 1);
-    preempt_last();
-    if (is_last) return false;
+    if (preempt_one() == &sequence) return false;
   }
   plan_.rows.push_back({&sequence, n_rows});
   rows_left_ -= n_rows;
   return true;
 }
 
-void Scheduler::preempt_last() {
-  auto victim = std::move(running_.back());
-  running_.pop_back();
+Sequence* Scheduler::preempt_one() {
+  const auto priority = [](const auto& s) { return s->request->request.priority; };
+  // From the end: the last of the lowest priority.
+  const auto last =
+      std::max_element(running_.rbegin(), running_.rend(),
+                       [&](const auto& a, const auto& b) { return priority(a) < priority(b); });
+  auto victim = std::move(*last);
+  running_.erase(std::next(last).base());
   std::erase_if(plan_.rows, [&](const PlannedRows& p) {
     if (p.sequence != victim.get()) return false;
     rows_left_ += p.n_rows;
     return true;
   });
   victim->cache.clear();
+  victim->preempted = true;
+  victim->n_shared = 0;
   // Copies into its blocks would now write to free memory.
   std::erase_if(plan_.copies, [&](const BlockCopy& c) { return pool_.ref_count(c.to) == 0; });
+  Sequence* const preempted = victim.get();
   waiting_.push_front(std::move(victim));
   ++n_preempted_;
+  return preempted;
 }
 
 bool Scheduler::may_admit(Sequence& sequence) {
   if (1 + sequence.n_pending_samples > n_free_slots()) return false;
   if (sequence.cache.n_rows() == 0) hooks_.share_rows(sequence);
-  if (has_room_for(sequence)) return true;
+  if (!hooks_.is_underway(sequence, plan_) && has_room_for(sequence)) return true;
   sequence.cache.clear();
   return false;
 }
@@ -111,6 +122,11 @@ std::uint32_t Scheduler::n_free_slots() const {
   std::uint32_t used = 0;
   for (const auto& running : running_) used += 1 + running->n_pending_samples;
   return limits_.n_sequences > used ? limits_.n_sequences - used : 0;
+}
+
+void Scheduler::for_each(const std::function<void(const Sequence&, bool runs)>& visit) const {
+  for (const auto& sequence : running_) visit(*sequence, true);
+  for (const auto& sequence : waiting_) visit(*sequence, false);
 }
 
 std::vector<std::unique_ptr<Sequence>> Scheduler::take_finished() {

@@ -32,15 +32,21 @@ struct SchedulerHooks {
   /// Asked when blocks are short; false when there is nothing left to give (kept caches of finished
   /// requests go before anybody is preempted).
   std::function<bool()> make_room;
+  /// Asked when even a lone sequence does not fit; false when nothing is pinned.
+  std::function<bool()> drop_pins;
   /// Gives an empty sequence the rows it may share, just before it is admitted: while it waits it
   /// holds no blocks, so that a lone running sequence always finds its own.
   std::function<void(Sequence&)> share_rows;
+  /// Gives a running prompt the rows that others have computed since.
+  std::function<void(Sequence&)> share_more;
+  /// True when what the sequence needs next is computed in this very step by another.
+  std::function<bool(const Sequence&, const StepPlan&)> is_underway;
 };
 
 /// First come, first served. Decoding sequences go first in each step, one row each; prompts share
-/// what is left of the step in chunks. When blocks run out, the sequence that arrived last gives
-/// all of its own back and starts over later (recompute, as vLLM does): late, never lost. Decides
-/// over ids and counts; touches no tensor. Not thread-safe.
+/// what is left of the step in chunks. When blocks run out, the sequence of the lowest priority
+/// that arrived last gives all of its own back and starts over later (recompute, as vLLM does):
+/// late, never lost. Decides over ids and counts; touches no tensor. Not thread-safe.
 class Scheduler {
  public:
   Scheduler(const SchedulerLimits& limits, BlockPool& pool, SchedulerHooks hooks);
@@ -51,6 +57,8 @@ class Scheduler {
   /// Reserves blocks for what it plans. Valid until the next call. Empty when nothing waits or
   /// runs.
   const StepPlan& plan();
+  /// All that wait and run, in order.
+  void for_each(const std::function<void(const Sequence&, bool runs)>& visit) const;
   /// Takes out what has finished, in order of arrival.
   std::vector<std::unique_ptr<Sequence>> take_finished();
   /// Drops the sequences of a request, wherever they stand. False when there are none.
@@ -64,7 +72,7 @@ class Scheduler {
  private:
   bool reserve(Sequence& sequence, std::uint32_t n_rows);
   bool take(Sequence& sequence, std::uint32_t n_rows);
-  void preempt_last();
+  Sequence* preempt_one();
   bool may_admit(Sequence& sequence);
   bool has_room_for(const Sequence& sequence);
   std::uint32_t n_free_slots() const;

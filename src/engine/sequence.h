@@ -21,7 +21,7 @@ struct RequestState {
   Request request;
   std::uint32_t n_prompt_scored =
       1;  // prompt tokens whose log-probability was reported; the first has none
-  std::uint32_t n_reused_tokens = 0;  // of the prompt, found in a kept cache at the first admission
+  std::uint32_t n_reused_tokens = 0;  // of the prompt, found in the cache before it was first run
 };
 
 /// A sequence needs its rows [cache.n_rows(), tokens.size()) computed; when the last of them is,
@@ -53,6 +53,9 @@ struct Sequence {
   StreamDecoder decoder;
   StopMatcher stops;
   FinishReason finish = FinishReason::none;
+  std::uint32_t n_shared = 0;       // rows found cached that were counted
+  std::uint64_t prefixes_seen = 0;  // PrefixTree::version() at the last look
+  bool preempted = false;
   std::uint32_t n_pending_samples = 0;  // forked from this one once the prompt is computed
 };
 

@@ -61,6 +61,16 @@ BlockId BlockTable::replace_last(BlockId owned) {
   return old;
 }
 
+void BlockTable::replace(std::size_t index, BlockId owned) {
+  LARDER_CHECK(index < blocks_.size());
+  pool_->release(std::exchange(blocks_[index], owned));
+}
+
+void BlockTable::begin_at(std::uint32_t first) {
+  LARDER_CHECK(blocks_.empty());
+  first_block_ = first;
+}
+
 BlockTable BlockTable::fork(std::uint32_t end_block) const {
   LARDER_CHECK(end_block >= first_block_ && end_block <= this->end_block());
   BlockTable other(*pool_, max_blocks_);

@@ -38,6 +38,10 @@ class BlockTable {
   /// Copy-on-write: takes over `owned` in place of the last block; releases that and returns its
   /// id.
   BlockId replace_last(BlockId owned);
+  /// The same for any of its blocks; `index` counts from first_block().
+  void replace(std::size_t index, BlockId owned);
+  /// An empty table begins at block `first` of the sequence. REQUIRES: no blocks
+  void begin_at(std::uint32_t first);
   /// Another table of the same capacity over the blocks [first_block(), end_block): references are
   /// shared. REQUIRES: first_block() <= end_block <= this->end_block()
   BlockTable fork(std::uint32_t end_block) const;

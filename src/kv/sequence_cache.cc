@@ -97,10 +97,14 @@ void SequenceCache::commit(std::uint32_t n) {
   LARDER_CHECK(n <= n_reserved_);
   n_rows_ += n;
   n_reserved_ = 0;
+  for (BlockTable& table : tables_) table.truncate(blocks_for(n_rows_));
+  leave_windows();
+}
+
+void SequenceCache::leave_windows() {
   for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
     const std::uint32_t visible = first_visible_block(n_rows_, shape_->layers[l].window);
     for (BlockTable& table : tables(l)) {
-      table.truncate(blocks_for(n_rows_));
       if (visible > table.first_block()) table.drop_front(visible - table.first_block());
     }
   }

@@ -70,6 +70,22 @@ class SequenceCache {
   /// tables. REQUIRES: can_truncate(n_rows); and while rows are reserved (the block that will take
   /// them must not become shared) that n_rows ends before or at the last full block.
   SequenceCache fork(std::uint32_t n_rows) const;
+
+  // Stripes, for whoever shares them between sequences: the blocks of one run of block_tokens rows,
+  // [n_tables()], layer by layer and head by head.
+  std::size_t n_tables() const noexcept { return tables_.size(); }
+  /// kNoBlock where a window let go of the block. REQUIRES: the run holds rows
+  void stripe(std::uint32_t run, std::span<BlockId> out) const;
+  /// Lengthens the cache by `n_rows` rows that stand in these blocks, and shares them; kNoBlock
+  /// only where no later query looks. REQUIRES: whole blocks of rows, none reserved
+  void append_stripe(std::span<const BlockId> blocks, std::uint32_t n_rows);
+  /// Lets go of its own blocks of a run where `blocks` has others with the same bits, and shares
+  /// those. Returns how many.
+  std::size_t replace_stripe(std::uint32_t run, std::span<const BlockId> blocks);
+  /// The first run that a query at position `n_rows` sees through the layers with windows; the run
+  /// behind the last when there are no such layers.
+  static std::uint32_t first_window_run(const CacheShape& shape, std::uint32_t n_rows);
+
   const BlockTable& table(std::uint32_t layer, std::uint32_t kv_head) const;
   std::size_t bytes() const;  // of all blocks it refers to, shared ones in full
 
@@ -84,6 +100,7 @@ class SequenceCache {
   std::uint32_t extents_per_run(const CacheLayer& layer) const;
   std::uint32_t blocks_for(std::uint32_t n_rows) const;
   std::uint32_t first_visible_block(std::uint32_t n_rows, std::uint32_t window) const;
+  void leave_windows();
   void copy_last_run(std::size_t layer, std::vector<BlockCopy>& copies);
   void add_run(std::size_t layer);
   template <class F>

@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "model/config.h"
+#include "server/page.h"
 
 namespace larder {
 namespace {
@@ -31,6 +32,9 @@ struct Route {
 constexpr std::array kRoutes = {
     Route{"GET", kHealthPath},        Route{"GET", "/version"},
     Route{"GET", "/metrics"},         Route{"GET", kModelsPath},
+    Route{"GET", kPagePath},          Route{"GET", "/cache"},
+    Route{"GET", "/cache/explain"},   Route{"POST", "/cache/pin"},
+    Route{"POST", "/cache/unpin"},    Route{"POST", "/cache/drop"},
     Route{"POST", "/v1/completions"}, Route{"POST", "/v1/chat/completions"},
     Route{"POST", "/tokenize"},       Route{"POST", "/detokenize"},
 };
@@ -104,6 +108,10 @@ ApiAnswer Api::handle(const ApiRequest& request) {
   if (request.path == "/tokenize") return tokenize(request.body);
   if (request.path == "/detokenize") return detokenize(request.body);
   if (request.path.starts_with(kModelsPath)) return models(request.path);
+  if (request.path == kPagePath) return page();
+  if (request.path == "/cache") return cache_view();
+  if (request.path == "/cache/explain") return explain(request.query);
+  if (request.path.starts_with("/cache/")) return change_cache(request);
   if (request.path == "/version") return plain(R"({"version":")" LARDER_VERSION R"("})");
   if (request.path == "/metrics") {
     return plain(
@@ -113,6 +121,15 @@ ApiAnswer Api::handle(const ApiRequest& request) {
     return refusal({503, "the server is shutting down", std::nullopt, "unavailable"});
   }
   return plain(R"({"status":"ok"})");
+}
+
+ApiAnswer Api::page() const {
+  return plain({200,
+                "text/html; charset=utf-8",
+                {{"Content-Security-Policy", kPagePolicy},
+                 {"X-Content-Type-Options", "nosniff"},
+                 {"Cache-Control", "no-cache"}},
+                page_html()});
 }
 
 ApiAnswer Api::generate(ApiResult<GenerationRequest> parsed) {
@@ -127,9 +144,11 @@ ApiAnswer Api::generate(ApiResult<GenerationRequest> parsed) {
 }
 
 ApiAnswer Api::submit(GenerationRequest request, Prompts prompts) {
+  ReplyPlan plan = reply_plan(request, prompts);
   std::vector<LoopRequest> requests;
   for (const auto& tokens : prompts.tokens) {
-    requests.push_back({engine_request(request, tokens), request.cache_salt});
+    requests.push_back(
+        {engine_request(request, tokens), request.priority, request.timeout_seconds, plan.id});
   }
   auto channel = loop_.submit(std::move(requests));
   if (!channel) {
@@ -145,8 +164,8 @@ ApiAnswer Api::submit(GenerationRequest request, Prompts prompts) {
   if (!request.ignored.empty()) {
     answer.reply.headers.emplace_back("X-Larder-Ignored", ignored_header(request.ignored));
   }
-  answer.generation = std::make_unique<GenerationReply>(reply_plan(request, prompts),
-                                                        std::move(*channel), engine_.tokenizer());
+  answer.generation =
+      std::make_unique<GenerationReply>(std::move(plan), std::move(*channel), engine_.tokenizer());
   return answer;
 }
 
@@ -257,6 +276,7 @@ Request Api::engine_request(const GenerationRequest& request, std::vector<TokenI
   out.sampling = request.sampling.over(std::move(base));
   out.stop = request.stop;
   out.ignore_eos = request.ignore_eos;
+  out.cache_salt = request.cache_salt;
   out.n_logprobs = request.n_logprobs;
   out.prompt_logprobs = request.echo && request.n_logprobs >= 0;
   return out;

@@ -25,6 +25,7 @@ struct ApiRequest {
   std::string method;  // "GET"
   std::string path;    // without the query
   std::string body;
+  std::string query = {};  // what stands behind the '?', as it came
 };
 
 struct HttpReply {
@@ -54,7 +55,7 @@ class Api {
   Api(const Engine& engine, EngineLoop& loop, Metrics& metrics, ApiOptions options,
       std::optional<ChatTemplate> chat);
 
-  /// Never waits for the engine. Costs what the body and its tokens cost.
+  /// Costs what the body and its tokens cost; the paths under /cache wait for the step under way.
   ApiAnswer handle(const ApiRequest& request);
 
  private:
@@ -78,6 +79,10 @@ class Api {
   ApiAnswer models(std::string_view path) const;
   ApiAnswer tokenize(const std::string& body) const;
   ApiAnswer detokenize(const std::string& body) const;
+  ApiAnswer page() const;
+  ApiAnswer cache_view() const;
+  ApiAnswer explain(std::string_view query) const;
+  ApiAnswer change_cache(const ApiRequest& request) const;
 
   const Engine& engine_;
   EngineLoop& loop_;
@@ -93,5 +98,6 @@ HttpReply error_reply(const ApiError& error);
 /// What the server says before it has a model; /health too.
 HttpReply loading_reply();
 inline constexpr std::string_view kHealthPath = "/health";
+inline constexpr std::string_view kPagePath = "/";  // the page itself tells nothing
 
 }  // namespace larder

@@ -14,8 +14,7 @@ EngineLoop::EngineLoop(Engine& engine, const LoopLimits& limits, LoopObserver* o
     : engine_(engine),
       limits_(limits),
       observer_(observer),
-      n_slots_(engine.options().n_sequences),
-      kept_(limits.n_kept) {
+      n_slots_(engine.options().n_sequences) {
   stats_.engine = engine.stats();
 }
 
@@ -23,6 +22,10 @@ EngineLoop::~EngineLoop() { stop(); }
 
 void EngineLoop::start() {
   LARDER_CHECK(!thread_.joinable());
+  {
+    const std::lock_guard lock(mutex_);
+    started_ = true;
+  }
   thread_ = std::thread([this] { run(); });
 }
 
@@ -39,6 +42,7 @@ Result<std::shared_ptr<EventChannel>> EngineLoop::submit(std::vector<LoopRequest
                 n_unfinished_, n_most);
   }
   n_unfinished_ += requests.size();
+  group->timeout_seconds = requests.front().timeout_seconds;
   for (std::size_t i = 0; i < requests.size(); ++i) {
     queue_.push_back({group, static_cast<std::uint32_t>(i), std::move(requests[i])});
   }
@@ -67,6 +71,7 @@ void EngineLoop::stop() {
     thread_.join();
   } else {
     drop_all({Errc::unavailable, "the server is shutting down"});  // never started, or stopped
+    drop_calls();
   }
 }
 
@@ -92,26 +97,80 @@ std::uint32_t EngineLoop::retry_after_seconds() const {
 
 void EngineLoop::run() {
   while (wait_for_work()) {
+    run_calls();
     drop_abandoned();
     hand_over();
     step();
     publish();
   }
   drop_all({Errc::unavailable, "the server is shutting down"});
+  drop_calls();
   publish();
+}
+
+bool EngineLoop::call(std::function<void(Engine&)> use) {
+  const auto call = std::make_shared<Call>();
+  call->use = std::move(use);
+  std::unique_lock lock(mutex_);
+  if (!started_ || stopping_) return false;
+  calls_.push_back(call);
+  work_.notify_one();
+  called_.wait(lock, [&call] { return call->done || call->dropped; });
+  return call->done;
+}
+
+void EngineLoop::run_calls() {
+  std::vector<std::shared_ptr<Call>> calls;
+  {
+    const std::lock_guard lock(mutex_);
+    calls.swap(calls_);
+  }
+  for (const auto& call : calls) {
+    call->use(engine_);
+    const std::lock_guard lock(mutex_);
+    call->done = true;
+    called_.notify_all();
+  }
+}
+
+void EngineLoop::drop_calls() {
+  const std::lock_guard lock(mutex_);
+  for (const auto& call : calls_) call->dropped = true;
+  calls_.clear();
+  called_.notify_all();
+}
+
+std::optional<PrefixReport> EngineLoop::explain(const std::string& name) {
+  std::optional<PrefixReport> report;
+  call([&](Engine& engine) {
+    const auto it = std::find_if(names_.rbegin(), names_.rend(),
+                                 [&name](const auto& known) { return known.first == name; });
+    if (it != names_.rend()) report = engine.prefix_report(it->second);
+  });
+  return report;
+}
+
+void EngineLoop::remember(std::string name, RequestId id) {
+  constexpr std::size_t kMost = 256;  // as many as the engine has reports of
+  names_.emplace_back(std::move(name), id);
+  if (names_.size() > kMost) names_.pop_front();
 }
 
 bool EngineLoop::wait_for_work() {
   std::unique_lock lock(mutex_);
-  work_.wait(lock, [this] { return stopping_ || !queue_.empty() || !running_.empty(); });
+  work_.wait(lock, [this] {
+    return stopping_ || !queue_.empty() || !running_.empty() || !calls_.empty();
+  });
   return !stopping_;
 }
 
-/// Cancels what nobody reads any more, queued or running.
+/// Cancels what nobody reads any more and what has taken too long, queued or running.
 void EngineLoop::drop_abandoned() {
-  std::vector<std::shared_ptr<Group>> gone;
-  const auto look = [&gone](const std::shared_ptr<Group>& group) {
+  std::vector<std::shared_ptr<Group>> gone, late;
+  const auto look = [&](const std::shared_ptr<Group>& group) {
     if (group->channel->abandoned()) gone.push_back(group);
+    const double most = group->timeout_seconds;
+    if (most > 0 && group->watch.seconds() > most) late.push_back(group);
   };
   {
     const std::lock_guard lock(mutex_);
@@ -119,6 +178,18 @@ void EngineLoop::drop_abandoned() {
   }
   for (const auto& [id, running] : running_) look(running.group);
   for (const auto& group : gone) drop_group(group, std::nullopt);
+  for (const auto& group : late) {
+    drop_group(group, Error{Errc::unavailable, "the request's timeout has passed"});
+  }
+}
+
+std::deque<EngineLoop::Queued>::iterator EngineLoop::next_in_turn() {
+  const auto rank = [](const Queued& q) {
+    return std::int64_t{q.request.priority} - q.n_overtaken / kOvertakings;
+  };
+  return std::min_element(queue_.begin(), queue_.end(), [&rank](const Queued& a, const Queued& b) {
+    return rank(a) < rank(b);  // the first of the best: the oldest
+  });
 }
 
 void EngineLoop::hand_over() {
@@ -126,9 +197,11 @@ void EngineLoop::hand_over() {
     Queued next;
     {
       const std::lock_guard lock(mutex_);
-      if (queue_.empty() || !has_slots(queue_.front().request.request)) return;
-      next = std::move(queue_.front());
-      queue_.pop_front();
+      const auto first = next_in_turn();
+      if (first == queue_.end() || !has_slots(first->request.request)) return;
+      next = std::move(*first);
+      std::for_each(queue_.begin(), first, [](Queued& older) { ++older.n_overtaken; });
+      queue_.erase(first);
     }
     begin(std::move(next));
   }
@@ -143,22 +216,18 @@ void EngineLoop::begin(Queued queued) {
   Running running;
   running.group = queued.group;
   running.index = queued.index;
-  running.salt = std::move(queued.request.cache_salt);
   Request& request = queued.request.request;
-  running.tokens = request.prompt;
+  request.priority = queued.request.priority;
   running.n_samples = running.n_open_samples = request.n_samples;
   running.facts.n_prompt_tokens = request.prompt.size();
   running.facts.queue_seconds = queued.group->watch.seconds();
-  if (limits_.n_kept > 0) {
-    request.keep_cache = true;
-    request.reuse = kept_.find(running.tokens, running.salt);
-  }
   const auto id = engine_.submit(std::move(request));
   if (!id) {
     drop_group(queued.group, id.error());
     forget(1);  // this one is in no list any more
     return;
   }
+  remember(std::move(queued.request.name), *id);
   running.last_token.assign(running.n_samples, -1);
   n_running_samples_ += running.n_samples;
   running_.emplace(*id, std::move(running));
@@ -191,10 +260,7 @@ void EngineLoop::deliver(TokenEvent event) {
 void EngineLoop::count_token(Running& running, const TokenEvent& event) {
   ++running.facts.n_generated_tokens;
   running.facts.n_reused_tokens = event.n_reused_tokens;
-  if (event.sample == 0) {
-    running.tokens.push_back(event.token);
-    running.facts.finish = event.finish;
-  }
+  if (event.sample == 0) running.facts.finish = event.finish;
   const double now = running.group->watch.seconds();
   double& last = running.last_token[event.sample];
   if (observer_ != nullptr) {
@@ -206,7 +272,6 @@ void EngineLoop::count_token(Running& running, const TokenEvent& event) {
 
 void EngineLoop::finish(RunningMap::iterator it) {
   Running running = std::move(it->second);
-  keep(it->first, running);
   running_.erase(it);
   n_running_samples_ -= running.n_samples;
   running.facts.seconds = running.group->watch.seconds();
@@ -217,13 +282,6 @@ void EngineLoop::finish(RunningMap::iterator it) {
     mean_seconds_ += (running.facts.seconds - running.facts.queue_seconds - mean_seconds_) / 8;
   }
   forget(1);
-}
-
-void EngineLoop::keep(RequestId id, Running& running) {
-  if (limits_.n_kept == 0) return;
-  for (const RequestId old : kept_.add(id, std::move(running.tokens), running.salt)) {
-    engine_.release(old);
-  }
 }
 
 void EngineLoop::drop_group(const std::shared_ptr<Group>& group, std::optional<Error> error) {

@@ -5,31 +5,37 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
 #include "larder/engine.h"
 #include "server/event_channel.h"
-#include "server/kept_index.h"
 
 namespace larder {
 
 struct LoopLimits {
   std::size_t n_queued = 256;         // requests that may wait beside those that run
   std::size_t channel_events = 4096;  // how far a reader may fall behind
-  std::size_t n_kept = 64;            // finished requests whose caches are kept; 0: none
 };
 
-/// A request and who may share its cache: requests with different salts share nothing.
 struct LoopRequest {
   Request request;
-  std::string cache_salt;
+  std::int32_t priority = 0;   // lower goes first, as vLLM's; see kOvertakings
+  double timeout_seconds = 0;  // from submission to the last token; 0: none
+  std::string name;            // by which `explain` finds it
 };
+
+/// Requests of the same priority go in order of arrival. One that has been overtaken this often
+/// counts as one priority better, and so on: late, never lost.
+inline constexpr std::uint32_t kOvertakings = 8;
 
 struct FinishedRequest {
   std::uint64_t n_prompt_tokens = 0, n_reused_tokens = 0;
@@ -54,10 +60,10 @@ struct LoopStats {
   std::size_t n_unfinished = 0;  // queued and running
 };
 
-/// Takes requests from any thread, steps the engine while there is work and sleeps otherwise. First
-/// come, first served: a request is handed to the engine when all of its samples may run, so it
-/// finds the caches of what has finished by then. Once started, nobody else may touch the engine,
-/// but for what never changes (tokenizer, config, options). Thread-safe.
+/// Takes requests from any thread, steps the engine while there is work and sleeps otherwise. By
+/// priority, then first come, first served: a request is handed to the engine when all of its
+/// samples may run. Once started, nobody else may touch the engine, but for what never changes
+/// (tokenizer, config, options). Thread-safe.
 class EngineLoop {
  public:
   /// `observer` may be null; it and `engine` must outlive the loop.
@@ -72,6 +78,13 @@ class EngineLoop {
   /// list. Errors: unavailable when the queue is full or the loop is draining. What the engine
   /// refuses (Engine::submit) ends the channel with that error.
   Result<std::shared_ptr<EventChannel>> submit(std::vector<LoopRequest> requests);
+
+  /// Runs `use` on the loop's thread, between two steps, and waits for it. False when the loop has
+  /// not started or stops first: then it did not run and will not.
+  bool call(std::function<void(Engine&)> use);
+  /// Why a request's prompt was cached as far as it was. Waits as `call`. Empty: not one of the
+  /// last, or it has not begun.
+  std::optional<PrefixReport> explain(const std::string& name);
 
   /// From here on `submit` refuses; what was accepted is finished.
   void drain();
@@ -88,19 +101,23 @@ class EngineLoop {
  private:
   struct Group {  // what was submitted together. Owners: its requests, queued or running
     std::shared_ptr<EventChannel> channel;
-    std::size_t n_open = 0;  // requests that have not finished
+    std::size_t n_open = 0;      // requests that have not finished
+    double timeout_seconds = 0;  // 0: none
     Stopwatch watch;
   };
   struct Queued {
     std::shared_ptr<Group> group;
     std::uint32_t index = 0;
     LoopRequest request;
+    std::uint32_t n_overtaken = 0;  // times a later one was taken before it
+  };
+  struct Call {  // owners: who waits, and the loop until it has run
+    std::function<void(Engine&)> use;
+    bool done = false, dropped = false;
   };
   struct Running {
     std::shared_ptr<Group> group;
     std::uint32_t index = 0;
-    std::vector<std::int32_t> tokens;  // prompt, then sample 0
-    std::string salt;
     std::uint32_t n_samples = 0, n_open_samples = 0;
     std::vector<double> last_token;  // [n_samples] seconds since submission; negative: none yet
     FinishedRequest facts;
@@ -109,9 +126,12 @@ class EngineLoop {
 
   void run();
   bool wait_for_work();
+  void run_calls();
+  void drop_calls();
   void drop_abandoned();
   void hand_over();
   bool has_slots(const Request& request) const;
+  std::deque<Queued>::iterator next_in_turn();
   void begin(Queued queued);
   void step();
   void deliver(TokenEvent event);
@@ -120,7 +140,7 @@ class EngineLoop {
   void drop_group(const std::shared_ptr<Group>& group, std::optional<Error> error);
   void drop_all(const Error& error);
   void forget(std::size_t n_requests);
-  void keep(RequestId id, Running& running);
+  void remember(std::string name, RequestId id);
   void publish();
 
   Engine& engine_;
@@ -129,17 +149,18 @@ class EngineLoop {
   const std::size_t n_slots_;  // sequences that may run at once
 
   mutable std::mutex mutex_;
-  std::condition_variable work_, done_;
-  std::deque<Queued> queue_;
+  std::condition_variable work_, done_, called_;
+  std::deque<Queued> queue_;  // in order of arrival
+  std::vector<std::shared_ptr<Call>> calls_;
   std::size_t n_unfinished_ = 0;
   LoopStats stats_;
   double mean_seconds_ = 1;  // of a request, the last ones counting most
-  bool draining_ = false, stopping_ = false;
+  bool started_ = false, draining_ = false, stopping_ = false;
 
   // Of the loop's thread alone.
   RunningMap running_;
   std::size_t n_running_samples_ = 0;
-  KeptIndex kept_;
+  std::deque<std::pair<std::string, RequestId>> names_;  // of those that began last
   std::thread thread_;
 };
 

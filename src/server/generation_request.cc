@@ -19,6 +19,8 @@ constexpr std::size_t kMaxStops = 16;
 constexpr std::size_t kMaxStopBytes = 1024;
 constexpr std::size_t kMaxBiases = 1024;
 constexpr std::size_t kMaxNameBytes = 1024;
+constexpr std::int64_t kMaxPriority = 1'000'000;
+constexpr double kMaxTimeoutSeconds = 1e6;
 constexpr std::size_t kMaxText = std::size_t{1} << 30;  // the body is bounded already
 constexpr std::int64_t kMaxId = INT32_MAX;
 constexpr std::int64_t kMaxSamples = 128;
@@ -107,6 +109,9 @@ void read_shared(FieldReader& fields, GenerationRequest& request) {
   request.model = fields.text("model", kMaxNameBytes);
   request.n = static_cast<std::uint32_t>(fields.integer("n", 1, kMaxSamples).value_or(1));
   request.ignore_eos = fields.boolean("ignore_eos").value_or(false);
+  request.priority = static_cast<std::int32_t>(
+      fields.integer("priority", -kMaxPriority, kMaxPriority).value_or(0));
+  request.timeout_seconds = fields.number("timeout", 0, kMaxTimeoutSeconds).value_or(0);
   request.cache_salt = fields.text("cache_salt", kMaxNameBytes).value_or("");
   read_stream_options(fields, request);
   read_stop(fields, request.stop);

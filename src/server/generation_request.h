@@ -43,6 +43,8 @@ struct GenerationRequest {
   std::vector<std::string> stop;
   SamplingOverrides sampling;
   std::string cache_salt;
+  std::int32_t priority = 0;         // lower goes first
+  double timeout_seconds = 0;        // 0: none
   std::vector<std::string> ignored;  // names of the fields that have no meaning here
 };
 

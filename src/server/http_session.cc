@@ -41,11 +41,24 @@ std::chrono::steady_clock::duration duration(double seconds) {
       std::chrono::duration<double>(seconds));
 }
 
-std::string path_of(const Parser& parser) {
+std::string target_of(const Parser& parser) {
   const auto target = parser.get().target();
-  const std::string text(target.data(), target.size());
+  return {target.data(), target.size()};
+}
+
+std::string path_of(const Parser& parser) {
+  const std::string text = target_of(parser);
   return text.substr(0, text.find('?'));
 }
+
+std::string query_of(const Parser& parser) {
+  const std::string text = target_of(parser);
+  const std::size_t begin = text.find('?');
+  return begin == std::string::npos ? "" : text.substr(begin + 1);
+}
+
+/// Paths that tell nothing of the model or of others.
+bool needs_key(const std::string& path) { return path != kHealthPath && path != kPagePath; }
 
 /// What a header or body that cannot be read deserves; status 0: the peer is gone or was too slow
 /// and its connection is closed, nobody listens.
@@ -170,7 +183,7 @@ asio::awaitable<bool> Session<Stream>::serve_one() {
   version_ = parser.get().version();
   is_head_ = parser.get().method() == http::verb::head;
   const auto key = parser.get()[http::field::authorization];
-  if (path_of(parser) != kHealthPath && !context_.keys.allow({key.data(), key.size()})) {
+  if (needs_key(path_of(parser)) && !context_.keys.allow({key.data(), key.size()})) {
     HttpReply reply =
         error_reply({401, "no valid API key is given", std::nullopt, "invalid_api_key"});
     reply.headers.emplace_back("WWW-Authenticate", "Bearer");
@@ -219,7 +232,7 @@ asio::awaitable<bool> Session<Stream>::answer(Parser& parser) {
   if (context_.api == nullptr) co_return co_await write(loading_reply());
   const auto method = parser.get().method_string();
   ApiRequest request{std::string(method.data(), method.size()), path_of(parser),
-                     std::move(parser.get().body())};
+                     std::move(parser.get().body()), query_of(parser)};
   ApiAnswer answered = co_await ask(std::move(request));
   if (answered.generation) co_return co_await generate(std::move(answered));
   co_return co_await write(std::move(answered.reply));

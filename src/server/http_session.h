@@ -40,7 +40,7 @@ struct HttpContext {
   std::size_t n_buffered_bytes = 0;       // of bodies
   std::set<HttpConnection*> connections;  // open ones; each takes itself out
   boost::asio::io_context io{1};
-  boost::asio::thread_pool workers{1};
+  boost::asio::thread_pool workers{2};
 };
 
 /// Serves the socket until it is closed.

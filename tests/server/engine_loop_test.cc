@@ -4,7 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
+#include <mutex>
 
 #include "server/test_server.h"
 
@@ -46,7 +48,7 @@ Outcome drain(EventChannel& channel) {
 TEST(EngineLoopTest, AnswersManyAtOnceAsEachAlone) {
   std::vector<std::vector<std::int32_t>> alone;
   {
-    const TestServer s(1, {.n_kept = 0});
+    const TestServer s(1, {}, true, false);
     s.loop->start();
     for (std::uint32_t seed = 0; seed < 12; ++seed) {
       auto channel = s.loop->submit({ask(*s.engine, "Once upon a time", 5 + seed, seed)});
@@ -107,7 +109,7 @@ TEST(EngineLoopTest, WhatTheEngineRefusesEndsItsChannelOnly) {
 }
 
 TEST(EngineLoopTest, CancelsWhatNobodyReads) {
-  const TestServer s(1, {.n_kept = 0});
+  const TestServer s(1, {}, true, false);
   auto running = *s.loop->submit({ask(*s.engine, "A dog", 100)});
   auto queued = *s.loop->submit({ask(*s.engine, "A dog", 100)});
   auto last = *s.loop->submit({ask(*s.engine, "A cat", 3)});
@@ -133,13 +135,13 @@ TEST(EngineLoopTest, DropsReadersThatFallBehind) {
   EXPECT_EQ(outcome.error->code, Errc::unavailable);
 }
 
-TEST(EngineLoopTest, ReusesKeptCachesOfTheSameSaltAlone) {
+TEST(EngineLoopTest, SharesPrefixesOfTheSameSaltAlone) {
   const TestServer s(1);
   s.loop->start();
   const std::string text = "Once upon a time there was a little girl named Lily who had a dog";
   const auto go = [&](const std::string& salt) {
     LoopRequest request = ask(*s.engine, text, 6);
-    request.cache_salt = salt;
+    request.request.cache_salt = salt;
     return drain(**s.loop->submit({request}));
   };
   const std::size_t n_prompt = s.engine->tokenizer().encode(text, {}).size();
@@ -165,7 +167,7 @@ TEST(EngineLoopTest, DrainFinishesWhatWasAccepted) {
 }
 
 TEST(EngineLoopTest, StopReturnsWhatRunsAndWhatWaits) {
-  const TestServer s(1, {.n_kept = 0});
+  const TestServer s(1, {}, true, false);
   auto running = *s.loop->submit({ask(*s.engine, "A dog", 100)});
   auto queued = *s.loop->submit({ask(*s.engine, "A dog", 100)});
   s.loop->start();
@@ -198,6 +200,71 @@ TEST(EngineLoopTest, NotifiesOfEveryChange) {
   EXPECT_EQ(n_calls, 6);  // five tokens and the end
   channel->notify([&] { ++n_calls; });
   EXPECT_EQ(n_calls, 7);  // a late one hears at once
+}
+
+/// Which of two that wait is answered first, by the moment its first token comes.
+std::vector<std::size_t> order_of_ends(const TestServer& s, std::vector<LoopRequest> requests) {
+  std::vector<std::size_t> order;
+  std::mutex mutex;
+  std::vector<std::shared_ptr<EventChannel>> channels;
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    channels.push_back(*s.loop->submit({std::move(requests[i])}));
+    channels.back()->notify([&, i] {
+      const std::lock_guard lock(mutex);
+      if (std::find(order.begin(), order.end(), i) == order.end()) order.push_back(i);
+    });
+  }
+  s.loop->start();
+  EXPECT_TRUE(s.loop->wait_until_done(60));
+  s.loop->stop();
+  return order;
+}
+
+TEST(EngineLoopTest, TheLowestPriorityNumberGoesFirst) {
+  const TestServer s(1);
+  std::vector<LoopRequest> requests;
+  for (const int priority : {5, 0, -3, 0}) {
+    requests.push_back(ask(*s.engine, "A dog", 2));
+    requests.back().priority = priority;
+  }
+  EXPECT_THAT(order_of_ends(s, std::move(requests)), testing::ElementsAre(2, 1, 3, 0));
+}
+
+TEST(EngineLoopTest, WhoIsOvertakenOftenEnoughGetsItsTurn) {
+  const TestServer s(1);
+  std::vector<LoopRequest> requests = {ask(*s.engine, "A dog", 2)};
+  requests[0].priority = 1;
+  for (std::uint32_t i = 0; i < 2 * kOvertakings; ++i) {
+    requests.push_back(ask(*s.engine, "A cat", 2));
+  }
+  const auto order = order_of_ends(s, std::move(requests));
+  EXPECT_EQ(order.at(kOvertakings), 0U);
+}
+
+TEST(EngineLoopTest, ATimeoutEndsARequest) {
+  const TestServer s(1);
+  LoopRequest request = ask(*s.engine, "A dog", 100);
+  request.timeout_seconds = 1e-9;
+  auto late = *s.loop->submit({request});
+  auto other = *s.loop->submit({ask(*s.engine, "A dog", 3)});
+  s.loop->start();
+  const Outcome outcome = drain(*late);
+  ASSERT_TRUE(outcome.error);
+  EXPECT_THAT(outcome.error->message, HasSubstr("timeout"));
+  EXPECT_EQ(drain(*other).tokens.at(0).size(), 3U);
+}
+
+TEST(EngineLoopTest, CallsRunBetweenSteps) {
+  const TestServer s(1);
+  EXPECT_FALSE(s.loop->call([](Engine&) { FAIL() << "not started"; }));
+  auto channel = *s.loop->submit({ask(*s.engine, "A dog", 20)});
+  s.loop->start();
+  std::uint64_t budget = 0;
+  EXPECT_TRUE(s.loop->call([&](Engine& engine) { budget = engine.stats().kv_budget_bytes; }));
+  EXPECT_GT(budget, 0U);
+  EXPECT_EQ(drain(*channel).tokens.at(0).size(), 20U);
+  s.loop->stop();
+  EXPECT_FALSE(s.loop->call([](Engine&) { FAIL() << "stopped"; }));
 }
 
 }  // namespace

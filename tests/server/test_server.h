@@ -26,13 +26,14 @@ inline constexpr const char* kTestTemplate =
 
 struct TestServer {
   explicit TestServer(std::uint32_t n_sequences = 4, LoopLimits limits = {},
-                      bool with_template = true) {
+                      bool with_template = true, bool prefix_caching = true) {
     EngineOptions options;
     options.model_path = std::string(LARDER_MODELS_DIR) + "/stories260K.gguf";
     options.n_context = 128;
     options.n_sequences = n_sequences;
     options.n_batch = 64;
     options.n_threads = 1;
+    options.kv.prefix_caching = prefix_caching;
     auto opened = Engine::open(options);
     if (!opened) throw std::runtime_error(opened.error().message);
     engine = std::move(*opened);

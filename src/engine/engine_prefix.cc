@@ -1,0 +1,176 @@
+// What requests share: cached beginnings found, published, explained.
+#include <algorithm>
+#include <utility>
+
+#include "base/fail.h"
+#include "engine/engine_impl.h"
+#include "model/latent_forms.h"
+
+namespace larder {
+namespace {
+
+constexpr std::size_t kMaxReports = 256;
+
+std::string_view reason_name(PrefixEnd end) {
+  switch (end) {
+    case PrefixEnd::covered:
+      return "covered";
+    case PrefixEnd::new_salt:
+      return "new_salt";
+    case PrefixEnd::unseen:
+      return "unseen";
+    case PrefixEnd::differs:
+      return "differs";
+    case PrefixEnd::evicted:
+      return "evicted";
+    case PrefixEnd::dropped:
+      return "dropped";
+    case PrefixEnd::window:
+      return "window";
+  }
+  return "";
+}
+
+}  // namespace
+
+PrefixKey Engine::Impl::prefix_key(const Sequence& sequence) const {
+  const Request& r = sequence.request->request;
+  return {sequence.tokens,
+          plain_prefix(source->config(), static_cast<std::uint32_t>(r.prompt.size())),
+          r.cache_salt};
+}
+
+PrefixKey Engine::Impl::prefix_key(std::span<const TokenId> tokens, std::string_view salt) const {
+  return {tokens, plain_prefix(source->config(), static_cast<std::uint32_t>(tokens.size())), salt};
+}
+
+bool Engine::Impl::make_room() {
+  if (prefixes && prefixes->evict()) return true;
+  return kept.release_oldest();
+}
+
+/// Before a sequence is admitted, perhaps not for the first time.
+void Engine::Impl::share_rows(Sequence& sequence) {
+  const Request& r = sequence.request->request;
+  if (r.prompt_logprobs) return;  // every row is wanted
+  counters_.n_reused_tokens -= sequence.n_shared;
+  if (!sequence.preempted) sequence.request->n_reused_tokens -= sequence.n_shared;
+  sequence.n_shared = 0;
+  if (r.reuse != 0) {
+    const auto n_prompt = static_cast<std::uint32_t>(r.prompt.size());
+    auto shared = kept.fork(r.reuse, sequence.tokens, plain_prefix(source->config(), n_prompt));
+    if (shared) {
+      sequence.cache = std::move(*shared);
+      count_shared(sequence, sequence.cache.n_rows());
+    }
+  }
+  sequence.prefixes_seen = 0;
+  share_more(sequence);
+}
+
+void Engine::Impl::share_more(Sequence& sequence) {
+  const Request& r = sequence.request->request;
+  if (!prefixes || r.prompt_logprobs || sequence.prefixes_seen == prefixes->version() + 1) return;
+  const bool first_look = sequence.prefixes_seen == 0;
+  sequence.prefixes_seen = prefixes->version() + 1;
+  const std::uint32_t n_rows = sequence.cache.n_rows();
+  if (n_rows % options.kv.block_tokens != 0) return;
+  const PrefixKey key = prefix_key(sequence);
+  // One token at least is computed: its logits are wanted.
+  const auto max_rows = static_cast<std::uint32_t>(sequence.tokens.size() - 1);
+  const PrefixMatch match = prefixes->find(key, max_rows);
+  if (match.n_rows > n_rows) {
+    prefixes->share(match, sequence.cache);
+    count_shared(sequence, match.n_rows - n_rows);
+  }
+  if (first_look || match.n_rows > n_rows) report_prefix(sequence, match);
+}
+
+void Engine::Impl::count_shared(Sequence& sequence, std::uint32_t n_rows) {
+  sequence.n_shared += n_rows;
+  counters_.n_reused_tokens += n_rows;
+  if (!sequence.preempted) sequence.request->n_reused_tokens += n_rows;
+}
+
+bool Engine::Impl::is_underway(const Sequence& sequence, const StepPlan& step_plan) const {
+  if (!prefixes || sequence.request->request.prompt_logprobs) return false;
+  const PrefixKey key = prefix_key(sequence);
+  for (const PlannedRows& planned : step_plan.rows) {
+    const Sequence& other = *planned.sequence;
+    if (planned.n_rows < options.kv.block_tokens || &other == &sequence) continue;
+    const PrefixKey theirs = prefix_key(other);
+    if (theirs.salt != key.salt) continue;
+    const std::uint32_t n_before = other.cache.n_rows();
+    const auto differ = std::mismatch(key.tokens.begin(), key.tokens.end() - 1,
+                                      theirs.tokens.begin(), theirs.tokens.end());
+    std::uint32_t n = static_cast<std::uint32_t>(differ.first - key.tokens.begin());
+    n = std::min(n, n_before + planned.n_rows) / options.kv.block_tokens * options.kv.block_tokens;
+    const bool same_form = std::min(key.n_plain, n) == std::min(theirs.n_plain, n);
+    if (same_form && n > std::max(n_before, sequence.cache.n_rows())) return true;
+  }
+  return false;
+}
+
+/// After `n_new` rows were committed.
+void Engine::Impl::publish_rows(Sequence& sequence, std::uint32_t n_new) {
+  if (!prefixes) return;
+  const std::uint32_t n = options.kv.block_tokens;
+  const std::uint32_t n_rows = sequence.cache.n_rows();
+  if (n_rows / n > (n_rows - n_new) / n) {
+    prefixes->publish(prefix_key(sequence), sequence.cache, false);
+  }
+}
+
+void Engine::Impl::report_prefix(const Sequence& sequence, const PrefixMatch& match) {
+  const RequestState& request = *sequence.request;
+  if (sequence.sample != 0 || sequence.preempted) return;
+  PrefixReport report;
+  report.request = request.id;
+  report.n_prompt_tokens = static_cast<std::uint32_t>(request.request.prompt.size());
+  report.n_cached_tokens = match.n_rows;
+  report.reason = reason_name(match.end);
+  if (match.end != PrefixEnd::covered) report.token = sequence.tokens[match.n_rows];
+  if (match.end == PrefixEnd::differs) report.cached_token = match.cached_token;
+  report.format = format_name();
+  if (!reports_.empty() && reports_.back().request == request.id) reports_.pop_back();
+  reports_.push_back(std::move(report));
+  if (reports_.size() > kMaxReports) reports_.pop_front();
+}
+
+std::optional<PrefixReport> Engine::Impl::prefix_report(RequestId id) const {
+  const auto it = std::find_if(reports_.rbegin(), reports_.rend(),
+                               [id](const PrefixReport& r) { return r.request == id; });
+  return it == reports_.rend() ? std::nullopt : std::optional(*it);
+}
+
+Result<std::uint32_t> Engine::Impl::pin_prefix(std::span<const TokenId> tokens,
+                                               std::string_view salt) {
+  if (!prefixes) return 0U;
+  const PrefixKey key = prefix_key(tokens, salt);
+  const auto n_tokens = static_cast<std::uint32_t>(tokens.size());
+  const std::uint32_t n_pinned = prefixes->pin(key, n_tokens);
+  const std::size_t bytes = prefixes->pinned_bytes();
+  if (bytes + plan.bytes_per_sequence > pool.budget_bytes()) {
+    prefixes->unpin(key, n_tokens);
+    return fail(
+        Errc::invalid_argument,
+        "pinning {} tokens would hold {} for good; a sequence of the full context takes {}, "
+        "the budget is {}",
+        n_pinned, format_bytes(bytes), format_bytes(plan.bytes_per_sequence),
+        format_bytes(pool.budget_bytes()));
+  }
+  return n_pinned;
+}
+
+std::uint32_t Engine::Impl::unpin_prefix(std::span<const TokenId> tokens, std::string_view salt) {
+  if (!prefixes) return 0;
+  return prefixes->unpin(prefix_key(tokens, salt), static_cast<std::uint32_t>(tokens.size()));
+}
+
+std::size_t Engine::Impl::drop_prefix(std::span<const TokenId> tokens, std::string_view salt) {
+  const std::size_t n = prefixes ? prefixes->drop(prefix_key(tokens, salt)) : 0;
+  give_memory_back();
+  return n;
+}
+
+}  // namespace larder

@@ -1,0 +1,167 @@
+// What the prefix tree keeps and what it lets go of.
+#include <algorithm>
+
+#include "base/check.h"
+#include "kv/prefix_tree.h"
+
+namespace larder {
+namespace {
+
+constexpr std::size_t kMaxGone = 16384;  // evicted stripes that are remembered, to explain misses
+
+}  // namespace
+
+bool PrefixTree::is_idle(const Node& node) const {
+  return std::all_of(node.blocks.begin(), node.blocks.end(),
+                     [this](BlockId id) { return id == kNoBlock || pool_->ref_count(id) == 1; });
+}
+
+bool PrefixTree::evict() {
+  if (leaves_.empty()) return false;
+  auto victim = std::find_if(leaves_.begin(), leaves_.end(),
+                             [this](const auto& leaf) { return is_idle(nodes_[leaf.second]); });
+  if (victim == leaves_.end()) victim = leaves_.begin();
+  age_ = std::max(age_, victim->first);
+  ++n_evicted_;
+  remove(victim->second, PrefixEnd::evicted);
+  return true;
+}
+
+/// Only ends of the tree may go: those behind them need them.
+void PrefixTree::rank(NodeId id) {
+  unrank(id);
+  Node& node = nodes_[id];
+  node.worth = stripe_worth(node.facts, age_);
+  if (node.depth > 0 && node.children.empty() && node.n_pins == 0) leaves_.insert({node.worth, id});
+}
+
+void PrefixTree::unrank(NodeId id) { leaves_.erase({nodes_[id].worth, id}); }
+
+void PrefixTree::remove(NodeId id, PrefixEnd cause) {
+  unrank(id);
+  Node& node = nodes_[id];
+  LARDER_CHECK(node.depth > 0 && node.children.empty() && node.n_pins == 0);
+  if (cause != PrefixEnd::unseen) {
+    const std::uint64_t name = short_name(node.digest);
+    if (gone_.insert_or_assign(name, cause).second) gone_order_.push_back(name);
+    if (gone_order_.size() > kMaxGone) {
+      gone_.erase(gone_order_.front());
+      gone_order_.pop_front();
+    }
+  }
+  for (const BlockId block : node.blocks) {
+    if (block != kNoBlock) pool_->release(block);
+  }
+  const NodeId parent = node.parent;
+  node = Node{};
+  free_.push_back(id);
+  --n_stripes_;
+  std::erase(nodes_[parent].children, id);
+  if (nodes_[parent].depth == 0 && nodes_[parent].children.empty()) {
+    roots_.erase(nodes_[parent].salt);
+    nodes_[parent] = Node{};
+    free_.push_back(parent);
+    return;
+  }
+  // A parent left behind is as old as its last use; it keeps its worth, not a fresh one.
+  Node& left = nodes_[parent];
+  if (left.depth > 0 && left.children.empty() && left.n_pins == 0) {
+    leaves_.insert({left.worth, parent});
+  }
+}
+
+template <class F>
+std::uint32_t PrefixTree::for_path(const PrefixKey& key, std::uint32_t n_rows, F&& f) {
+  const std::uint32_t n = shape_->block_tokens;
+  NodeId node = root_of(key.salt);
+  std::uint32_t rows = 0;
+  while (node != kNoNode && rows + n <= n_rows) {
+    node = whole_child(node, key, rows);
+    if (node == kNoNode) break;
+    f(node);
+    rows += n;
+  }
+  return rows;
+}
+
+std::uint32_t PrefixTree::pin(const PrefixKey& key, std::uint32_t n_rows) {
+  return for_path(key, n_rows, [this](NodeId id) {
+    unrank(id);
+    ++nodes_[id].n_pins;
+  });
+}
+
+std::uint32_t PrefixTree::unpin(const PrefixKey& key, std::uint32_t n_rows) {
+  return for_path(key, n_rows, [this](NodeId id) {
+    if (nodes_[id].n_pins > 0) --nodes_[id].n_pins;
+    rank(id);
+  });
+}
+
+bool PrefixTree::drop_pins() {
+  bool any = false;
+  for (NodeId id = 0; id < nodes_.size(); ++id) {
+    if (nodes_[id].n_pins == 0) continue;
+    nodes_[id].n_pins = 0;
+    rank(id);
+    any = true;
+  }
+  return any;
+}
+
+std::size_t PrefixTree::drop(const PrefixKey& key) {
+  std::vector<NodeId> path;
+  for_path(key, static_cast<std::uint32_t>(key.tokens.size()),
+           [&path](NodeId id) { path.push_back(id); });
+  const std::size_t n_before = n_stripes_;
+  NodeId top = path.empty() ? root_of(key.salt) : path.back();
+  if (top == kNoNode) return 0;
+  std::vector<NodeId> below = {top};
+  for (std::size_t i = 0; i < below.size(); ++i) {
+    const auto& children = nodes_[below[i]].children;
+    below.insert(below.end(), children.begin(), children.end());
+  }
+  below.insert(below.begin(), path.begin(), path.end());  // the path's own, from its end
+  for (std::size_t i = below.size(); i-- > 0;) {
+    const Node& node = nodes_[below[i]];
+    const bool removable = node.depth > 0 && node.children.empty() && node.n_pins == 0;
+    if (removable) remove(below[i], PrefixEnd::dropped);
+  }
+  n_dropped_ += n_before - n_stripes_;
+  return n_before - n_stripes_;
+}
+
+std::size_t PrefixTree::pinned_bytes() const {
+  std::size_t bytes = 0;
+  for (const Node& node : nodes_) {
+    if (node.n_pins == 0) continue;
+    for (const BlockId id : node.blocks) {
+      if (id != kNoBlock) bytes += pool_->block_bytes(pool_->block_class(id));
+    }
+  }
+  return bytes;
+}
+
+PrefixSummary PrefixTree::summary() const {
+  PrefixSummary all;
+  all.n_stripes = n_stripes_;
+  all.n_salts = roots_.size();
+  all.n_evicted = n_evicted_;
+  all.n_dropped = n_dropped_;
+  all.n_deduplicated = n_deduplicated_;
+  for (const Node& node : nodes_) {
+    if (node.depth == 0) continue;
+    all.n_pinned += node.n_pins > 0 ? 1 : 0;
+    all.longest_rows = std::max(
+        all.longest_rows, node.facts.first_row + static_cast<std::uint32_t>(node.tokens.size()));
+    for (const BlockId id : node.blocks) {
+      if (id == kNoBlock) continue;
+      const std::size_t bytes = pool_->block_bytes(pool_->block_class(id));
+      all.bytes += bytes;
+      if (pool_->ref_count(id) == 1) all.only_bytes += bytes;
+    }
+  }
+  return all;
+}
+
+}  // namespace larder

@@ -1,0 +1,101 @@
+// What the server tells of its cache, and the page that shows it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "server/api.h"
+#include "server/test_server.h"
+
+namespace larder {
+namespace {
+
+using testing::HasSubstr;
+
+const char* const kText = "Once upon a time there was a little girl named Lily who had a red ball";
+
+class CacheRoutes : public testing::Test {
+ protected:
+  void SetUp() override { server_.loop->start(); }
+  Json get(const std::string& path, const std::string& query = "") {
+    const ApiAnswer answer = server_.api->handle({"GET", path, "", query});
+    status_ = answer.reply.status;
+    return Json::parse(answer.reply.body);
+  }
+  Json post(const std::string& path, const Json& body) {
+    const ApiAnswer answer = server_.post(path, body.dump());
+    status_ = answer.reply.status;
+    return Json::parse(answer.reply.body);
+  }
+  int status_ = 0;
+  const TestServer server_;
+};
+
+TEST_F(CacheRoutes, TheViewCountsBytesAndStripes) {
+  const Json before = get("/cache");
+  EXPECT_EQ(status_, 200);
+  EXPECT_EQ(before.at("bytes"), 0);
+  EXPECT_EQ(before.at("model"), "tiny");
+  server_.complete({{"prompt", kText}, {"max_tokens", 4}});
+  ASSERT_TRUE(server_.loop->wait_until_done(60));
+  const Json after = get("/cache");
+  EXPECT_GT(after.at("prefix_tree").at("stripes"), 0);
+  EXPECT_EQ(after.at("prefix_tree").at("idle_bytes"), after.at("bytes"));
+  EXPECT_GT(after.at("bytes"), 0);
+  EXPECT_TRUE(after.at("sequences").empty());
+  EXPECT_GT(after.at("totals").at("prefill_tokens"), 0);
+}
+
+TEST_F(CacheRoutes, ExplainsWhatWasFoundAndWhy) {
+  const Json first = server_.complete({{"prompt", kText}, {"max_tokens", 2}});
+  const auto why = [&](const Json& answer) {
+    return get("/cache/explain", "request=" + answer.at("id").get<std::string>());
+  };
+  EXPECT_EQ(why(first).at("reason"), "new_salt");
+  EXPECT_EQ(why(server_.complete({{"prompt", kText}, {"max_tokens", 2}})).at("reason"), "covered");
+  const Json other = why(
+      server_.complete({{"prompt", "Once upon a time there was a big dog"}, {"max_tokens", 2}}));
+  EXPECT_EQ(other.at("reason"), "differs");
+  EXPECT_GT(other.at("cached_tokens"), 3);
+  EXPECT_NE(other.at("first_token_not_cached").at("text"),
+            other.at("cached_token_there").at("text"));
+  get("/cache/explain", "request=unknown");
+  EXPECT_EQ(status_, 404);
+  EXPECT_EQ(get("/cache/explain").at("error").at("param"), "request");
+  EXPECT_EQ(status_, 400);
+}
+
+TEST_F(CacheRoutes, PinsAndDrops) {
+  EXPECT_EQ(post("/cache/pin", {{"prompt", kText}}).at("pinned_tokens"), 0);
+  server_.complete({{"prompt", kText}, {"max_tokens", 2}, {"cache_salt", "a"}});
+  EXPECT_EQ(post("/cache/pin", {{"prompt", kText}}).at("pinned_tokens"), 0);  // another salt
+  const Json body = {{"prompt", kText}, {"cache_salt", "a"}};
+  EXPECT_EQ(post("/cache/pin", body).at("pinned_tokens"), 32);
+  EXPECT_EQ(get("/cache").at("prefix_tree").at("pinned_stripes"), 1);
+  post("/cache/drop", {{"cache_salt", "a"}});
+  EXPECT_EQ(get("/cache").at("prefix_tree").at("stripes"), 1);
+  EXPECT_EQ(post("/cache/unpin", body).at("unpinned_tokens"), 32);
+  EXPECT_EQ(post("/cache/drop", {{"cache_salt", "a"}}).at("dropped_stripes"), 1);
+  EXPECT_EQ(get("/cache").at("bytes"), 0);
+}
+
+TEST_F(CacheRoutes, RefusesWhatMakesNoSense) {
+  for (const char* path : {"/cache/pin", "/cache/unpin", "/cache/drop"}) {
+    EXPECT_TRUE(post(path, {{"tokens", {1, 99999}}}).contains("error")) << path;
+    EXPECT_EQ(status_, 400);
+    EXPECT_TRUE(post(path, {{"tokens", "x"}}).contains("error")) << path;
+    EXPECT_TRUE(post(path, Json::array()).contains("error")) << path;
+  }
+  EXPECT_EQ(post("/cache/pin", Json::object()).at("error").at("param"), "prompt");
+  EXPECT_EQ(server_.api->handle({"POST", "/cache", "{}"}).reply.status, 405);
+}
+
+TEST_F(CacheRoutes, ThePageAsksNobodyElse) {
+  const ApiAnswer answer = server_.api->handle({"GET", "/", ""});
+  EXPECT_EQ(answer.reply.status, 200);
+  EXPECT_EQ(answer.reply.content_type, "text/html; charset=utf-8");
+  EXPECT_THAT(answer.reply.body, HasSubstr("</html>"));
+  EXPECT_THAT(answer.reply.body, testing::Not(HasSubstr("http://")));
+  EXPECT_THAT(answer.reply.body, testing::Not(HasSubstr("https://")));
+}
+
+}  // namespace
+}  // namespace larder
