@@ -19,12 +19,13 @@
 #include <string>
 #include <type_traits>
 
+#include "server/http_input.h"
+
 namespace larder {
 namespace {
 
 namespace asio = boost::asio;
 namespace beast = boost::beast;
-namespace http = boost::beast::http;
 using asio::ip::tcp;
 using boost::system::error_code;
 
@@ -34,47 +35,9 @@ constexpr std::size_t kMaxInputBytes = 65536;                // read ahead of th
 constexpr std::size_t kMaxDrained = std::size_t{128} << 20;  // thrown away before closing
 constexpr double kCloseSeconds = 2;
 
-using Parser = http::request_parser<http::string_body>;
-
 std::chrono::steady_clock::duration duration(double seconds) {
   return std::chrono::duration_cast<std::chrono::steady_clock::duration>(
       std::chrono::duration<double>(seconds));
-}
-
-std::string target_of(const Parser& parser) {
-  const auto target = parser.get().target();
-  return {target.data(), target.size()};
-}
-
-std::string path_of(const Parser& parser) {
-  const std::string text = target_of(parser);
-  return text.substr(0, text.find('?'));
-}
-
-std::string query_of(const Parser& parser) {
-  const std::string text = target_of(parser);
-  const std::size_t begin = text.find('?');
-  return begin == std::string::npos ? "" : text.substr(begin + 1);
-}
-
-/// Paths that tell nothing of the model or of others.
-bool needs_key(const std::string& path) { return path != kHealthPath && path != kPagePath; }
-
-/// What a header or body that cannot be read deserves; status 0: the peer is gone or was too slow
-/// and its connection is closed, nobody listens.
-ApiError header_error(const error_code& error, std::size_t max_body_bytes) {
-  if (error == http::error::body_limit) {
-    return {413, "the body is larger than " + std::to_string(max_body_bytes) + " bytes",
-            std::nullopt, "body_too_large"};
-  }
-  if (error == http::error::header_limit || error == http::error::buffer_overflow) {
-    return {431, "the header is too large", std::nullopt, "header_too_large"};
-  }
-  if (error == http::error::end_of_stream || error == http::error::partial_message ||
-      error.category() != http::make_error_code(http::error::bad_value).category()) {
-    return {0, "", std::nullopt, std::nullopt};
-  }
-  return {400, "not HTTP: " + error.message(), std::nullopt, "bad_http"};
 }
 
 template <class Stream>

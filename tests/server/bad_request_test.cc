@@ -156,7 +156,7 @@ TEST(BadRequestTest, FieldsAreRefusedByNameAndValue) {
 
 TEST(BadRequestTest, PathsAndMethods) {
   const TestServer server;
-  EXPECT_EQ(server.api->handle({"GET", "/", ""}).reply.status, 404);
+  EXPECT_EQ(server.api->handle({"POST", "/", ""}).reply.status, 405);
   EXPECT_EQ(server.api->handle({"GET", "/v1/engines", ""}).reply.status, 404);
   const HttpReply reply = server.api->handle({"GET", kCompletions, ""}).reply;
   EXPECT_EQ(reply.status, 405);

@@ -68,11 +68,11 @@ TEST_F(CacheRoutes, PinsAndDrops) {
   server_.complete({{"prompt", kText}, {"max_tokens", 2}, {"cache_salt", "a"}});
   EXPECT_EQ(post("/cache/pin", {{"prompt", kText}}).at("pinned_tokens"), 0);  // another salt
   const Json body = {{"prompt", kText}, {"cache_salt", "a"}};
-  EXPECT_EQ(post("/cache/pin", body).at("pinned_tokens"), 32);
+  EXPECT_EQ(post("/cache/pin", body).at("pinned_tokens"), 16);
   EXPECT_EQ(get("/cache").at("prefix_tree").at("pinned_stripes"), 1);
   post("/cache/drop", {{"cache_salt", "a"}});
   EXPECT_EQ(get("/cache").at("prefix_tree").at("stripes"), 1);
-  EXPECT_EQ(post("/cache/unpin", body).at("unpinned_tokens"), 32);
+  EXPECT_EQ(post("/cache/unpin", body).at("unpinned_tokens"), 16);
   EXPECT_EQ(post("/cache/drop", {{"cache_salt", "a"}}).at("dropped_stripes"), 1);
   EXPECT_EQ(get("/cache").at("bytes"), 0);
 }

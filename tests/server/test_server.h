@@ -33,6 +33,7 @@ struct TestServer {
     options.n_sequences = n_sequences;
     options.n_batch = 64;
     options.n_threads = 1;
+    options.kv.block_tokens = 16;
     options.kv.prefix_caching = prefix_caching;
     auto opened = Engine::open(options);
     if (!opened) throw std::runtime_error(opened.error().message);
