@@ -11,6 +11,7 @@ collect_ignore_glob = ["test_*.py"] if MISSING else []
 
 
 def pytest_addoption(parser):
+    parser.addoption("--picture", help="keep a picture of the server's page in this file")
     parser.addoption("--larder", default="", help="the engine's binary; default: the one in build/")
 
 
