@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup build run test test-python compare-attention bench fuzz tidy format tsan clean
 
-MODEL ?= models/stories260K.gguf
+MODEL ?= models/larder-4m.gguf
 ARGS ?=
 # Tests in which threads meet; the others would only be slower.
 TSAN_TESTS ?= ThreadPool|Engine|Schedule|Attention|Linear
@@ -24,7 +24,7 @@ build:             ## release build of everything: build/release/bin
 	cmake --preset release --log-level=WARNING
 	cmake --build --preset release
 
-run:               ## talk to the embedded model; MODEL=file.gguf ARGS="-p 'Once'" to choose
+run:               ## continue text with the project's own model; MODEL=file.gguf ARGS="-p 'Once'" to choose
 	@scripts/setup.sh build
 	@cmake --preset release --log-level=WARNING
 	@cmake --build --preset release --target larder
