@@ -57,8 +57,8 @@ void Engine::Impl::share_rows(Sequence& sequence) {
   if (!sequence.preempted) sequence.request->n_reused_tokens -= sequence.n_shared;
   sequence.n_shared = 0;
   if (r.reuse != 0) {
-    const auto n_prompt = static_cast<std::uint32_t>(r.prompt.size());
-    auto shared = kept.fork(r.reuse, sequence.tokens, plain_prefix(source->config(), n_prompt));
+    const PrefixKey key = prefix_key(sequence);
+    auto shared = kept.fork(r.reuse, key.tokens, key.n_plain);
     if (shared) {
       sequence.cache = std::move(*shared);
       count_shared(sequence, sequence.cache.n_rows());

@@ -7,7 +7,6 @@
 #include "base/fail.h"
 #include "engine/engine_impl.h"
 #include "engine/sampler.h"
-#include "model/latent_forms.h"
 
 namespace larder {
 namespace {
@@ -176,11 +175,10 @@ FinishReason Engine::Impl::finish_reason(Sequence& sequence, TokenId token) cons
 void Engine::Impl::retire_finished() {
   for (auto& sequence : scheduler.take_finished()) {
     const RequestState& request = *sequence->request;
-    if (prefixes) prefixes->publish(prefix_key(*sequence), sequence->cache, true);
+    const PrefixKey key = prefix_key(*sequence);
+    if (prefixes) prefixes->publish(key, sequence->cache, true);
     if (request.request.keep_cache && sequence->sample == 0) {
-      const auto n_prompt = static_cast<std::uint32_t>(request.request.prompt.size());
-      kept.keep(request.id, {std::move(sequence->tokens), std::move(sequence->cache),
-                             plain_prefix(source->config(), n_prompt)});
+      kept.keep(request.id, {std::move(sequence->tokens), std::move(sequence->cache), key.n_plain});
     }
   }
 }

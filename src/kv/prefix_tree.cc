@@ -121,8 +121,8 @@ PrefixMatch PrefixTree::find(const PrefixKey& key, std::uint32_t max_rows) const
     walk.n_whole_stripes = nodes_[child].whole ? walk.n_whole_stripes + 1 : 0;
     if (!sees_all(walk.n_rows, walk.n_whole_stripes)) continue;
     walk.match.n_rows = walk.n_rows;
-    walk.match.nodes = walk.nodes;
   }
+  walk.match.nodes.assign(walk.nodes.begin(), walk.nodes.begin() + walk.match.n_rows / n);
   match_part(walk, key, max_rows);
   return walk.match;
 }

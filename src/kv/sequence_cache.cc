@@ -103,7 +103,7 @@ void SequenceCache::commit(std::uint32_t n) {
 
 void SequenceCache::leave_windows() {
   for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
-    const std::uint32_t visible = first_visible_block(n_rows_, shape_->layers[l].window);
+    const std::uint32_t visible = first_visible_block(*shape_, n_rows_, shape_->layers[l].window);
     for (BlockTable& table : tables(l)) {
       if (visible > table.first_block()) table.drop_front(visible - table.first_block());
     }
@@ -126,7 +126,7 @@ void SequenceCache::clear() {
 bool SequenceCache::can_truncate(std::uint32_t n_rows) const {
   if (n_rows > n_rows_) return false;
   for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
-    const std::uint32_t visible = first_visible_block(n_rows, shape_->layers[l].window);
+    const std::uint32_t visible = first_visible_block(*shape_, n_rows, shape_->layers[l].window);
     for (const BlockTable& table : tables(l)) {
       if (visible < table.first_block()) return false;
     }
@@ -195,9 +195,10 @@ std::uint32_t SequenceCache::blocks_for(std::uint32_t n_rows) const {
 }
 
 // The next query stands at position n_rows and sees `window` rows, its own included.
-std::uint32_t SequenceCache::first_visible_block(std::uint32_t n_rows, std::uint32_t window) const {
+std::uint32_t SequenceCache::first_visible_block(const CacheShape& shape, std::uint32_t n_rows,
+                                                 std::uint32_t window) {
   if (window == 0 || n_rows + std::uint64_t{1} <= window) return 0;
-  return (n_rows - (window - 1)) / shape_->block_tokens;
+  return (n_rows - (window - 1)) / shape.block_tokens;
 }
 
 // REQUIRES: the pool has the extents (reserve asked before).

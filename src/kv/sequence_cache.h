@@ -99,7 +99,8 @@ class SequenceCache {
   Growth growth(std::size_t layer, std::uint32_t n) const;
   std::uint32_t extents_per_run(const CacheLayer& layer) const;
   std::uint32_t blocks_for(std::uint32_t n_rows) const;
-  std::uint32_t first_visible_block(std::uint32_t n_rows, std::uint32_t window) const;
+  static std::uint32_t first_visible_block(const CacheShape& shape, std::uint32_t n_rows,
+                                           std::uint32_t window);
   void leave_windows();
   void copy_last_run(std::size_t layer, std::vector<BlockCopy>& copies);
   void add_run(std::size_t layer);

@@ -50,11 +50,7 @@ std::size_t SequenceCache::replace_stripe(std::uint32_t run, std::span<const Blo
 std::uint32_t SequenceCache::first_window_run(const CacheShape& shape, std::uint32_t n_rows) {
   std::uint32_t first = (n_rows + shape.block_tokens - 1) / shape.block_tokens;
   for (const CacheLayer& layer : shape.layers) {
-    if (layer.window == 0 || n_rows + std::uint64_t{1} <= layer.window) {
-      if (layer.window > 0) first = 0;
-      continue;
-    }
-    first = std::min(first, (n_rows - (layer.window - 1)) / shape.block_tokens);
+    if (layer.window > 0) first = std::min(first, first_visible_block(shape, n_rows, layer.window));
   }
   return first;
 }

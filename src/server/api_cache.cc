@@ -1,28 +1,16 @@
 // The routes of the cache: what is in it, why a prompt was not, what shall stay and go.
-#include <fmt/format.h>
-
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "model/config.h"
 #include "server/api.h"
+#include "server/api_answer.h"
 #include "server/json_input.h"
 
 namespace larder {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-constexpr std::size_t kMaxText = std::size_t{1} << 30;  // the body is bounded already
-constexpr std::size_t kMaxSaltBytes = 1024;
-
-ApiAnswer json_answer(const Json& json) {
-  ApiAnswer answer;
-  answer.reply.body = json.dump(-1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
-  return answer;
-}
-
-ApiAnswer refusal(const ApiError& error) { return {error_reply(error), nullptr}; }
 
 ApiAnswer no_engine() {
   return refusal({503, "the server is shutting down", std::nullopt, "unavailable"});
@@ -163,20 +151,11 @@ ApiAnswer Api::change_cache(const ApiRequest& request) const {
   FieldReader fields(*parsed);
   const auto prompt = fields.text("prompt", kMaxText);
   const Json* list = fields.any("tokens");
-  const std::string salt = fields.text("cache_salt", kMaxSaltBytes).value_or("");
+  const std::string salt = fields.text("cache_salt", kMaxNameBytes).value_or("");
   std::vector<TokenId> tokens;
   if (prompt) tokens = continuation_tokens(engine_.tokenizer(), *prompt);
-  if (list != nullptr && list->is_array()) {
-    for (const Json& value : *list) {
-      const auto id = whole_number(value, 0, engine_.config().n_vocab - 1);
-      if (!id) {
-        fields.wrong("tokens", fmt::format("must be token ids of the model, not {}", shown(value)));
-        break;
-      }
-      tokens.push_back(static_cast<TokenId>(*id));
-    }
-  } else if (list != nullptr) {
-    fields.wrong("tokens", "must be a list of token ids");
+  if (list != nullptr) {
+    tokens = read_token_ids(fields, "tokens", *list, engine_.config().n_vocab);
   } else if (!prompt && request.path != "/cache/drop") {
     fields.wrong("prompt", "is missing");
   }

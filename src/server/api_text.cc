@@ -1,27 +1,16 @@
 // The small routes of the API: models and tokens.
-#include <fmt/format.h>
-
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "model/config.h"
 #include "server/api.h"
+#include "server/api_answer.h"
 #include "server/json_input.h"
 
 namespace larder {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-ApiAnswer json_answer(const Json& json) {
-  ApiAnswer answer;
-  answer.reply.body = json.dump(-1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
-  return answer;
-}
-
-ApiAnswer refusal(const ApiError& error) { return {error_reply(error), nullptr}; }
-
-constexpr std::size_t kMaxText = std::size_t{1} << 30;  // the body is bounded already
 
 }  // namespace
 
@@ -79,16 +68,10 @@ ApiAnswer Api::detokenize(const std::string& body) const {
   const auto model = fields.text("model", kMaxText);
   const Json* list = fields.any("tokens");
   std::vector<TokenId> tokens;
-  if (list == nullptr || !list->is_array()) {
+  if (list == nullptr) {
     fields.wrong("tokens", "must be a list of token ids");
   } else {
-    for (const Json& value : *list) {
-      const auto id =
-          whole_number(value, 0, static_cast<std::int64_t>(engine_.config().n_vocab) - 1);
-      if (!id)
-        fields.wrong("tokens", fmt::format("must be ids of the model, not {}", shown(value)));
-      tokens.push_back(static_cast<TokenId>(id.value_or(0)));
-    }
+    tokens = read_token_ids(fields, "tokens", *list, engine_.config().n_vocab);
   }
   if (fields.error()) return refusal(*fields.error());
   if (const auto error = check_model(model)) return refusal(*error);

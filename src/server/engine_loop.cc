@@ -235,12 +235,11 @@ void EngineLoop::begin(Queued queued) {
 
 void EngineLoop::step() {
   if (running_.empty()) return;
-  auto report = engine_.step();
-  if (!report) {
-    drop_all(report.error());
+  if (const auto stepped = engine_.step(report_); !stepped) {
+    drop_all(stepped.error());
     return;
   }
-  for (TokenEvent& event : report->events) deliver(std::move(event));
+  for (TokenEvent& event : report_.events) deliver(std::move(event));
 }
 
 void EngineLoop::deliver(TokenEvent event) {

@@ -160,6 +160,7 @@ class EngineLoop {
   // Of the loop's thread alone.
   RunningMap running_;
   std::size_t n_running_samples_ = 0;
+  StepReport report_;                                    // its memory serves every step
   std::deque<std::pair<std::string, RequestId>> names_;  // of those that began last
   std::thread thread_;
 };

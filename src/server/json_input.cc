@@ -162,4 +162,23 @@ std::vector<std::string> FieldReader::unread() const {
   return names;
 }
 
+std::vector<std::int32_t> read_token_ids(FieldReader& fields, const char* name,
+                                         const nlohmann::ordered_json& list,
+                                         std::uint32_t n_vocab) {
+  std::vector<std::int32_t> ids;
+  if (!list.is_array()) {
+    fields.wrong(name, "must be a list of token ids");
+    return ids;
+  }
+  for (const auto& value : list) {
+    const auto id = whole_number(value, 0, std::int64_t{n_vocab} - 1);
+    if (!id) {
+      fields.wrong(name, fmt::format("must be ids of the model, not {}", shown(value)));
+      break;
+    }
+    ids.push_back(static_cast<std::int32_t>(*id));
+  }
+  return ids;
+}
+
 }  // namespace larder

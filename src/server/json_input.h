@@ -19,6 +19,9 @@ struct JsonLimits {
   std::size_t n_values = std::size_t{1} << 20;  // of all lists and objects together
 };
 
+inline constexpr std::size_t kMaxText = std::size_t{1} << 30;  // the body is bounded already
+inline constexpr std::size_t kMaxNameBytes = 1024;             // of a model or a cache_salt
+
 /// Parses a request body into an object. The limits hold before anything is allocated by it.
 /// Errors (400): not JSON (with the place), ill-formed UTF-8, not an object, beyond the limits.
 ApiResult<nlohmann::ordered_json> parse_object(std::string_view text,
@@ -54,6 +57,10 @@ class FieldReader {
   std::set<std::string, std::less<>> asked_;
   std::optional<ApiError> error_;
 };
+
+/// The ids of a list; `fields` hears of the first value that is no id of a model with `n_vocab`.
+std::vector<std::int32_t> read_token_ids(FieldReader& fields, const char* name,
+                                         const nlohmann::ordered_json& list, std::uint32_t n_vocab);
 
 /// The value as JSON text for a message, shortened to some forty characters.
 std::string shown(const nlohmann::ordered_json& value);

@@ -2,28 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <atomic>
-#include <cstdlib>
-#include <new>
 
+#include "allocation_counter.h"
 #include "kv/sequence_cache.h"
-
-namespace {
-std::atomic<std::size_t> n_allocations{0};
-}  // namespace
-
-// Not inlined: GCC 12 would then see free() beside operator new and warn of a mismatch.
-[[gnu::noinline]] void* operator new(std::size_t n) {
-  ++n_allocations;
-  if (void* p = std::malloc(n == 0 ? 1 : n)) return p;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void* operator new(std::size_t n, const std::nothrow_t&) noexcept {
-  ++n_allocations;
-  return std::malloc(n == 0 ? 1 : n);
-}
-[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 namespace larder {
 namespace {
