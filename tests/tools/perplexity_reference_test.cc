@@ -19,6 +19,11 @@ struct Case {
   double tolerance;  // relative; a bf16 cache rounds to 8 bits, queries and weights too in avx512
 };
 
+/// For the names of the tests, which would hold addresses otherwise.
+void PrintTo(const Case& c, std::ostream* out) {
+  *out << c.cache_type << " in windows of " << c.n_context;
+}
+
 class PerplexityReference : public testing::TestWithParam<Case> {};
 
 TEST_P(PerplexityReference, AgreesWithTheIndependentImplementation) {
