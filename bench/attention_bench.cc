@@ -37,17 +37,24 @@ larder::BlockStore make_store(std::size_t bytes) {
   return std::move(*store);
 }
 
-/// Layers of one sequence with `n_rows` cached rows each.
+/// Layers of one sequence with `n_rows` cached rows each, the last `n_new` of them of the step.
 class Cache {
  public:
-  Cache(std::uint32_t head_dim, KvFormat format, std::uint32_t n_rows, std::uint32_t n_layers) {
+  Cache(std::uint32_t head_dim, KvFormat format, std::uint32_t n_rows, std::uint32_t n_new,
+        std::uint32_t n_layers) {
     const larder::BlockShape block{kBlockTokens, head_dim};
     const larder::KvCodec& codec = larder::kv_codec(format);
-    const std::size_t block_bytes = codec.k_bytes(block) + codec.v_bytes(block);
+    layout_ = larder::make_kv_layout(codec, codec, block);
+    const std::size_t block_bytes = larder::kv_block_bytes(layout_, block);
     const std::uint32_t n_blocks = (n_rows + kBlockTokens - 1) / kBlockTokens;
     layer_bytes_ = std::size_t{n_blocks} * kKvHeads * block_bytes;
-    store_.push_back(make_store(layer_bytes_ * n_layers));
-    layout_ = {store_[0].pool(), &codec, &codec, codec.k_bytes(block)};
+    const std::size_t open_bytes = kKvHeads * layout_.open_bytes;  // after the others
+    store_.push_back(make_store(layer_bytes_ * n_layers + open_bytes));
+    layout_.pool = store_[0].pool();
+    if (layout_.seals()) {
+      fresh_.push_back(make_store((n_new / kBlockTokens + 2) * open_bytes));
+      layout_.fresh = fresh_[0].pool();
+    }
     std::vector<std::uint32_t> extents(std::size_t{n_blocks} * n_layers);
     std::iota(extents.begin(), extents.end(), 0U);
     std::shuffle(extents.begin(), extents.end(), std::mt19937(5));
@@ -55,10 +62,10 @@ class Cache {
     for (std::size_t i = 0; i < tables_.size(); ++i) {
       for (std::uint32_t b = 0; b < n_blocks; ++b) {
         const std::size_t extent = extents[i / kKvHeads * n_blocks + b];
-        const std::size_t at = (extent * kKvHeads + i % kKvHeads) * block_bytes;
-        tables_[i].push_back(BlockId{static_cast<std::uint32_t>(at / larder::kBlockQuantum)});
+        tables_[i].push_back(id((extent * kKvHeads + i % kKvHeads) * block_bytes));
       }
-      heads_.push_back({tables_[i], 0});
+      const BlockId open = id(layer_bytes_ * n_layers + i % kKvHeads * layout_.open_bytes);
+      heads_.push_back({tables_[i], 0, open});
     }
   }
   const larder::KvLayout& layout() const { return layout_; }
@@ -68,7 +75,10 @@ class Cache {
   std::size_t layer_bytes() const { return layer_bytes_; }
 
  private:
-  std::vector<larder::BlockStore> store_;
+  static BlockId id(std::size_t offset) {
+    return BlockId{static_cast<std::uint32_t>(offset / larder::kBlockQuantum)};
+  }
+  std::vector<larder::BlockStore> store_, fresh_;
   larder::KvLayout layout_;
   std::vector<std::vector<BlockId>> tables_;
   std::vector<larder::KvRows> heads_;
@@ -88,9 +98,9 @@ void run_attention(benchmark::State& state, const Case& c) {
   const std::size_t row_bytes = std::size_t{kKvHeads} * c.head_dim * 4;
   const auto n_layers = static_cast<std::uint32_t>(
       c.n_rows > 1 ? 1 : std::max<std::size_t>(1, kWorkingSet / (n_rows * row_bytes)));
-  const Cache cache(c.head_dim, c.format, n_rows, n_layers);
+  const Cache cache(c.head_dim, c.format, n_rows, c.n_rows, n_layers);
   const AttentionShape shape{kHeads, kKvHeads, c.head_dim, kBlockTokens, 0, 0.01F, 0};
-  larder::AttentionScratch scratch(shape, c.n_threads, c.n_rows, n_rows, 1);
+  larder::AttentionScratch scratch(shape, c.n_threads, c.n_rows, n_rows, 1, cache.layout().seals());
   larder::Buffer<float> q(std::size_t{c.n_rows} * kHeads * c.head_dim), out(q.size());
   std::mt19937 rng(1);
   std::normal_distribution<float> normal;
@@ -147,7 +157,8 @@ int main(int argc, char** argv) {
         ->UseRealTime()
         ->Unit(benchmark::kMicrosecond);
     for (const larder::simd::Table* table : larder::simd::available()) {
-      for (const KvFormat format : {KvFormat::bf16, KvFormat::f16}) {
+      for (const larder::KvCodec* codec : larder::kv_codecs()) {
+        const KvFormat format = codec->format;
         for (const std::uint32_t head_dim : {64U, 128U}) {
           for (const std::uint32_t n_past : {4095U, 16383U, 32767U}) {
             add("decode", {table, format, head_dim, n_past, 1, n_threads});

@@ -123,7 +123,7 @@ nlohmann::ordered_json inspect_json(const ModelSource& source, const InspectOpti
   if (!options.not_a_model.empty()) report["not_a_model"] = options.not_a_model;
   Json formats = Json::array();
   if (has_config(config)) {
-    for (const KvCodec* codec : kv_codecs())
+    for (const KvCodec* codec : storable_formats(config))
       formats.push_back(format_json(config, *codec, options));
   }
   report["kv_cache"] = std::move(formats);

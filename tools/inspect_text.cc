@@ -125,14 +125,14 @@ std::string formula_text(const ModelConfig& config) {
 std::string token_table(const ModelConfig& config) {
   Table table;
   table.header = {"heads"};
-  for (const KvCodec* codec : kv_codecs()) table.header.emplace_back(codec->name);
+  for (const KvCodec* codec : storable_formats(config)) table.header.emplace_back(codec->name);
   table.header.emplace_back("");
   for (const KvSharing& sharing : kv_sharings(config)) {
     const bool latent = sharing.as_stored && config.has_latent();
     std::vector<std::string> row = {
         latent ? fmt::format("{}, {} channels", sharing.name, config.latent.row_dim())
                : fmt::format("{}, {} KV", sharing.name, sharing.n_kv_heads)};
-    for (const KvCodec* codec : kv_codecs()) {
+    for (const KvCodec* codec : storable_formats(config)) {
       row.push_back(
           grouped(token_bytes({&config, codec, codec, sharing.n_kv_heads, sharing.as_stored})));
     }
@@ -151,10 +151,10 @@ std::string token_table(const ModelConfig& config) {
 std::string cache_table(const ModelConfig& config) {
   Table table;
   table.header = {"context"};
-  for (const KvCodec* codec : kv_codecs()) table.header.emplace_back(codec->name);
+  for (const KvCodec* codec : storable_formats(config)) table.header.emplace_back(codec->name);
   for (const std::uint64_t n_tokens : typical_contexts(config)) {
     std::vector<std::string> row = {fmt::format("{} tokens", n_tokens)};
-    for (const KvCodec* codec : kv_codecs()) {
+    for (const KvCodec* codec : storable_formats(config)) {
       row.push_back(show_bytes(cache_bytes({&config, codec, codec, config.n_kv_heads}, n_tokens)));
     }
     table.rows.push_back(std::move(row));
@@ -165,10 +165,10 @@ std::string cache_table(const ModelConfig& config) {
 std::string longest_table(const ModelConfig& config, const InspectOptions& options) {
   Table table;
   table.header = {"memory"};
-  for (const KvCodec* codec : kv_codecs()) table.header.emplace_back(codec->name);
+  for (const KvCodec* codec : storable_formats(config)) table.header.emplace_back(codec->name);
   for (const std::uint64_t n_bytes : options.memory_bytes) {
     std::vector<std::string> row = {show_bytes(static_cast<double>(n_bytes))};
-    for (const KvCodec* codec : kv_codecs()) {
+    for (const KvCodec* codec : storable_formats(config)) {
       const std::uint64_t n = longest_context({&config, codec, codec, config.n_kv_heads}, n_bytes);
       row.push_back(
           n == std::numeric_limits<std::uint64_t>::max() ? "any" : grouped(static_cast<double>(n)));

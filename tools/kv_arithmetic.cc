@@ -31,6 +31,19 @@ double layer_token_bytes(const KvFacts& kv) {
 
 }  // namespace
 
+// As plan_kv decides, for blocks of the default size.
+std::vector<const KvCodec*> storable_formats(const ModelConfig& config) {
+  std::vector<const KvCodec*> formats;
+  const BlockShape shape{kBlockTokens, config.head_dim};
+  for (const KvCodec* codec : kv_codecs()) {
+    const bool stores =
+        codec->is_raw() || (!config.has_latent() && codec->refusal_k(shape).empty() &&
+                            codec->refusal_v(shape).empty());
+    if (stores) formats.push_back(codec);
+  }
+  return formats;
+}
+
 std::uint32_t n_storing_layers(const KvFacts& kv) {
   return kv.as_stored ? kv.config->n_owners() : kv.config->n_layers;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "codec/kv_codec.h"
 #include "model/config.h"
@@ -18,6 +19,9 @@ struct KvFacts {
   /// model keeps latent rows or shares them among layers.
   bool as_stored = true;
 };
+
+/// Formats that can store the rows of the model, in the order of the registry.
+std::vector<const KvCodec*> storable_formats(const ModelConfig& config);
 
 /// Bytes of one token in all layers that store any: 2 * layers * n_kv_heads * head_dim elements, or
 /// layers * (kv_rank + rope_dim) with latent attention, metadata of the format included. What a

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "simd/simd.h"
@@ -13,14 +14,28 @@ namespace larder {
 
 using simd::BlockShape;
 
-enum class KvFormat : std::uint8_t { f32, f16, bf16 };
+inline constexpr std::uint32_t kMaxBlockTokens = 128;
+
+enum class KvFormat : std::uint8_t {
+  f32,
+  f16,
+  bf16,
+  int8,
+  int4,
+  fp8,
+  rot8,
+  rot5,
+  rot4,
+  rot3,
+  rot2
+};
 
 /// What the run-time choice of a format comes to. One constant table per format (see `kv_codec`);
 /// kernels fetch the entry once per call, never per row.
 ///
-/// Raw formats (all of today's) store each row on its own, so an open block is written row by row
-/// and sealing it changes nothing. A later lossy format sets `raw` to the format of its open
-/// blocks.
+/// Raw formats store each row on its own, so an open block is written row by row and a full one is
+/// the same block. Sealed formats encode all rows of a block at once, when it is full, from the
+/// block of format `raw`, bf16 for all of them, that it was filled as.
 ///
 /// Layouts of the raw formats (`n` = block_tokens, `d` = head_dim), chosen so that one load feeds
 /// 16 tokens of K or 16 channels of V and no kernel needs a horizontal sum:
@@ -29,25 +44,36 @@ enum class KvFormat : std::uint8_t { f32, f16, bf16 };
 ///                and AMX instructions read them.
 ///  - V f32, f16: [n][d].
 ///  - V bf16:     [n / 2][d][2 tokens]: pairs of tokens interleaved.
+/// That of the sealed formats: simd/code_book.h.
 struct KvCodec {
   KvFormat format;
-  KvFormat raw;           // format of open blocks of this codec
+  KvFormat raw;           // format of open blocks of this codec; its own of a raw one
   std::string_view name;  // as users write it: "bf16"
+  /// Rows are cached, and queries meet them, multiplied by a Hadamard matrix (codec/hadamard.h).
+  bool rotates = false;
   std::size_t (*k_bytes)(BlockShape shape);
   std::size_t (*v_bytes)(BlockShape shape);
-  /// Writes row `row` of an open block from `in` [head_dim] f32; other rows keep their bytes.
-  /// Raw formats only.
-  void (*append_k)(const float* in, std::uint32_t row, BlockShape shape, std::byte* k);
-  void (*append_v)(const float* in, std::uint32_t row, BlockShape shape, std::byte* v);
-  /// Decodes row `row` into `out` [head_dim]: for tests, export and conversion, not for attention.
+  /// Why blocks of this shape cannot be stored; empty when they can. Null: all can.
+  std::string (*refusal_k)(BlockShape shape) = nullptr;
+  std::string (*refusal_v)(BlockShape shape) = nullptr;
+  /// Raw formats only. Writes row `row` of an open block from `in` [head_dim] f32; other rows keep
+  /// their bytes.
+  void (*append_k)(const float* in, std::uint32_t row, BlockShape shape, std::byte* k) = nullptr;
+  void (*append_v)(const float* in, std::uint32_t row, BlockShape shape, std::byte* v) = nullptr;
+  /// Decodes row `row` into `out` [head_dim]: for tests, sealing, export and conversion, not for
+  /// attention.
   void (*read_k)(const std::byte* k, std::uint32_t row, BlockShape shape, float* out);
   void (*read_v)(const std::byte* v, std::uint32_t row, BlockShape shape, float* out);
-  /// Attention primitives of this format in the given instruction set.
-  simd::ScoresFn (*scores)(const simd::Table& table);
-  simd::AccumulateFn (*accumulate)(const simd::Table& table);
-  simd::RowScoresFn (*row_scores)(const simd::Table& table);
-  simd::RunScoresFn (*run_scores)(const simd::Table& table);
-  simd::RunAccumulateFn (*run_accumulate)(const simd::Table& table);
+  /// Attention primitives of a raw format in the given instruction set.
+  simd::ScoresFn (*scores)(const simd::Table& table) = nullptr;
+  simd::AccumulateFn (*accumulate)(const simd::Table& table) = nullptr;
+  simd::RowScoresFn (*row_scores)(const simd::Table& table) = nullptr;
+  simd::RunScoresFn (*run_scores)(const simd::Table& table) = nullptr;
+  simd::RunAccumulateFn (*run_accumulate)(const simd::Table& table) = nullptr;
+  /// Sealed formats only: the table of their codes.
+  const simd::CodeBook* codes = nullptr;
+
+  bool is_raw() const noexcept { return raw == format; }
 };
 
 const KvCodec& kv_codec(KvFormat format) noexcept;

@@ -30,8 +30,11 @@ void BatchBuilder::add(const PlannedRows& planned) {
   const std::size_t first_head = heads_.size();
   for (std::uint32_t layer = 0; layer < config_.n_layers; ++layer) {
     for (std::uint32_t head = 0; head < config_.n_kv_heads; ++head) {
-      const BlockTable& table = s.cache.table(config_.owner(layer), head);
-      heads_.push_back({table.blocks(), table.first_block()});
+      const std::uint32_t owner = config_.owner(layer);
+      const BlockTable& table = s.cache.table(owner, head);
+      const BlockId open =
+          s.cache.has_open_block(owner) ? s.cache.open_block(owner, head) : BlockId{};
+      heads_.push_back({table.blocks(), table.first_block(), open});
     }
   }
   const auto begin = s.tokens.begin() + n_past;

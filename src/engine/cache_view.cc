@@ -20,9 +20,11 @@ std::string_view state_of(const Sequence& sequence, bool runs) {
 }  // namespace
 
 std::string Engine::Impl::format_name() const {
-  if (source->config().has_latent()) return std::string(plan.v->name);
-  return plan.k->name == plan.v->name ? std::string(plan.k->name)
-                                      : fmt::format("K {}, V {}", plan.k->name, plan.v->name);
+  const KvFormats& first = plan.formats.front();
+  const bool one_for_all =
+      first.k == first.v &&
+      std::count(plan.formats.begin(), plan.formats.end(), first) == std::ssize(plan.formats);
+  return one_for_all ? std::string(first.k->name) : formats_text(plan.formats);
 }
 
 std::vector<CacheView::Layers> Engine::Impl::layers_of(const SequenceCache& cache) const {
@@ -31,12 +33,14 @@ std::vector<CacheView::Layers> Engine::Impl::layers_of(const SequenceCache& cach
     CacheView::Layers layer;
     layer.first_layer = l;
     layer.n_layers = 1;
+    const auto count = [&](BlockId id) {
+      ++layer.n_blocks;
+      layer.n_shared += pool.ref_count(id) > 1 ? 1 : 0;
+      layer.bytes += pool.block_bytes(pool.block_class(id));
+    };
     for (std::uint32_t h = 0; h < plan.shape.layers[l].n_kv_heads; ++h) {
-      for (const BlockId id : cache.table(l, h).blocks()) {
-        ++layer.n_blocks;
-        layer.n_shared += pool.ref_count(id) > 1 ? 1 : 0;
-        layer.bytes += pool.block_bytes(pool.block_class(id));
-      }
+      for (const BlockId id : cache.table(l, h).blocks()) count(id);
+      if (cache.has_open_block(l)) count(cache.open_block(l, h));
     }
     if (!all.empty() && alike(all.back(), layer)) {
       ++all.back().n_layers;

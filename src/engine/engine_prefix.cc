@@ -27,6 +27,8 @@ std::string_view reason_name(PrefixEnd end) {
       return "dropped";
     case PrefixEnd::window:
       return "window";
+    case PrefixEnd::sealed:
+      return "sealed";
   }
   return "";
 }

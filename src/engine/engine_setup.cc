@@ -59,6 +59,11 @@ ForwardLimits forward_limits(const EngineOptions& options, const ModelConfig& co
   return {options.n_batch, options.n_sequences, options.n_context, logit_rows(config.n_vocab)};
 }
 
+std::vector<KvLayout> with_pool(std::vector<KvLayout> layouts, std::byte* pool) {
+  for (KvLayout& layout : layouts) layout.pool = pool;
+  return layouts;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Engine::Impl>> Engine::Impl::create(std::unique_ptr<ModelSource> source,
@@ -112,8 +117,8 @@ Engine::Impl::Impl(Parts parts)
       store(std::move(parts.store)),
       threads(std::move(parts.threads)),
       compute{*parts.simd, *threads},
-      forward(weights, compute, KvLayout{store.pool(), plan.k, plan.v, plan.v_offset},
-              options.kv.block_tokens, forward_limits(options, source->config())),
+      forward(weights, compute, with_pool(plan.layouts, store.pool()), options.kv.block_tokens,
+              forward_limits(options, source->config())),
       batches(source->config(), options.n_sequences, options.n_batch),
       scheduler({options.n_sequences, options.n_batch}, pool, hooks()),
       max_logit_rows_(logit_rows(source->config().n_vocab)),
@@ -209,8 +214,8 @@ std::string Engine::Impl::description() const {
   return fmt::format("{}, {} thread{}, {}, {}-token blocks, {} KV budget, context {} x {}{}",
                      compute.simd.name, options.n_threads, options.n_threads == 1 ? "" : "s",
                      source->config().has_latent()
-                         ? fmt::format("latent rows {}", plan.v->name)
-                         : fmt::format("K {}, V {}", plan.k->name, plan.v->name),
+                         ? fmt::format("latent rows {}", plan.formats[0].v->name)
+                         : formats_text(plan.formats),
                      options.kv.block_tokens, format_bytes(pool.budget_bytes()), options.n_context,
                      options.n_sequences,
                      options.n_context > trained ? fmt::format(" (trained for {})", trained) : "");

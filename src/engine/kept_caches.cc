@@ -36,6 +36,7 @@ std::optional<SequenceCache> KeptCaches::fork(RequestId id, std::span<const Toke
   auto n_common = static_cast<std::uint32_t>(differ.first - prompt.begin());
   // Rows between the two would be of different forms.
   if (kept.n_plain != n_plain) n_common = std::min({n_common, kept.n_plain, n_plain});
+  n_common = kept.cache.resumable_rows(n_common);
   if (n_common == 0 || !kept.cache.can_truncate(n_common)) return std::nullopt;
   return kept.cache.fork(n_common);
 }

@@ -15,18 +15,96 @@ constexpr std::size_t round_up(std::size_t n, std::size_t unit) {
 std::string row_text(const KvPlan& plan, const ModelConfig& config) {
   if (config.has_latent()) {
     return fmt::format("({} latent + {} rope channels) x {}", config.latent.kv_rank,
-                       config.latent.rope_dim, plan.v->name);
+                       config.latent.rope_dim, plan.formats[0].v->name);
   }
-  return fmt::format("{} KV heads x {} channels x (K {} + V {})", config.n_kv_heads,
-                     config.head_dim, plan.k->name, plan.v->name);
+  return fmt::format("{} KV heads x {} channels x ({})", config.n_kv_heads, config.head_dim,
+                     formats_text(plan.formats));
 }
 
-/// The K part, if any, and the V part of a block; latent attention has one row for both.
-std::size_t lay_out_block(const ModelConfig& config, std::uint32_t block_tokens, KvPlan& plan) {
-  const bool latent = config.has_latent();
-  const BlockShape block{block_tokens, latent ? config.latent.row_dim() : config.head_dim};
-  plan.v_offset = latent ? 0 : round_up(plan.k->k_bytes(block), kBlockQuantum);
-  return round_up(plan.v_offset + plan.v->v_bytes(block), kBlockQuantum);
+BlockShape block_shape(const ModelConfig& config, std::uint32_t block_tokens) {
+  return {block_tokens, config.has_latent() ? config.latent.row_dim() : config.head_dim};
+}
+
+Result<void> check_storable(const KvFormats& formats, std::uint32_t layer, BlockShape shape) {
+  const std::string k = formats.k->refusal_k == nullptr ? "" : formats.k->refusal_k(shape);
+  const std::string v = formats.v->refusal_v == nullptr ? "" : formats.v->refusal_v(shape);
+  if (k.empty() && v.empty()) return {};
+  return fail(Errc::unsupported, "layer {}: {} cannot be stored as {}: {}", layer,
+              k.empty() ? "V" : "K", k.empty() ? formats.v->name : formats.k->name,
+              k.empty() ? v : k);
+}
+
+/// Latent attention has one row for both, which its kernels read raw.
+Result<void> check_latent(const KvPlan& plan) {
+  for (const KvFormats& formats : plan.formats) {
+    if (!formats.k->is_raw()) {
+      return fail(
+          Errc::unsupported,
+          "latent attention cannot store its rows as {}: its kernels read f32, f16 and bf16",
+          formats.k->name);
+    }
+    if (formats.k != formats.v) {
+      return fail(Errc::invalid_argument,
+                  "cache-type-k '{}' and cache-type-v '{}' differ, but latent attention stores one "
+                  "row for both",
+                  formats.k->name, formats.v->name);
+    }
+    if (formats != plan.formats[0]) {
+      return fail(Errc::unsupported, "latent attention has one storage format for all layers");
+    }
+  }
+  return {};
+}
+
+/// Classes of blocks by their size; open blocks are none of the full ones' classes.
+class BlockClasses {
+ public:
+  BlockClasses(std::vector<BlockClassSpec>& classes, std::uint32_t extent_blocks)
+      : classes_(classes), extent_blocks_(extent_blocks) {}
+  BlockClass find(std::size_t block_bytes, bool is_open) {
+    for (std::size_t i = 0; i < classes_.size(); ++i) {
+      if (classes_[i].block_bytes == block_bytes && is_open_[i] == is_open) {
+        return static_cast<BlockClass>(i);
+      }
+    }
+    classes_.push_back({block_bytes, extent_blocks_});
+    is_open_.push_back(is_open);
+    return static_cast<BlockClass>(classes_.size() - 1);
+  }
+
+ private:
+  std::vector<BlockClassSpec>& classes_;
+  std::vector<bool> is_open_;
+  std::uint32_t extent_blocks_;
+};
+
+/// Layouts, layers and classes of blocks from the formats.
+Result<void> lay_out(const ModelConfig& config, std::uint32_t block_tokens, KvPlan& plan) {
+  const BlockShape shape = block_shape(config, block_tokens);
+  BlockClasses classes(plan.pool.classes, std::min(config.n_kv_heads, kMaxExtentBlocks));
+  plan.shape.block_tokens = block_tokens;
+  for (std::uint32_t layer = 0; layer < config.n_layers; ++layer) {
+    if (!config.owns_kv(layer)) {  // it reads another's rows and has no blocks of its own
+      plan.formats[layer] = plan.formats[config.owner(layer)];
+      plan.layouts.push_back(plan.layouts[config.owner(layer)]);
+      plan.shape.layers.push_back(plan.shape.layers[config.owner(layer)]);
+      plan.shape.layers.back().n_kv_heads = 0;
+      plan.shape.layers.back().window = config.cache_window(layer);
+      continue;
+    }
+    const KvFormats& formats = plan.formats[layer];
+    LARDER_TRY(check_storable(formats, layer, shape));
+    KvLayout layout = make_kv_layout(*formats.k, *formats.v, shape);
+    if (config.has_latent()) layout.v_offset = 0;
+    const std::size_t block_bytes = kv_block_bytes(layout, shape);
+    const BlockClass full = classes.find(block_bytes, false);
+    const BlockClass open = layout.seals() ? classes.find(layout.open_bytes, true) : full;
+    plan.layouts.push_back(layout);
+    plan.shape.layers.push_back({config.n_kv_heads, config.cache_window(layer), open, full});
+    plan.bytes_per_token += std::uint64_t{config.n_kv_heads} * block_bytes;
+  }
+  plan.bytes_per_token /= block_tokens;
+  return {};
 }
 
 Result<void> check_fits(const KvPlan& plan, const ModelConfig& config, const EngineOptions& options,
@@ -62,43 +140,16 @@ Result<void> check_fits(const KvPlan& plan, const ModelConfig& config, const Eng
 
 Result<KvPlan> plan_kv(const ModelConfig& config, const EngineOptions& options,
                        std::uint64_t ram_bytes) {
-  const auto k = parse_kv_format(options.kv.type_k);
-  const auto v = parse_kv_format(options.kv.type_v);
-  if (!k || !v) {
-    std::string known;
-    for (const KvCodec* codec : kv_codecs()) {
-      known += (known.empty() ? "" : ", ") + std::string(codec->name);
-    }
-    return fail(Errc::invalid_argument, "cache-type-{} '{}' is not known; there are: {}",
-                !k ? 'k' : 'v', !k ? options.kv.type_k : options.kv.type_v, known);
-  }
-
   KvPlan plan;
-  plan.k = &kv_codec(*k);
-  plan.v = &kv_codec(*v);
-  if (config.has_latent() && *k != *v) {
-    return fail(Errc::invalid_argument,
-                "cache-type-k '{}' and cache-type-v '{}' differ, but latent attention stores one "
-                "row for both",
-                options.kv.type_k, options.kv.type_v);
-  }
-  const std::size_t block_bytes = lay_out_block(config, options.kv.block_tokens, plan);
-
-  plan.shape.block_tokens = options.kv.block_tokens;
-  for (std::uint32_t layer = 0; layer < config.n_layers; ++layer) {
-    // A layer that reads another's rows has no blocks of its own.
-    const std::uint32_t n_heads = config.owns_kv(layer) ? config.n_kv_heads : 0;
-    plan.shape.layers.push_back({n_heads, config.cache_window(layer), BlockClass{0}});
-  }
-  plan.pool.classes = {{block_bytes, std::min(config.n_kv_heads, kMaxExtentBlocks)}};
-  plan.bytes_per_token =
-      std::uint64_t{config.n_owners()} * config.n_kv_heads * block_bytes / options.kv.block_tokens;
-  std::uint64_t one[1];
-  count_for_context(plan.shape, plan.pool.classes, options.n_context, options.n_batch, one);
-  const std::uint64_t all[] = {one[0] * options.n_sequences};
-  plan.bytes_per_sequence = budget_for(plan.pool.classes, one);
-  plan.pool.budget_bytes =
-      options.kv.memory_bytes != 0 ? options.kv.memory_bytes : budget_for(plan.pool.classes, all);
+  LARDER_ASSIGN(plan.formats, layer_formats(options.kv, config.n_layers));
+  if (config.has_latent()) LARDER_TRY(check_latent(plan));
+  LARDER_TRY(lay_out(config, options.kv.block_tokens, plan));
+  std::vector<std::uint64_t> n_extents(plan.pool.classes.size());
+  count_for_context(plan.shape, plan.pool.classes, options.n_context, options.n_batch, n_extents);
+  plan.bytes_per_sequence = budget_for(plan.pool.classes, n_extents);
+  for (std::uint64_t& n : n_extents) n *= options.n_sequences;
+  plan.pool.budget_bytes = options.kv.memory_bytes != 0 ? options.kv.memory_bytes
+                                                        : budget_for(plan.pool.classes, n_extents);
   LARDER_TRY(check_fits(plan, config, options, ram_bytes));
   return plan;
 }

@@ -3,8 +3,9 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
-#include "codec/kv_codec.h"
+#include "engine/kv_formats.h"
 #include "kernels/attention.h"
 #include "kv/block_pool.h"
 #include "kv/sequence_cache.h"
@@ -17,9 +18,9 @@ namespace larder {
 struct KvPlan {
   CacheShape shape;
   BlockPoolOptions pool;
-  const KvCodec* k = nullptr;
-  const KvCodec* v = nullptr;
-  std::size_t v_offset = 0;              // of the V part in a block
+  std::vector<KvFormats> formats;        // [n_layers]
+  std::vector<KvLayout> layouts;         // [n_layers], without the addresses; of a layer that reads
+                                         // another's rows, the other's
   std::uint64_t bytes_per_sequence = 0;  // a sequence of n_context tokens at its fullest
   std::uint64_t bytes_per_token = 0;     // of a full block, all layers and heads
 };
@@ -27,7 +28,8 @@ struct KvPlan {
 /// REQUIRES: options validated, n_context, n_sequences and n_batch resolved (not 0).
 /// Errors: invalid_argument, with the arithmetic shown, when `kv.memory_bytes` cannot hold one
 /// sequence of the context, or when the budget exceeds `ram_bytes` (what is left of the machine's
-/// memory beside the weights); unknown formats.
+/// memory beside the weights); unknown formats; unsupported, with the reason, when a format cannot
+/// store the model's rows.
 Result<KvPlan> plan_kv(const ModelConfig& config, const EngineOptions& options,
                        std::uint64_t ram_bytes);
 

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "base/fail.h"
-#include "codec/kv_codec.h"
+#include "engine/kv_formats.h"
 
 namespace larder {
 namespace {
@@ -18,16 +18,6 @@ Result<void> check_range(std::string_view field, std::uint64_t value, std::uint6
                          std::uint64_t high) {
   if (value >= low && value <= high) return {};
   return fail(Errc::invalid_argument, "{} must be from {} to {}, not {}", field, low, high, value);
-}
-
-Result<void> check_format(std::string_view field, std::string_view name) {
-  if (parse_kv_format(name)) return {};
-  std::string known;
-  for (const KvCodec* codec : kv_codecs()) {
-    if (!known.empty()) known += ", ";
-    known += codec->name;
-  }
-  return fail(Errc::invalid_argument, "{} must be one of {}, not '{}'", field, known, name);
 }
 
 }  // namespace
@@ -46,8 +36,7 @@ Result<void> validate(const EngineOptions& options) {
   }
   LARDER_TRY(check_range("threads", options.n_threads, 0, 1024));
   LARDER_TRY(check_range("kv-memory", options.kv.memory_bytes, 0, kMaxKvBytes));
-  LARDER_TRY(check_format("cache-type-k", options.kv.type_k));
-  LARDER_TRY(check_format("cache-type-v", options.kv.type_v));
+  LARDER_TRY(check_formats(options.kv));
   LARDER_TRY(check_range("block-size", options.kv.block_tokens, 16, 128));
   if (!std::has_single_bit(options.kv.block_tokens)) {
     return fail(Errc::invalid_argument, "block-size must be a power of two, not {}",

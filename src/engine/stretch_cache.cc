@@ -17,6 +17,12 @@ void repeat_blocks(const BlockTable& table, std::uint32_t begin, const BlockPool
   }
 }
 
+// Raw rows of which there are none to repeat: zeros are numbers in every raw format.
+void clear_block(BlockId id, const BlockPool& pool, BlockStore& store) {
+  const auto bytes = store.bytes(id, pool.block_bytes(pool.block_class(id)));
+  std::fill(bytes.begin(), bytes.end(), std::byte{0});
+}
+
 }  // namespace
 
 bool stretch_cache(SequenceCache& cache, const CacheShape& shape, const BlockPool& pool,
@@ -34,6 +40,7 @@ bool stretch_cache(SequenceCache& cache, const CacheShape& shape, const BlockPoo
     for (std::uint32_t layer = 0; layer < shape.layers.size(); ++layer) {
       for (std::uint32_t head = 0; head < shape.layers[layer].n_kv_heads; ++head) {
         repeat_blocks(cache.table(layer, head), begin, pool, store);
+        if (cache.has_open_block(layer)) clear_block(cache.open_block(layer, head), pool, store);
       }
     }
     cache.commit(n);

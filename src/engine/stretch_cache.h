@@ -14,9 +14,10 @@ struct Stretch {
   std::uint32_t step_rows;  // blocks outside windows are given back after so many
 };
 
-/// Lengthens `cache` by repeating the bytes of its newest full block of each head. False when
-/// blocks run out; the cache is then shorter than asked for. REQUIRES: its rows are a whole number
-/// of blocks, one at least; nobody shares its last block.
+/// Lengthens `cache` by repeating the bytes of its newest full block of each head; rows that end in
+/// an open block of a layer that seals are zeros. False when blocks run out; the cache is then
+/// shorter than asked for. REQUIRES: its rows are a whole number of blocks, one at least; nobody
+/// shares its last block.
 bool stretch_cache(SequenceCache& cache, const CacheShape& shape, const BlockPool& pool,
                    BlockStore& store, const Stretch& stretch);
 

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "kernels/attention_plan.h"
 #include "kernels/attention_run.h"
+#include "kernels/sealed_run.h"
 
 namespace larder {
 namespace {
@@ -25,17 +26,20 @@ struct Workspace {
   float* scores;   // [kRunQueries, kRunTokens]
   float* run;      // state tile of the run at hand
   float* running;  // state tile of the runs so far
+  float* decoded;  // what SealedRun decodes into; not there without sealed formats
 
-  static std::size_t n_floats(const AttentionShape& shape) {
+  static std::size_t n_floats(const AttentionShape& shape, bool decodes) {
     const std::size_t n = max_tile_queries(shape);
     return round_up(n * shape.head_dim) + simd::kRunQueries * kRunTokens +
-           2 * round_up(state_tile_floats(n, shape.head_dim));
+           2 * round_up(state_tile_floats(n, shape.head_dim)) +
+           (decodes ? SealedRun::n_floats(shape.head_dim) : 0);
   }
   Workspace(float* memory, const AttentionShape& shape, std::size_t n_queries)
       : q(memory),
         scores(q + round_up(n_queries * shape.head_dim)),
         run(scores + simd::kRunQueries * kRunTokens),
-        running(run + round_up(state_tile_floats(n_queries, shape.head_dim))) {}
+        running(run + round_up(state_tile_floats(n_queries, shape.head_dim))),
+        decoded(running + round_up(state_tile_floats(n_queries, shape.head_dim))) {}
 };
 
 }  // namespace
@@ -47,8 +51,9 @@ struct AttentionScratchAccess {
     return {scratch.order_.span(), scratch.rows_.span(),  scratch.tiles_.span(),
             scratch.tasks_.span(), scratch.folds_.span(), scratch.states_.span()};
   }
+  bool decodes() const { return scratch.decodes_; }
   float* workspace(unsigned thread, const AttentionShape& shape) const {
-    LARDER_CHECK(Workspace::n_floats(shape) <= scratch.thread_floats_);
+    LARDER_CHECK(Workspace::n_floats(shape, scratch.decodes_) <= scratch.thread_floats_);
     LARDER_CHECK((thread + 1) * scratch.thread_floats_ <= scratch.workspaces_.size());
     return scratch.workspaces_.data() + thread * scratch.thread_floats_;
   }
@@ -99,7 +104,7 @@ void Attend::work(const AttentionTask& task, unsigned thread) const {
     const std::size_t stride = state_tile_floats(n, shape.head_dim);
     for (std::uint32_t run = task.first_run; run < task.end_run; ++run) {
       float* states = task.states + (run - task.states_run) * stride;
-      attend_run(context, queries, run, space.scores, state_tile(states, n));
+      attend_run(context, queries, run, {space.scores, space.decoded}, state_tile(states, n));
     }
     return;
   }
@@ -107,7 +112,7 @@ void Attend::work(const AttentionTask& task, unsigned thread) const {
   const StateTile states = state_tile(space.running, n);
   std::fill_n(states.sum, n, 0.0F);
   for (std::uint32_t run = task.first_run; run < task.end_run; ++run) {
-    attend_run(context, queries, run, space.scores, run_states);
+    attend_run(context, queries, run, {space.scores, space.decoded}, run_states);
     merge_run(context, queries, run, run_states, states);
   }
   finish(task, states);
@@ -170,8 +175,9 @@ void merge_state(AttentionState& into, const AttentionState& from, std::size_t h
 
 AttentionScratch::AttentionScratch(const AttentionShape& shape, unsigned n_threads,
                                    std::uint32_t max_rows, std::uint32_t max_context,
-                                   std::uint32_t max_sequences)
-    : thread_floats_(Workspace::n_floats(shape)),
+                                   std::uint32_t max_sequences, bool decodes)
+    : thread_floats_(Workspace::n_floats(shape, decodes)),
+      decodes_(decodes),
       workspaces_(n_threads * thread_floats_),
       order_(max_rows),
       rows_(max_rows),
@@ -191,37 +197,19 @@ AttentionScratch::~AttentionScratch() = default;
 AttentionScratch::AttentionScratch(AttentionScratch&&) noexcept = default;
 AttentionScratch& AttentionScratch::operator=(AttentionScratch&&) noexcept = default;
 
-void append_rows(const Compute& compute, const AttentionShape& shape, const KvLayout& layout,
-                 std::span<const AttentionItem> items, const float* k, const float* v) {
-  const BlockShape block_shape{shape.block_tokens, shape.head_dim};
-  compute.pool.for_each(items.size() * shape.n_kv_heads, [&](std::size_t task, unsigned) {
-    const AttentionItem& item = items[task / shape.n_kv_heads];
-    const std::size_t head = task % shape.n_kv_heads;
-    const KvRows& cached = item.heads[head];
-    for (std::uint32_t r = 0; r < item.n_rows; ++r) {
-      const std::uint32_t position = item.n_past + r;
-      const std::size_t index = position / shape.block_tokens - cached.first_block;
-      LARDER_DCHECK(index < cached.blocks.size());
-      std::byte* block = layout.pool + to_offset(cached.blocks[index]);
-      const std::size_t from =
-          ((std::size_t{item.first_row} + r) * shape.n_kv_heads + head) * shape.head_dim;
-      const std::uint32_t row = position % shape.block_tokens;
-      layout.k->append_k(k + from, row, block_shape, block);
-      layout.v->append_v(v + from, row, block_shape, block + layout.v_offset);
-    }
-  });
-}
-
 void attend(const Compute& compute, const AttentionShape& shape, const KvLayout& layout,
             std::span<const AttentionItem> items, const float* q, float* out,
             AttentionScratch& scratch) {
+  const KvCodec& k = layout.seals() ? *layout.open_k : *layout.k;
+  const KvCodec& v = layout.seals() ? *layout.open_v : *layout.v;
   const AttentionContext context{compute.simd,
                                  shape,
                                  layout,
                                  items,
-                                 layout.k->run_scores(compute.simd),
-                                 layout.v->run_accumulate(compute.simd)};
+                                 k.run_scores(compute.simd),
+                                 v.run_accumulate(compute.simd)};
   const AttentionScratchAccess access{scratch};
+  LARDER_CHECK(!layout.seals() || access.decodes());
   const AttentionPlan plan =
       plan_attention(shape, items, compute.pool.n_threads(), access.plan_memory());
   const Attend call{context, plan, q, out, access};

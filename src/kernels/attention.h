@@ -8,6 +8,7 @@
 #include "base/block_id.h"
 #include "codec/kv_codec.h"
 #include "kernels/compute.h"
+#include "kernels/kv_layout.h"
 #include "tensor/buffer.h"
 
 namespace larder {
@@ -27,6 +28,7 @@ void merge_state(AttentionState& into, const AttentionState& from, std::size_t h
 struct KvRows {
   std::span<const BlockId> blocks;  // blocks[i] holds rows (first_block + i) * block_tokens ...
   std::uint32_t first_block = 0;    // earlier blocks left the window and were freed
+  BlockId open{};                   // block being filled, beside `blocks`, where the layer seals
 };
 
 /// One sequence's share of a step: `n_rows` new tokens whose K and V are already appended.
@@ -35,6 +37,7 @@ struct AttentionItem {
   std::uint32_t n_rows;     // queries: 1 when decoding, a chunk when prefilling
   std::uint32_t n_past;  // cached rows before the first of them; query i sees n_past + i + 1 rows
   std::span<const KvRows> heads;  // [n_kv_heads]
+  std::uint32_t fresh_slot = 0;   // of its first fresh block (kernels/kv_layout.h)
 };
 
 struct AttentionShape {
@@ -43,13 +46,6 @@ struct AttentionShape {
   std::uint32_t window = 0;  // a query sees this many newest rows, its own included; 0: all
   float scale = 0;           // of the scores, usually 1 / sqrt(head_dim)
   float soft_cap = 0;        // scores become cap * tanh(score / cap); 0: off (Gemma 2)
-};
-
-struct KvLayout {             // how the bytes of one block are read; same for all blocks of a layer
-  std::byte* pool = nullptr;  // block id b begins at pool + to_offset(b)
-  const KvCodec* k = nullptr;
-  const KvCodec* v = nullptr;
-  std::size_t v_offset = 0;  // the K part comes first, the V part at this offset
 };
 
 /// Rows of a block run: rows [i * kRunTokens, (i + 1) * kRunTokens) of a sequence give one state,
@@ -74,8 +70,10 @@ class AttentionScratch {
   ///   min(16 MiB, 4 * ceil(max_context / 512) * (head_dim + 2) * (t * group + q)), where
   ///   t = min(8 * n_threads, n_kv_heads * max_sequences): decoding contexts and one prefill tile.
   /// When partial states run out, fewer contexts are split: slower, the same bits.
+  /// `decodes`: some layer has a sealed format; per thread 4096 + 2048 * head_dim bytes more, for a
+  /// run that many queries read.
   AttentionScratch(const AttentionShape& shape, unsigned n_threads, std::uint32_t max_rows,
-                   std::uint32_t max_context, std::uint32_t max_sequences);
+                   std::uint32_t max_context, std::uint32_t max_sequences, bool decodes = false);
   ~AttentionScratch();
   AttentionScratch(AttentionScratch&&) noexcept;
   AttentionScratch& operator=(AttentionScratch&&) noexcept;
@@ -83,6 +81,7 @@ class AttentionScratch {
  private:
   friend struct AttentionScratchAccess;
   std::size_t thread_floats_ = 0;
+  bool decodes_ = false;
   Buffer<float> states_;         // partial states of split contexts
   Buffer<float> workspaces_;     // [n_threads, thread_floats_]: queries, scores, states
   Buffer<std::uint32_t> order_;  // the plan of the running step: items,
@@ -92,8 +91,9 @@ class AttentionScratch {
   Buffer<AttentionTask> folds_;  // and the tiles that were split
 };
 
-/// Appends K and V rows of the batch to the open blocks. k, v: [n_batch_rows, n_kv_heads, head_dim]
-/// f32, K already rotated. REQUIRES: the blocks exist and are owned by this sequence alone.
+/// Appends K and V rows of the batch to the open blocks, and seals those that are full then where
+/// the layer seals. k, v: [n_batch_rows, n_kv_heads, head_dim] f32, K with its position's rotation.
+/// REQUIRES: the blocks exist and are owned by this sequence alone.
 void append_rows(const Compute& compute, const AttentionShape& shape, const KvLayout& layout,
                  std::span<const AttentionItem> items, const float* k, const float* v);
 

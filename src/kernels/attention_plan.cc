@@ -19,7 +19,9 @@ std::uint32_t group_of(const AttentionShape& shape) { return shape.n_heads / sha
 BlockId run_mark(const AttentionShape& shape, const AttentionItem& item, std::uint32_t run) {
   const RowRange seen = visible_rows(shape, item.n_past);
   const std::uint32_t row = std::max(run * kRunTokens, seen.begin);
-  return item.heads[0].blocks[row / shape.block_tokens - item.heads[0].first_block];
+  const KvRows& cached = item.heads[0];
+  const std::size_t index = row / shape.block_tokens - cached.first_block;
+  return index < cached.blocks.size() ? cached.blocks[index] : cached.open;
 }
 
 RowRange runs_of(const AttentionShape& shape, const AttentionItem& item) {

@@ -5,12 +5,10 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "kernels/sealed_run.h"
 
 namespace larder {
 namespace {
-
-constexpr std::uint32_t kMinBlockTokens = 16;
-constexpr std::uint32_t kMaxRunBlocks = kRunTokens / kMinBlockTokens;
 
 RowRange rows_of_run(std::uint32_t run) { return {run * kRunTokens, (run + 1) * kRunTokens}; }
 
@@ -27,9 +25,15 @@ RowRange seen_of_run(const AttentionContext& context, const QueryTile& tile, std
   return visible_rows_of_run(context.shape, position(context, tile, row), run);
 }
 
-RowRange blocks_of_rows(const AttentionShape& shape, RowRange rows) {
-  return {rows.begin / shape.block_tokens,
-          (rows.end + shape.block_tokens - 1) / shape.block_tokens};
+// Blocks of the table that the row of the tile reads of run `run`: where the layer seals, those
+// before its own.
+RowRange blocks_of_row(const AttentionContext& context, const QueryTile& tile, std::size_t row,
+                       std::uint32_t run) {
+  const RowRange rows = seen_of_run(context, tile, row, run);
+  const std::uint32_t n = context.shape.block_tokens;
+  const RowRange blocks{rows.begin / n, (rows.end + n - 1) / n};
+  if (!context.layout.seals()) return blocks;
+  return {blocks.begin, std::min(blocks.end, position(context, tile, row) / n)};
 }
 
 std::span<const BlockId> ids(const KvRows& cached, RowRange blocks) {
@@ -45,8 +49,8 @@ struct Together {
   const KvRows* cached;  // of one of them, good for all
 };
 
-// The addresses of the parts of a run in the order in which they are read: K of all blocks, V of
-// all of them, and perhaps some K of the next run.
+// The addresses of the parts of a run in the order in which they are read: K of all blocks of the
+// table, V of all of them, and perhaps some K of the next run.
 class Parts {
  public:
   Parts(const AttentionContext& context, const Together& queries) {
@@ -97,46 +101,140 @@ void fetch_ahead(const AttentionContext& context, const simd::KvRun& v, simd::Bl
   context.simd.fetch(v.parts[part] + offset, std::min(kBytes, part_bytes - offset));
 }
 
-void attend_together(const AttentionContext& context, const QueryTile& tile, std::uint32_t run,
-                     const Together& queries, float* scores, const StateTile& states) {
-  const AttentionShape& shape = context.shape;
-  const simd::BlockShape block{shape.block_tokens, shape.head_dim};
-  const Parts parts(context, queries);
-  for (std::size_t begin = queries.begin; begin < queries.end; begin += simd::kRunQueries) {
-    const std::size_t n = std::min(simd::kRunQueries, queries.end - begin);
-    // Rows after the last that is seen may be unwritten, and even a weight of zero would let their
-    // NaN through; all before it are written, so that zero weights change nothing.
-    RowRange scored{queries.blocks.begin * shape.block_tokens, 0};
-    for (std::size_t i = begin; i < begin + n; i += tile.group - i % tile.group) {
-      scored.end = std::max(scored.end, seen_of_run(context, tile, i / tile.group, run).end);
-    }
-    const simd::ScoreTile rows{scores, n, kRunTokens};
-    const std::size_t n_blocks =
-        (scored.end - scored.begin + shape.block_tokens - 1) / shape.block_tokens;
-    const simd::KvRun v = parts.v(n_blocks);
-    context.scores(tile.q + begin * shape.head_dim, parts.k(n_blocks), block, rows);
-    for (std::size_t i = begin; i < begin + n; ++i) {
-      if (begin == queries.begin) fetch_ahead(context, v, block, i - begin);
-      weigh(context, seen_of_run(context, tile, i / tile.group, run), scored,
-            scores + (i - begin) * kRunTokens, states.max[i], states.sum[i]);
-    }
-    float* out = states.out + begin * shape.head_dim;
-    std::fill_n(out, n * shape.head_dim, 0.0F);
-    context.accumulate(rows, v, block, scored.end - scored.begin, out);
+// One tile of queries against a run: what the steps of `attend_together` share.
+class TogetherRun {
+ public:
+  TogetherRun(const AttentionContext& context, const QueryTile& tile, std::uint32_t run,
+              const Together& queries, const RunSpace& space)
+      : context_(context),
+        tile_(tile),
+        run_(run),
+        queries_(queries),
+        block_{context.shape.block_tokens, context.shape.head_dim},
+        scores_(space.scores),
+        parts_(context, queries),
+        n_parts_(queries.blocks.end - queries.blocks.begin),
+        sealed_(context, parts_.k(n_parts_), parts_.v(n_parts_), queries.end - queries.begin,
+                space.decoded) {}
+
+  // Queries [begin, begin + n), kRunQueries at most.
+  void attend(std::size_t begin, std::size_t n, const StateTile& states);
+
+ private:
+  // Queries of rows that have the block in which they stand in common.
+  struct OwnBlock {
+    std::size_t begin, end;  // queries
+    const std::byte* part;   // its K part
+    std::uint32_t first;     // its first row
+    std::uint32_t n_rows;    // that any of them sees
+  };
+  std::uint32_t own_block(std::size_t query) const {
+    return position(context_, tile_, query / tile_.group) / block_.block_tokens;
   }
+  const std::byte* own_part(std::size_t query) const {
+    const AttentionItem& item = context_.items[tile_.rows[query / tile_.group].item];
+    return open_block(
+        context_.layout, item,
+        {tile_.kv_head, context_.shape.n_kv_heads, own_block(query), block_.block_tokens});
+  }
+  template <class F>
+  void for_each_own_block(std::size_t begin, std::size_t end, F&& f) const;
+  void score(std::size_t begin, std::size_t n, simd::ScoreTile rows);
+  void accumulate(std::size_t begin, std::size_t n, simd::ScoreTile rows, float* out);
+
+  const AttentionContext& context_;
+  const QueryTile& tile_;
+  const std::uint32_t run_;
+  const Together& queries_;
+  const simd::BlockShape block_;
+  float* const scores_;
+  const Parts parts_;
+  const std::size_t n_parts_;
+  SealedRun sealed_;
+  RowRange scored_{};         // of the queries at hand
+  std::size_t n_blocks_ = 0;  // of the table, that they read
+};
+
+// Where the layer seals: the blocks of the run in which the queries stand, if they do.
+template <class F>
+void TogetherRun::for_each_own_block(std::size_t begin, std::size_t end, F&& f) const {
+  if (!context_.layout.seals()) return;
+  for (std::size_t i = begin; i < end;) {
+    const std::uint32_t first = own_block(i) * block_.block_tokens;
+    if (first / kRunTokens != run_) {
+      i += tile_.group - i % tile_.group;
+      continue;
+    }
+    OwnBlock own{i, i, own_part(i), first, 0};
+    for (; own.end < end && own_part(own.end) == own.part;
+         own.end += tile_.group - own.end % tile_.group) {
+      own.n_rows = position(context_, tile_, own.end / tile_.group) + 1 - first;
+    }
+    own.end = std::min(own.end, end);
+    f(own);
+    i = own.end;
+  }
+}
+
+void TogetherRun::score(std::size_t begin, std::size_t n, simd::ScoreTile rows) {
+  const float* q = tile_.q + begin * block_.head_dim;
+  if (n_blocks_ > 0) sealed_.scores(q, n_blocks_, rows);
+  for_each_own_block(begin, begin + n, [&](const OwnBlock& own) {
+    float* to = rows.data + (own.begin - begin) * rows.stride + (own.first - scored_.begin);
+    context_.scores(tile_.q + own.begin * block_.head_dim, {&own.part, 1, 0}, block_,
+                    {to, own.end - own.begin, rows.stride});
+  });
+}
+
+void TogetherRun::accumulate(std::size_t begin, std::size_t n, simd::ScoreTile rows, float* out) {
+  std::fill_n(out, n * block_.head_dim, 0.0F);
+  if (!context_.layout.seals()) {
+    context_.accumulate(rows, parts_.v(n_blocks_), block_, scored_.end - scored_.begin, out);
+    return;
+  }
+  for_each_own_block(begin, begin + n, [&](const OwnBlock& own) {
+    float* weights = rows.data + (own.begin - begin) * rows.stride + (own.first - scored_.begin);
+    const std::byte* v = own.part + context_.layout.open_v_offset;
+    context_.accumulate({weights, own.end - own.begin, rows.stride}, {&v, 1, 0}, block_, own.n_rows,
+                        out + (own.begin - begin) * block_.head_dim);
+    for (std::size_t i = 0; i < own.end - own.begin; ++i) {
+      std::fill_n(weights + i * rows.stride, own.n_rows, 0.0F);  // not those of the sealed block
+    }
+  });
+  if (n_blocks_ > 0) sealed_.accumulate(rows, n_blocks_, out);
+}
+
+void TogetherRun::attend(std::size_t begin, std::size_t n, const StateTile& states) {
+  // Rows after the last that is seen may be unwritten, and even a weight of zero would let their
+  // NaN through; all before it are written, so that zero weights change nothing.
+  scored_ = {queries_.blocks.begin * block_.block_tokens, 0};
+  std::uint32_t end_block = queries_.blocks.begin;
+  for (std::size_t i = begin; i < begin + n; i += tile_.group - i % tile_.group) {
+    const std::size_t row = i / tile_.group;
+    scored_.end = std::max(scored_.end, seen_of_run(context_, tile_, row, run_).end);
+    end_block = std::max(end_block, blocks_of_row(context_, tile_, row, run_).end);
+  }
+  n_blocks_ = end_block - queries_.blocks.begin;
+  const simd::ScoreTile rows{scores_, n, kRunTokens};
+  const simd::KvRun v = parts_.v(n_blocks_);
+  score(begin, n, rows);
+  for (std::size_t i = begin; i < begin + n; ++i) {
+    if (begin == queries_.begin) fetch_ahead(context_, v, block_, i - begin);
+    weigh(context_, seen_of_run(context_, tile_, i / tile_.group, run_), scored_,
+          scores_ + (i - begin) * kRunTokens, states.max[i], states.sum[i]);
+  }
+  accumulate(begin, n, rows, states.out + begin * block_.head_dim);
 }
 
 // The rows of the tile from `row` on, which sees the run, that read the same blocks as that one.
 Together rows_together(const AttentionContext& context, const QueryTile& tile, std::uint32_t run,
                        std::size_t row) {
   const KvRows& first = cached(context, tile, row);
-  const RowRange rows = seen_of_run(context, tile, row, run);
-  Together together{row, row + 1, blocks_of_rows(context.shape, rows), &first};
+  Together together{row, row + 1, blocks_of_row(context, tile, row, run), &first};
   bool one_sequence = true;
   for (std::size_t r = row + 1; r < tile.rows.size(); ++r) {
-    const RowRange seen = seen_of_run(context, tile, r, run);
-    if (seen.empty()) break;
-    const RowRange blocks = blocks_of_rows(context.shape, seen);
+    if (seen_of_run(context, tile, r, run).empty()) break;
+    const RowRange blocks = blocks_of_row(context, tile, r, run);
     const KvRows& other = cached(context, tile, r);
     if (&other == &first && one_sequence) {
       together.blocks.end = std::max(together.blocks.end, blocks.end);
@@ -170,14 +268,17 @@ RowRange visible_rows_of_run(const AttentionShape& shape, std::uint32_t position
 }
 
 void attend_run(const AttentionContext& context, const QueryTile& tile, std::uint32_t run,
-                float* scores, const StateTile& states) {
+                const RunSpace& space, const StateTile& states) {
   for (std::size_t row = 0; row < tile.rows.size();) {
     if (seen_of_run(context, tile, row, run).empty()) {
       ++row;
       continue;
     }
     const Together queries = rows_together(context, tile, run, row);
-    attend_together(context, tile, run, queries, scores, states);
+    TogetherRun together(context, tile, run, queries, space);
+    for (std::size_t begin = queries.begin; begin < queries.end; begin += simd::kRunQueries) {
+      together.attend(begin, std::min(simd::kRunQueries, queries.end - begin), states);
+    }
     row = queries.end / tile.group;
   }
 }

@@ -15,7 +15,7 @@ struct AttentionContext {
   const AttentionShape& shape;
   const KvLayout& layout;
   std::span<const AttentionItem> items;
-  simd::RunScoresFn scores;
+  simd::RunScoresFn scores;  // of open blocks, and of decoded ones
   simd::RunAccumulateFn accumulate;
 };
 
@@ -57,13 +57,18 @@ RowRange visible_rows(const AttentionShape& shape, std::uint32_t position);
 RowRange visible_rows_of_run(const AttentionShape& shape, std::uint32_t position,
                              std::uint32_t run);
 
+/// Memory that `attend_run` overwrites.
+struct RunSpace {
+  float* scores;   // [kRunQueries, kRunTokens]
+  float* decoded;  // [SealedRun::n_floats] where the layer seals
+};
+
 /// Sets `states` of the rows that see any of run `run`; the others keep theirs. Rows of different
 /// sequences are worked on together where they see the same blocks.
-/// `scores` [kRunQueries, kRunTokens] is overwritten.
 /// Method: two passes over the run, so no rescaling inside it: scores, maximum and exponentials of
 /// all its rows, then the weighted sum of V.
 void attend_run(const AttentionContext& context, const QueryTile& tile, std::uint32_t run,
-                float* scores, const StateTile& states);
+                const RunSpace& space, const StateTile& states);
 
 /// Merges `from`, the states of run `run`, into the rows of `into` that see any of it.
 void merge_run(const AttentionContext& context, const QueryTile& tile, std::uint32_t run,

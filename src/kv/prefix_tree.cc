@@ -67,7 +67,10 @@ struct PrefixTree::Walk {
 
 PrefixTree::PrefixTree(const CacheShape& shape, BlockPool& pool, const StripeDigest& fingerprint)
     : shape_(&shape), pool_(&pool), fingerprint_(fingerprint) {
-  for (const CacheLayer& layer : shape.layers) n_tables_ += layer.n_kv_heads;
+  for (const CacheLayer& layer : shape.layers) {
+    n_tables_ += layer.n_kv_heads;
+    seals_ |= layer.seals();
+  }
 }
 
 PrefixTree::~PrefixTree() {
@@ -133,7 +136,7 @@ void PrefixTree::match_part(Walk& walk, const PrefixKey& key, std::uint32_t max_
   const auto wanted = key.tokens.subspan(
       begin, std::min<std::size_t>(shape_->block_tokens, key.tokens.size() - begin));
   NodeId best = kNoNode;
-  std::uint32_t n_best = 0;
+  std::uint32_t n_best = 0, n_sealed = 0;
   for (const NodeId id : nodes_[walk.node].children) {
     const Node& child = nodes_[id];
     std::uint32_t n = std::min(n_common(wanted, child.tokens), max_rows - begin);
@@ -142,6 +145,10 @@ void PrefixTree::match_part(Walk& walk, const PrefixKey& key, std::uint32_t max_
     if (n_plain != n_plain_cached) n = std::min(n_plain, n_plain_cached);
     const std::uint32_t n_whole = child.whole ? walk.n_whole_stripes + 1 : 0;
     if (n <= n_best || !sees_all(begin + n, n_whole)) continue;
+    if (seals_ && child.tokens.size() == shape_->block_tokens) {
+      n_sealed = std::max(n_sealed, n);
+      continue;
+    }
     best = id;
     n_best = n;
   }
@@ -155,6 +162,10 @@ void PrefixTree::match_part(Walk& walk, const PrefixKey& key, std::uint32_t max_
     walk.match.cached_token = nodes_[best].tokens[n_best];
   }
   explain_end(walk, key, max_rows);
+  if (n_sealed > n_best && walk.match.end != PrefixEnd::covered) {
+    walk.match.end = PrefixEnd::sealed;
+    walk.match.cached_token = -1;
+  }
 }
 
 void PrefixTree::explain_end(Walk& walk, const PrefixKey& key, std::uint32_t max_rows) const {

@@ -37,6 +37,7 @@ enum class PrefixEnd : std::uint8_t {
   evicted,   // it was cached, and gave way to others
   dropped,   // it was cached, and dropped by name
   window,    // rows are cached behind this place, but a sliding window let go of some before
+  sealed,    // rows are cached behind this place, but encoded with others, as a whole block
 };
 
 /// SHA-256 over the model's fingerprint, the salt, and all tokens and forms up to the stripe's end.
@@ -61,7 +62,8 @@ struct PrefixSummary {
 /// behind those before it. Holds references to blocks like any sequence; evicting is letting go.
 /// What it says to be cached is compared token by token, never by a hash alone. A node behind whose
 /// stripe nothing follows may hold fewer tokens (the end of a finished text); its open block is
-/// shared by copy. Ids only; not thread-safe.
+/// shared by copy, and so are the first rows of any stripe, unless a layer seals: rows of a sealed
+/// block are shared all together. Ids only; not thread-safe.
 class PrefixTree {
  public:
   /// `shape` and `pool` must outlive it.
@@ -141,6 +143,7 @@ class PrefixTree {
   BlockPool* pool_;
   const StripeDigest fingerprint_;
   std::uint32_t n_tables_ = 0;
+  bool seals_ = false;  // some layer does
   std::vector<Node> nodes_;
   std::vector<NodeId> free_;
   std::map<std::string, NodeId, std::less<>> roots_;

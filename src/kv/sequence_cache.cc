@@ -27,13 +27,18 @@ void count_for_context(const CacheShape& shape, std::span<const BlockClassSpec> 
   LARDER_CHECK(out.size() == classes.size());
   std::fill(out.begin(), out.end(), 0);
   for (const CacheLayer& layer : shape.layers) {
-    std::uint64_t n_runs = divide_up(n_tokens, shape.block_tokens);
+    std::uint64_t n_runs =
+        layer.seals() ? n_tokens / shape.block_tokens : divide_up(n_tokens, shape.block_tokens);
     if (layer.window > 0) {
       n_runs = std::min(n_runs, max_window_runs(layer.window, step_rows, shape.block_tokens));
     }
-    const auto cls = static_cast<std::size_t>(layer.open_class);
-    LARDER_CHECK(cls < classes.size());
-    out[cls] += n_runs * divide_up(layer.n_kv_heads, classes[cls].extent_blocks);
+    const auto add = [&](BlockClass of, std::uint64_t n) {
+      const auto cls = static_cast<std::size_t>(of);
+      LARDER_CHECK(cls < classes.size());
+      out[cls] += n * divide_up(layer.n_kv_heads, classes[cls].extent_blocks);
+    };
+    add(layer.sealed_class, n_runs);
+    if (layer.seals()) add(layer.open_class, 1);
   }
 }
 
@@ -48,6 +53,11 @@ SequenceCache::SequenceCache(const CacheShape& shape, BlockPool& pool, std::uint
   first_table_.push_back(n_tables);
   tables_.reserve(n_tables);
   for (std::size_t i = 0; i < n_tables; ++i) tables_.emplace_back(pool, blocks_for(max_tokens));
+  seals_ = std::any_of(shape.layers.begin(), shape.layers.end(),
+                       [](const CacheLayer& layer) { return layer.seals(); });
+  if (!seals_) return;
+  open_.reserve(n_tables);
+  for (std::size_t i = 0; i < n_tables; ++i) open_.emplace_back(pool, 1);
 }
 
 void SequenceCache::count_needed(std::uint32_t n,
@@ -55,10 +65,8 @@ void SequenceCache::count_needed(std::uint32_t n,
   LARDER_CHECK(extents_per_class.size() == pool_->n_classes());
   std::fill(extents_per_class.begin(), extents_per_class.end(), 0U);
   for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
-    const CacheLayer& layer = shape_->layers[l];
     const Growth g = growth(l, n);
-    extents_per_class[static_cast<std::size_t>(layer.open_class)] +=
-        (g.n_runs + (g.copy_last ? 1U : 0U)) * extents_per_run(layer);
+    count_growth(l, g.n_runs, g, extents_per_class);
   }
 }
 
@@ -69,12 +77,22 @@ void SequenceCache::count_in_steps(std::uint32_t n, std::uint32_t step_rows,
   for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
     const CacheLayer& layer = shape_->layers[l];
     const Growth g = growth(l, n);
-    std::uint64_t n_runs = g.n_runs + (g.copy_last ? 1U : 0U);
+    std::uint64_t n_runs = g.n_runs;
     if (layer.window > 0) {
       n_runs = std::min(n_runs, max_window_runs(layer.window, step_rows, shape_->block_tokens));
     }
-    extents_per_class[static_cast<std::size_t>(layer.open_class)] +=
-        static_cast<std::uint32_t>(n_runs) * extents_per_run(layer);
+    count_growth(l, n_runs, g, extents_per_class);
+  }
+}
+
+void SequenceCache::count_growth(std::size_t layer, std::uint64_t n_runs, const Growth& growth,
+                                 std::span<std::uint32_t> extents_per_class) const {
+  const CacheLayer& of = shape_->layers[layer];
+  extents_per_class[static_cast<std::size_t>(of.sealed_class)] +=
+      static_cast<std::uint32_t>(n_runs) * extents_per_run(of, of.sealed_class);
+  if (growth.copy_last || growth.open) {
+    extents_per_class[static_cast<std::size_t>(of.open_class)] +=
+        extents_per_run(of, of.open_class);
   }
 }
 
@@ -87,6 +105,7 @@ bool SequenceCache::reserve(std::uint32_t n, std::vector<BlockCopy>& copies) {
   for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
     const Growth g = growth(l, n);
     if (g.copy_last) copy_last_run(l, copies);
+    if (g.open) add_open(l);
     for (std::uint32_t i = 0; i < g.n_runs; ++i) add_run(l);
   }
   n_reserved_ = std::max(n_reserved_, n);
@@ -97,7 +116,12 @@ void SequenceCache::commit(std::uint32_t n) {
   LARDER_CHECK(n <= n_reserved_);
   n_rows_ += n;
   n_reserved_ = 0;
-  for (BlockTable& table : tables_) table.truncate(blocks_for(n_rows_));
+  for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
+    for (BlockTable& table : tables(l)) table.truncate(blocks_for(l, n_rows_));
+  }
+  if (n_rows_ % shape_->block_tokens == 0) {
+    for (BlockTable& open : open_) open.clear();
+  }
   leave_windows();
 }
 
@@ -112,19 +136,25 @@ void SequenceCache::leave_windows() {
 
 void SequenceCache::truncate(std::uint32_t n_rows) {
   LARDER_CHECK(can_truncate(n_rows));
-  for (BlockTable& table : tables_) table.truncate(blocks_for(n_rows));
+  for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
+    for (BlockTable& table : tables(l)) table.truncate(blocks_for(l, n_rows));
+  }
+  if (n_rows % shape_->block_tokens == 0) {
+    for (BlockTable& open : open_) open.clear();
+  }
   n_rows_ = n_rows;
   n_reserved_ = 0;
 }
 
 void SequenceCache::clear() {
   for (BlockTable& table : tables_) table.clear();
+  for (BlockTable& open : open_) open.clear();
   n_rows_ = 0;
   n_reserved_ = 0;
 }
 
 bool SequenceCache::can_truncate(std::uint32_t n_rows) const {
-  if (n_rows > n_rows_) return false;
+  if (n_rows > n_rows_ || resumable_rows(n_rows) != n_rows) return false;
   for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
     const std::uint32_t visible = first_visible_block(*shape_, n_rows, shape_->layers[l].window);
     for (const BlockTable& table : tables(l)) {
@@ -134,12 +164,25 @@ bool SequenceCache::can_truncate(std::uint32_t n_rows) const {
   return true;
 }
 
+std::uint32_t SequenceCache::resumable_rows(std::uint32_t n_rows) const {
+  const std::uint32_t block = n_rows / shape_->block_tokens;
+  if (!seals_ || block == n_rows_ / shape_->block_tokens) return n_rows;
+  return block * shape_->block_tokens;
+}
+
 SequenceCache SequenceCache::fork(std::uint32_t n_rows) const {
   LARDER_CHECK(can_truncate(n_rows));
   LARDER_CHECK(n_reserved_ == 0 || n_rows <= n_rows_ / shape_->block_tokens * shape_->block_tokens);
   SequenceCache other(*shape_, *pool_, max_tokens_);
-  for (std::size_t i = 0; i < tables_.size(); ++i) {
-    other.tables_[i] = tables_[i].fork(blocks_for(n_rows));
+  for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
+    for (std::size_t i = first_table_[l]; i < first_table_[l + 1]; ++i) {
+      other.tables_[i] = tables_[i].fork(blocks_for(l, n_rows));
+    }
+  }
+  if (n_rows % shape_->block_tokens != 0) {
+    for (std::size_t i = 0; i < open_.size(); ++i) {
+      other.open_[i] = open_[i].fork(open_[i].end_block());
+    }
   }
   other.n_rows_ = n_rows;
   return other;
@@ -150,11 +193,26 @@ const BlockTable& SequenceCache::table(std::uint32_t layer, std::uint32_t kv_hea
   return tables_[first_table_[layer] + kv_head];
 }
 
+bool SequenceCache::has_open_block(std::uint32_t layer) const {
+  const auto open = open_tables(layer);
+  return !open.empty() && !open.front().blocks().empty();
+}
+
+BlockId SequenceCache::open_block(std::uint32_t layer, std::uint32_t kv_head) const {
+  LARDER_DCHECK(has_open_block(layer));
+  return open_[first_table_[layer] + kv_head].blocks().front();
+}
+
 std::size_t SequenceCache::bytes() const {
   std::size_t total = 0;
   for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
-    const std::size_t block_bytes = pool_->block_bytes(shape_->layers[l].open_class);
-    for (const BlockTable& table : tables(l)) total += table.blocks().size() * block_bytes;
+    const CacheLayer& layer = shape_->layers[l];
+    for (const BlockTable& table : tables(l)) {
+      total += table.blocks().size() * pool_->block_bytes(layer.sealed_class);
+    }
+    for (const BlockTable& open : open_tables(l)) {
+      total += open.blocks().size() * pool_->block_bytes(layer.open_class);
+    }
   }
   return total;
 }
@@ -169,29 +227,52 @@ std::span<const BlockTable> SequenceCache::tables(std::size_t layer) const {
                                     first_table_[layer + 1] - first_table_[layer]);
 }
 
+std::span<BlockTable> SequenceCache::open_tables(std::size_t layer) {
+  if (!shape_->layers[layer].seals()) return {};
+  return std::span(open_).subspan(first_table_[layer],
+                                  first_table_[layer + 1] - first_table_[layer]);
+}
+
+std::span<const BlockTable> SequenceCache::open_tables(std::size_t layer) const {
+  if (!shape_->layers[layer].seals()) return {};
+  return std::span(open_).subspan(first_table_[layer],
+                                  first_table_[layer + 1] - first_table_[layer]);
+}
+
 SequenceCache::Growth SequenceCache::growth(std::size_t layer, std::uint32_t n) const {
   Growth g;
   if (n == 0) return g;
   const auto heads = tables(layer);
   if (heads.empty()) return g;
   const std::uint32_t end = heads.front().end_block();
-  const std::uint32_t wanted = blocks_for(n_rows_ + n);
+  const std::uint32_t wanted = blocks_for(layer, n_rows_ + n);
   g.n_runs = wanted > end ? wanted - end : 0;
+  const auto is_shared = [this](const BlockTable& table) {
+    return pool_->ref_count(table.blocks().back()) > 1;
+  };
+  if (shape_->layers[layer].seals()) {
+    const auto open = open_tables(layer);
+    g.open = open.front().blocks().empty();
+    g.copy_last = !g.open && std::any_of(open.begin(), open.end(), is_shared);
+    return g;
+  }
   // Only the last block can be shared and partly filled: blocks reserved beyond it are new.
   g.copy_last = n_rows_ % shape_->block_tokens != 0 && end == blocks_for(n_rows_) &&
-                std::any_of(heads.begin(), heads.end(), [this](const BlockTable& table) {
-                  return pool_->ref_count(table.blocks().back()) > 1;
-                });
+                std::any_of(heads.begin(), heads.end(), is_shared);
   return g;
 }
 
-std::uint32_t SequenceCache::extents_per_run(const CacheLayer& layer) const {
-  return static_cast<std::uint32_t>(
-      divide_up(layer.n_kv_heads, pool_->extent_blocks(layer.open_class)));
+std::uint32_t SequenceCache::extents_per_run(const CacheLayer& layer, BlockClass cls) const {
+  return static_cast<std::uint32_t>(divide_up(layer.n_kv_heads, pool_->extent_blocks(cls)));
 }
 
 std::uint32_t SequenceCache::blocks_for(std::uint32_t n_rows) const {
   return static_cast<std::uint32_t>(divide_up(n_rows, shape_->block_tokens));
+}
+
+// Blocks of the table of a head with so many rows.
+std::uint32_t SequenceCache::blocks_for(std::size_t layer, std::uint32_t n_rows) const {
+  return shape_->layers[layer].seals() ? n_rows / shape_->block_tokens : blocks_for(n_rows);
 }
 
 // The next query stands at position n_rows and sees `window` rows, its own included.
@@ -203,9 +284,7 @@ std::uint32_t SequenceCache::first_visible_block(const CacheShape& shape, std::u
 
 // REQUIRES: the pool has the extents (reserve asked before).
 template <class F>
-void SequenceCache::acquire_run(std::size_t layer, F&& take) {
-  const BlockClass cls = shape_->layers[layer].open_class;
-  auto heads = tables(layer);
+void SequenceCache::acquire_run(std::span<BlockTable> heads, BlockClass cls, F&& take) {
   std::array<BlockId, kMaxExtentBlocks> ids;
   while (!heads.empty()) {
     const std::size_t n = std::min<std::size_t>(heads.size(), pool_->extent_blocks(cls));
@@ -216,13 +295,21 @@ void SequenceCache::acquire_run(std::size_t layer, F&& take) {
 }
 
 void SequenceCache::copy_last_run(std::size_t layer, std::vector<BlockCopy>& copies) {
-  acquire_run(layer, [&copies](BlockTable& table, BlockId id) {
-    copies.push_back({table.replace_last(id), id});
-  });
+  const CacheLayer& of = shape_->layers[layer];
+  acquire_run(of.seals() ? open_tables(layer) : tables(layer), of.open_class,
+              [&copies](BlockTable& table, BlockId id) {
+                copies.push_back({table.replace_last(id), id});
+              });
+}
+
+void SequenceCache::add_open(std::size_t layer) {
+  acquire_run(open_tables(layer), shape_->layers[layer].open_class,
+              [](BlockTable& table, BlockId id) { table.push(id); });
 }
 
 void SequenceCache::add_run(std::size_t layer) {
-  acquire_run(layer, [](BlockTable& table, BlockId id) { table.push(id); });
+  acquire_run(tables(layer), shape_->layers[layer].sealed_class,
+              [](BlockTable& table, BlockId id) { table.push(id); });
 }
 
 }  // namespace larder

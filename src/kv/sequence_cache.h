@@ -15,7 +15,11 @@ namespace larder {
 struct CacheLayer {  // facts of one layer that decide about its blocks
   std::uint32_t n_kv_heads;
   std::uint32_t window;   // a query sees this many newest rows, its own included; 0: all
-  BlockClass open_class;  // class of its blocks (open and sealed are the same for raw formats)
+  BlockClass open_class;  // class of the block that is being filled
+  BlockClass sealed_class = open_class;  // of full ones; the same for raw formats
+  /// Full blocks are others than the one that was filled: each of its KV heads has one open block
+  /// beside the table of full ones.
+  bool seals() const noexcept { return open_class != sealed_class; }
 };
 
 struct CacheShape {
@@ -37,6 +41,8 @@ void count_for_context(const CacheShape& shape, std::span<const BlockClassSpec> 
 /// Not thread-safe; moves, does not copy. See invariants 1 and 2 of docs/architecture.md.
 /// The blocks of all KV heads of a layer are acquired as extents and stay in step. A block is
 /// written only while this sequence is the only one that refers to it: `reserve` sees to that.
+/// Where a layer seals, the kernels make the full blocks from the open one, whose rows then exist
+/// no more: such a cache can be cut inside its open block or between blocks only.
 class SequenceCache {
  public:
   /// `shape` and `pool` must outlive it. `max_tokens` bounds the tables (reserved here, not on the
@@ -64,48 +70,66 @@ class SequenceCache {
   /// Forgets everything: all blocks go back, also when a window has moved on.
   void clear();
   /// True when n_rows <= n_rows() and a continuation from there sees every row that it would need
-  /// (no window block was freed).
+  /// (no window block was freed, no row of a sealed block is wanted raw).
   bool can_truncate(std::uint32_t n_rows) const;
+  /// The most rows, `n_rows` or fewer, that sealing lets a continuation keep: `n_rows` itself when
+  /// no layer seals, or those rows are the open block's; else whole blocks.
+  /// REQUIRES: n_rows <= n_rows()
+  std::uint32_t resumable_rows(std::uint32_t n_rows) const;
   /// A sequence over the same rows [0, n_rows): shares every block, copies none. Allocates the
   /// tables. REQUIRES: can_truncate(n_rows); and while rows are reserved (the block that will take
   /// them must not become shared) that n_rows ends before or at the last full block.
   SequenceCache fork(std::uint32_t n_rows) const;
 
   // Stripes, for whoever shares them between sequences: the blocks of one run of block_tokens rows,
-  // [n_tables()], layer by layer and head by head.
+  // [n_tables()], layer by layer and head by head. Where a layer seals: the sealed one of a full
+  // run, the open one of the last rows.
   std::size_t n_tables() const noexcept { return tables_.size(); }
   /// kNoBlock where a window let go of the block. REQUIRES: the run holds rows
   void stripe(std::uint32_t run, std::span<BlockId> out) const;
   /// Lengthens the cache by `n_rows` rows that stand in these blocks, and shares them; kNoBlock
-  /// only where no later query looks. REQUIRES: whole blocks of rows, none reserved
+  /// only where no later query looks. REQUIRES: whole blocks of rows, none reserved; with a layer
+  /// that seals, a full stripe is taken in full
   void append_stripe(std::span<const BlockId> blocks, std::uint32_t n_rows);
-  /// Lets go of its own blocks of a run where `blocks` has others with the same bits, and shares
-  /// those. Returns how many.
+  /// Lets go of its own blocks of a full run where `blocks` has others with the same bits, and
+  /// shares those. Returns how many.
   std::size_t replace_stripe(std::uint32_t run, std::span<const BlockId> blocks);
   /// The first run that a query at position `n_rows` sees through the layers with windows; the run
   /// behind the last when there are no such layers.
   static std::uint32_t first_window_run(const CacheShape& shape, std::uint32_t n_rows);
 
+  /// Blocks of a head; only the full ones where the layer seals.
   const BlockTable& table(std::uint32_t layer, std::uint32_t kv_head) const;
+  /// True where the layer seals, and rows are reserved or the last block is not full.
+  bool has_open_block(std::uint32_t layer) const;
+  /// REQUIRES: has_open_block(layer)
+  BlockId open_block(std::uint32_t layer, std::uint32_t kv_head) const;
   std::size_t bytes() const;  // of all blocks it refers to, shared ones in full
 
  private:
   struct Growth {              // what one layer needs
     bool copy_last = false;    // its last block is shared and will be written
+    bool open = false;         // an open block is wanted beside the full ones
     std::uint32_t n_runs = 0;  // block runs to add
   };
   std::span<BlockTable> tables(std::size_t layer);
   std::span<const BlockTable> tables(std::size_t layer) const;
   Growth growth(std::size_t layer, std::uint32_t n) const;
-  std::uint32_t extents_per_run(const CacheLayer& layer) const;
+  std::span<BlockTable> open_tables(std::size_t layer);
+  std::span<const BlockTable> open_tables(std::size_t layer) const;
+  std::uint32_t extents_per_run(const CacheLayer& layer, BlockClass cls) const;
+  void count_growth(std::size_t layer, std::uint64_t n_runs, const Growth& growth,
+                    std::span<std::uint32_t> extents_per_class) const;
   std::uint32_t blocks_for(std::uint32_t n_rows) const;
+  std::uint32_t blocks_for(std::size_t layer, std::uint32_t n_rows) const;
   static std::uint32_t first_visible_block(const CacheShape& shape, std::uint32_t n_rows,
                                            std::uint32_t window);
   void leave_windows();
   void copy_last_run(std::size_t layer, std::vector<BlockCopy>& copies);
   void add_run(std::size_t layer);
+  void add_open(std::size_t layer);
   template <class F>
-  void acquire_run(std::size_t layer, F&& take);
+  void acquire_run(std::span<BlockTable> heads, BlockClass cls, F&& take);
 
   const CacheShape* shape_;
   BlockPool* pool_;
@@ -114,6 +138,8 @@ class SequenceCache {
   std::uint32_t n_reserved_ = 0;
   std::vector<std::size_t> first_table_;  // [n_layers + 1]: where a layer's tables begin
   std::vector<BlockTable> tables_;        // [n_layers][n_kv_heads]
+  std::vector<BlockTable> open_;          // the same, one block each at most; empty if none seals
+  bool seals_ = false;                    // some layer does
 };
 
 }  // namespace larder

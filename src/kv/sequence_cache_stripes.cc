@@ -8,9 +8,16 @@ namespace larder {
 
 void SequenceCache::stripe(std::uint32_t run, std::span<BlockId> out) const {
   LARDER_CHECK(out.size() == tables_.size() && run < blocks_for(n_rows_));
-  for (std::size_t i = 0; i < tables_.size(); ++i) {
-    const BlockTable& table = tables_[i];
-    out[i] = run < table.first_block() ? kNoBlock : table.blocks()[run - table.first_block()];
+  for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
+    const bool is_open = run == blocks_for(l, n_rows_);
+    for (std::size_t i = first_table_[l]; i < first_table_[l + 1]; ++i) {
+      const BlockTable& table = tables_[i];
+      if (is_open) {
+        out[i] = open_[i].blocks().front();
+      } else {
+        out[i] = run < table.first_block() ? kNoBlock : table.blocks()[run - table.first_block()];
+      }
+    }
   }
 }
 
@@ -18,15 +25,18 @@ void SequenceCache::append_stripe(std::span<const BlockId> blocks, std::uint32_t
   LARDER_CHECK(blocks.size() == tables_.size() && n_reserved_ == 0);
   LARDER_CHECK(n_rows_ % shape_->block_tokens == 0 && n_rows <= shape_->block_tokens);
   LARDER_CHECK(n_rows <= max_tokens_ - n_rows_);
-  for (std::size_t i = 0; i < tables_.size(); ++i) {
-    BlockTable& table = tables_[i];
-    if (blocks[i] == kNoBlock) {  // nor is any before it of use to this layer
-      table.drop_front(static_cast<std::uint32_t>(table.blocks().size()));
-      table.begin_at(blocks_for(n_rows_) + 1);
-      continue;
+  for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
+    const bool is_open = shape_->layers[l].seals() && n_rows < shape_->block_tokens;
+    for (std::size_t i = first_table_[l]; i < first_table_[l + 1]; ++i) {
+      BlockTable& table = is_open ? open_[i] : tables_[i];
+      if (blocks[i] == kNoBlock) {  // nor is any before it of use to this layer
+        table.drop_front(static_cast<std::uint32_t>(table.blocks().size()));
+        table.begin_at(blocks_for(n_rows_) + 1);
+        continue;
+      }
+      pool_->share(blocks[i]);
+      table.push(blocks[i]);
     }
-    pool_->share(blocks[i]);
-    table.push(blocks[i]);
   }
   n_rows_ += n_rows;
   leave_windows();

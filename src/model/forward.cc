@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "codec/hadamard.h"
 #include "kernels/rmsnorm.h"
 #include "model/rope_table.h"
 
@@ -29,12 +30,13 @@ std::size_t key_width(const ModelConfig& config) {
 
 }  // namespace
 
-ForwardPass::ForwardPass(const Weights& weights, const Compute& compute, const KvLayout& layout,
-                         std::uint32_t block_tokens, const ForwardLimits& limits)
+ForwardPass::ForwardPass(const Weights& weights, const Compute& compute,
+                         std::span<const KvLayout> layouts, std::uint32_t block_tokens,
+                         const ForwardLimits& limits)
     : weights_(weights),
       config_(weights.config()),
       compute_(compute),
-      layout_(layout),
+      layouts_(layouts.begin(), layouts.end()),
       block_tokens_(block_tokens),
       limits_(limits),
       x_(std::size_t{limits.max_rows} * config_.n_embd),
@@ -60,10 +62,17 @@ ForwardPass::ForwardPass(const Weights& weights, const Compute& compute, const K
   }
   const unsigned n_threads = compute.pool.n_threads();
   if (config_.has_latent()) {
-    latent_ = LatentAttention(config_, layout, block_tokens, limits, n_threads);
+    latent_ = LatentAttention(config_, layouts_[0], block_tokens, limits, n_threads);
   } else {
-    attention_scratch_ = AttentionScratch(attention_shape(0), n_threads, limits.max_rows,
-                                          limits.max_context, limits.max_sequences);
+    std::size_t open_bytes = 0;
+    for (const KvLayout& layout : layouts_) open_bytes = std::max(open_bytes, layout.open_bytes);
+    attention_scratch_ =
+        AttentionScratch(attention_shape(0), n_threads, limits.max_rows, limits.max_context,
+                         limits.max_sequences, open_bytes != 0);
+    fresh_ =
+        Buffer<std::byte>(max_fresh_blocks(limits.max_rows, limits.max_sequences, block_tokens) *
+                          config_.n_kv_heads * open_bytes);
+    for (KvLayout& layout : layouts_) layout.fresh = fresh_.data();
   }
   if (config_.experts.n_experts != 0) experts_ = Experts(config_, limits);
 }
@@ -171,14 +180,46 @@ void ForwardPass::grouped_attention(std::uint32_t layer, const ForwardBatch& bat
                 config_.head_dim);
   });
 
+  set_items(layer, batch);
   const auto items = std::span(items_).first(batch.sequences.size());
-  for (std::size_t i = 0; i < items.size(); ++i) {
+  const KvLayout& layout = layouts_[layer];
+  rotate_rows(layout, owns_kv);
+  if (owns_kv) append_rows(compute_, shape, layout, items, k_.data(), v_.data());
+  attend(compute_, shape, layout, items, q_.data(), attended_.data(), attention_scratch_);
+  if (!layout.v->rotates) return;
+  compute_.pool.for_each(n_rows_, [&](std::size_t row, unsigned) {
+    hadamard_rotate(attended_.data() + row * q_width, config_.n_heads, config_.head_dim);
+  });
+}
+
+/// Into the basis that the rows of the layer are cached in (codec/hadamard.h).
+void ForwardPass::rotate_rows(const KvLayout& layout, bool owns_kv) {
+  if (!layout.k->rotates && !layout.v->rotates) return;
+  const std::size_t q_width = std::size_t{config_.n_heads} * config_.head_dim;
+  const std::size_t kv_width = std::size_t{config_.n_kv_heads} * config_.head_dim;
+  compute_.pool.for_each(n_rows_, [&](std::size_t row, unsigned) {
+    if (layout.k->rotates) {
+      hadamard_rotate(q_.data() + row * q_width, config_.n_heads, config_.head_dim);
+    }
+    if (!owns_kv) return;
+    if (layout.k->rotates) {
+      hadamard_rotate(k_.data() + row * kv_width, config_.n_kv_heads, config_.head_dim);
+    }
+    if (layout.v->rotates) {
+      hadamard_rotate(v_.data() + row * kv_width, config_.n_kv_heads, config_.head_dim);
+    }
+  });
+}
+
+void ForwardPass::set_items(std::uint32_t layer, const ForwardBatch& batch) {
+  std::uint32_t slot = 0;
+  for (std::size_t i = 0; i < batch.sequences.size(); ++i) {
     const SequenceRows& s = batch.sequences[i];
-    items[i] = {s.first_row, s.n_rows, s.n_past,
-                s.heads.subspan(std::size_t{layer} * config_.n_kv_heads, config_.n_kv_heads)};
+    items_[i] = {s.first_row, s.n_rows, s.n_past,
+                 s.heads.subspan(std::size_t{layer} * config_.n_kv_heads, config_.n_kv_heads),
+                 slot};
+    slot += n_fresh_blocks(items_[i], block_tokens_);
   }
-  if (owns_kv) append_rows(compute_, shape, layout_, items, k_.data(), v_.data());
-  attend(compute_, shape, layout_, items, q_.data(), attended_.data(), attention_scratch_);
 }
 
 /// x += down(act(gate(norm(x))) * up(norm(x))), or the experts' sum of such.

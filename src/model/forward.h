@@ -22,7 +22,8 @@ namespace larder {
 /// A row's result depends on its sequence alone: not on the batch, the chunking or the threads.
 class ForwardPass {
  public:
-  ForwardPass(const Weights& weights, const Compute& compute, const KvLayout& layout,
+  /// `layouts` [n_layers]; of a layer that reads another's rows, the other's.
+  ForwardPass(const Weights& weights, const Compute& compute, std::span<const KvLayout> layouts,
               std::uint32_t block_tokens, const ForwardLimits& limits);
 
   /// Computes all rows of the batch and appends their K and V to the blocks.
@@ -42,6 +43,8 @@ class ForwardPass {
   void latent_attention(std::uint32_t layer, const ForwardBatch& batch);
   void feed_forward_part(std::uint32_t layer);
   void dense_feed_forward(const LayerWeights& w);
+  void rotate_rows(const KvLayout& layout, bool owns_kv);
+  void set_items(std::uint32_t layer, const ForwardBatch& batch);
   void normalise(const Buffer<float>& from, const float* weight, Buffer<float>& to);
   void add_normed(const Buffer<float>& delta, const float* post_norm);
   void head_norm(Buffer<float>& x, std::uint32_t n_heads, const float* weight);
@@ -50,7 +53,7 @@ class ForwardPass {
   const Weights& weights_;
   const ModelConfig& config_;
   const Compute& compute_;
-  const KvLayout layout_;
+  std::vector<KvLayout> layouts_;  // [n_layers]
   const std::uint32_t block_tokens_;
   const ForwardLimits limits_;
   std::uint32_t n_rows_ = 0;  // of the batch at work
@@ -74,6 +77,7 @@ class ForwardPass {
   Experts experts_;                       // empty without
   std::vector<AttentionItem> items_;      // [max_sequences]
   std::vector<std::uint32_t> positions_;  // [max_rows]
+  Buffer<std::byte> fresh_;               // of KvLayout, for the layer at work; empty if none seals
 };
 
 }  // namespace larder

@@ -79,6 +79,8 @@ std::string_view in_words(std::string_view reason) {
   if (reason == "evicted") return "it was cached, and gave way when blocks ran short";
   if (reason == "dropped") return "it was cached, and dropped by POST /cache/drop";
   if (reason == "window") return "a sliding window had let go of rows that would be needed";
+  if (reason == "sealed")
+    return "the rest of the block is not the same, and it is encoded as a whole";
   return "nothing was ever cached behind this place";
 }
 

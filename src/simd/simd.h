@@ -6,6 +6,7 @@
 #include <span>
 #include <string_view>
 
+#include "simd/code_book.h"
 #include "tensor/dtype.h"
 #include "tensor/packed.h"
 
@@ -119,6 +120,27 @@ using RunAccumulateFn = void (*)(ScoreTile weights, const KvRun& v, BlockShape s
                                  std::uint32_t n_tokens, float* out);
 inline constexpr std::size_t kRunQueries = 12;
 
+inline constexpr std::size_t kMaxHeadDim = 1024;  // of a model (ModelConfig)
+
+// Blocks of codes: see simd/code_book.h. REQUIRES: head_dim a multiple of 16, and a whole number of
+// groups of planes.
+/// A full bf16 part -> codes. NaN counts as zero, what is beyond +-65504 as that.
+using EncodeCodesFn = void (*)(const CodeBook& book, const std::byte* bf16, BlockShape shape,
+                               std::byte* part);
+/// The values of the codes, not yet scaled, as a bf16 part keeps them.
+using DecodeCodesFn = void (*)(const CodeBook& book, const std::byte* part, BlockShape shape,
+                               std::byte* bf16);
+/// RunScoresFn and RunAccumulateFn over parts of codes: to the bit what the bf16 primitives give
+/// for decoded parts, scores multiplied by the rows' scales afterwards, weights before.
+/// REQUIRES: n_tokens is a whole number of blocks.
+using CodeScoresFn = void (*)(const CodeBook& book, const float* q, const KvRun& k,
+                              BlockShape shape, ScoreTile scores);
+using CodeAccumulateFn = void (*)(const CodeBook& book, ScoreTile weights, const KvRun& v,
+                                  BlockShape shape, std::uint32_t n_tokens, float* out);
+
+/// The scales [n] behind the codes of a part.
+void code_scales(const std::byte* scales, std::size_t n, float* out) noexcept;
+
 struct Table {
   std::string_view name;  // "scalar", "avx2", "avx512"
 
@@ -152,6 +174,10 @@ struct Table {
   RowScoresFn row_scores_f32, row_scores_f16, row_scores_bf16;
   RunScoresFn run_scores_f32, run_scores_f16, run_scores_bf16;
   RunAccumulateFn run_accumulate_f32, run_accumulate_f16, run_accumulate_bf16;
+  EncodeCodesFn encode_codes_k, encode_codes_v;
+  DecodeCodesFn decode_codes_k, decode_codes_v;
+  CodeScoresFn run_scores_codes;          // null in sets that only decode
+  CodeAccumulateFn run_accumulate_codes;  // null where that is
   /// Asks for the cache lines of [data, data + n) without waiting for them.
   void (*fetch)(const std::byte* data, std::size_t n);
   /// run_scores_bf16 rounds queries, and run_accumulate_bf16 weights, to bf16 as the rows are.

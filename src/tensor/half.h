@@ -6,12 +6,12 @@
 
 namespace larder {
 
-inline float bf16_to_f32(std::uint16_t h) noexcept {
+constexpr float bf16_to_f32(std::uint16_t h) noexcept {
   return std::bit_cast<float>(static_cast<std::uint32_t>(h) << 16);
 }
 
 /// NaN stays NaN (quiet); values beyond the largest finite one round to infinity.
-inline std::uint16_t f32_to_bf16(float f) noexcept {
+constexpr std::uint16_t f32_to_bf16(float f) noexcept {
   const auto u = std::bit_cast<std::uint32_t>(f);
   if ((u & 0x7fffffffU) > 0x7f800000U) return static_cast<std::uint16_t>((u >> 16) | 0x40U);
   return static_cast<std::uint16_t>((u + 0x7fffU + ((u >> 16) & 1U)) >> 16);

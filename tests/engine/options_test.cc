@@ -32,7 +32,7 @@ TEST(EngineOptions, RulesNameFieldAndValue) {
   EXPECT_EQ(refusal([](O& o) { o.n_threads = 5000; }), "threads must be from 0 to 1024, not 5000");
   EXPECT_EQ(refusal([](O& o) { o.isa = "sse9"; }),
             "isa must be one of scalar, avx2, avx512, not 'sse9'");
-  for (const char* name : {"f32", "f16", "bf16"}) {
+  for (const char* name : {"f32", "f16", "bf16", "int8", "rot4"}) {
     EXPECT_EQ(refusal([&](O& o) { o.kv.type_k = o.kv.type_v = name; }), "accepted");
   }
   const std::string text = refusal([](O& o) { o.kv.type_v = "q9"; });
@@ -52,7 +52,7 @@ TEST(EngineOptions, EveryFieldHasItsOwnFlagAndHelp) {
     EXPECT_GT(std::string(help).size(), 10U) << flag;
     static_assert(std::is_lvalue_reference_v<decltype(field)>);
   });
-  EXPECT_EQ(flags.size(), 10U);
+  EXPECT_EQ(flags.size(), 11U);
 }
 
 }  // namespace

@@ -137,7 +137,7 @@ TEST(EngineOpen, ShowsTheArithmeticWhenTheBudgetIsTooSmall) {
   ASSERT_FALSE(engine);
   EXPECT_EQ(engine.error().code, Errc::invalid_argument);
   EXPECT_THAT(engine.error().message,
-              HasSubstr("64 tokens x 5 layers x 4 KV heads x 8 channels x (K bf16 + V bf16)"));
+              HasSubstr("64 tokens x 5 layers x 4 KV heads x 8 channels x (K bf16, V bf16)"));
   EXPECT_THAT(engine.error().message, HasSubstr("kv-memory 9.766 KiB"));
 }
 

@@ -21,14 +21,20 @@ namespace larder::schedule {
 
 /// The embedded model, models whose layers have sliding windows of 24 tokens, some or all, one
 /// whose layers share K and V, ones with latent attention, whose prompts are long enough for rows
-/// of both forms, and random ones of each type whose weights are packed.
+/// of both forms, random ones of each type whose weights are packed, and sealed formats of K and V,
+/// in one of them other ones in each layer.
 struct Model {
   const char* name;
   std::uint32_t n_vocab;
   std::uint32_t n_context = 160;
   std::uint32_t max_prompt = 100;
+  const char* k = "bf16";
+  const char* v = "bf16";
+  const char* layers = "";
 };
-inline std::ostream& operator<<(std::ostream& out, const Model& model) { return out << model.name; }
+inline std::ostream& operator<<(std::ostream& out, const Model& model) {
+  return out << model.name << "_" << model.k << "_" << model.v << (*model.layers ? "_mixed" : "");
+}
 inline constexpr Model kStories{"stories260K", 512};
 inline constexpr Model kMistral{"mistral", 80};
 inline constexpr Model kGemma3{"gemma3", 80};
@@ -38,6 +44,8 @@ inline constexpr Model kExperts{"deepseek2_moe", 80, 640, 340};
 inline constexpr Model kQ8{"q8_0", 512}, kQ4{"q4_0", 512}, kBf16{"bf16", 512};
 inline constexpr Model kExpertsQ8{"experts_q8_0", 512, 640, 340};
 inline constexpr Model kExpertsBf16{"experts_bf16", 512, 640, 340};
+inline constexpr Model kRotated{"gemma2", 80, 160, 100, "rot4", "int8"};
+inline constexpr Model kMixed{"gemma2", 80, 160, 130, "f16", "rot4", "1:fp8/rot2"};
 
 inline std::string model_path(const Model& model) {
   static const ScratchDir random_models;
@@ -63,6 +71,9 @@ inline EngineOptions base_options(const Model& model = kStories) {
   options.n_context = model.n_context;
   options.n_threads = 1;
   options.kv.block_tokens = 16;
+  options.kv.type_k = model.k;
+  options.kv.type_v = model.v;
+  options.kv.layers = model.layers;
   return options;
 }
 

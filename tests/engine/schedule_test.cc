@@ -122,8 +122,8 @@ EngineOptions random_options(std::mt19937& random, const Model& model = kStories
 class ScheduleOf : public testing::TestWithParam<Model> {};
 INSTANTIATE_TEST_SUITE_P(Models, ScheduleOf,
                          testing::Values(kStories, kMistral, kGemma3, kCla, kLatent, kExperts, kQ8,
-                                         kQ4, kBf16, kExpertsQ8, kExpertsBf16),
-                         [](const auto& test) { return std::string(test.param.name); });
+                                         kQ4, kBf16, kExpertsQ8, kExpertsBf16, kRotated, kMixed),
+                         testing::PrintToStringParamName());
 
 TEST_P(ScheduleOf, SameTokensForAnyScheduleChunkAndThreadCount) {
   std::mt19937 random(20);

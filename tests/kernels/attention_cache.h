@@ -74,14 +74,13 @@ class PagedCache {
 
   PagedCache(const AttentionCase& c, std::mt19937& rng, std::uint32_t n_shared = 0) : case_(c) {
     const BlockShape block{c.shape.block_tokens, c.shape.head_dim};
-    layout_.k = &kv_codec(c.k);
-    layout_.v = &kv_codec(c.v);
-    layout_.v_offset = round_up(layout_.k->k_bytes(block));
-    block_bytes_ = layout_.v_offset + round_up(layout_.v->v_bytes(block));
+    layout_ = make_kv_layout(kv_codec(c.k), kv_codec(c.v), block);
+    // Open blocks stand among the others.
+    block_bytes_ = std::max(kv_block_bytes(layout_, block), layout_.open_bytes);
     std::vector<std::uint32_t> ids;
     for (const std::uint32_t length : c.lengths) {
       const auto n =
-          (length + c.shape.block_tokens - 1) / c.shape.block_tokens * c.shape.n_kv_heads;
+          ((length + c.shape.block_tokens - 1) / c.shape.block_tokens + 1) * c.shape.n_kv_heads;
       for (std::uint32_t i = 0; i < n; ++i) ids.push_back(static_cast<std::uint32_t>(ids.size()));
     }
     pool_ = Buffer<std::byte>(ids.size() * block_bytes_);
@@ -89,13 +88,17 @@ class PagedCache {
     layout_.pool = pool_.data();
     std::shuffle(ids.begin(), ids.end(), rng);
     std::size_t next = 0;
+    const auto take = [&] {
+      return BlockId{static_cast<std::uint32_t>(ids[next++] * block_bytes_ / kBlockQuantum)};
+    };
     for (const std::uint32_t length : c.lengths) {
       auto& heads = tables_.emplace_back(c.shape.n_kv_heads);
+      auto& open = open_.emplace_back();
       for (auto& table : heads) {
         for (std::uint32_t row = 0; row < length; row += c.shape.block_tokens) {
-          table.push_back(
-              BlockId{static_cast<std::uint32_t>(ids[next++] * block_bytes_ / kBlockQuantum)});
+          table.push_back(take());
         }
+        open.push_back(take());
       }
       if (tables_.size() > 1) {
         for (std::size_t h = 0; h < heads.size(); ++h) {
@@ -115,7 +118,8 @@ class PagedCache {
     const std::uint32_t longest = *std::max_element(case_.lengths.begin(), case_.lengths.end());
     AttentionScratch scratch(case_.shape, compute.pool.n_threads(),
                              std::accumulate(case_.lengths.begin(), case_.lengths.end(), 0U),
-                             longest, static_cast<std::uint32_t>(case_.lengths.size()));
+                             longest, static_cast<std::uint32_t>(case_.lengths.size()),
+                             layout_.seals());
     for (const Step& step : schedule) run_step(step, {compute, attend_fn}, scratch);
   }
 
@@ -124,9 +128,6 @@ class PagedCache {
     const Compute& compute;
     const AttendFn& attend;
   };
-  static std::size_t round_up(std::size_t n) {
-    return (n + kBlockQuantum - 1) / kBlockQuantum * kBlockQuantum;
-  }
   // First block that a query at the next row still sees; earlier ones are overwritten.
   std::uint32_t free_blocks(std::uint32_t s) {
     const AttentionShape& shape = case_.shape;
@@ -146,7 +147,7 @@ class PagedCache {
     heads.reserve(step.size());
     std::vector<AttentionItem> items;
     std::vector<float> q, k, v;
-    std::uint32_t n_rows = 0;
+    std::uint32_t n_rows = 0, n_fresh = 0;
     const auto gather = [&](std::vector<float>& to, const std::vector<float>& from,
                             std::size_t row_floats, std::uint32_t begin, std::uint32_t n) {
       to.insert(to.end(), from.begin() + static_cast<std::ptrdiff_t>(begin * row_floats),
@@ -156,15 +157,22 @@ class PagedCache {
       const std::uint32_t first_block = free_blocks(s);
       auto& rows = heads.emplace_back();
       for (const auto& table : tables_[s]) {
-        const std::size_t end = (n_past_[s] + n + shape.block_tokens - 1) / shape.block_tokens;
-        rows.push_back({std::span(table).subspan(first_block, end - first_block), first_block});
+        const std::size_t end =
+            layout_.seals() ? (n_past_[s] + n) / shape.block_tokens
+                            : (n_past_[s] + n + shape.block_tokens - 1) / shape.block_tokens;
+        rows.push_back({std::span(table).subspan(first_block, end - first_block), first_block,
+                        open_[s][rows.size()]});
       }
-      items.push_back({n_rows, n, n_past_[s], rows});
+      items.push_back({n_rows, n, n_past_[s], rows, n_fresh});
+      n_fresh += n_fresh_blocks(items.back(), shape.block_tokens);
       gather(q, case_.q[s], shape.n_heads * shape.head_dim, n_past_[s], n);
       gather(k, case_.key[s], shape.n_kv_heads * shape.head_dim, n_past_[s], n);
       gather(v, case_.value[s], shape.n_kv_heads * shape.head_dim, n_past_[s], n);
       n_rows += n;
     }
+    Buffer<std::byte> fresh(n_fresh * shape.n_kv_heads * layout_.open_bytes);
+    std::memset(fresh.data(), 0xff, fresh.size());
+    layout_.fresh = fresh.data();
     append_rows(call.compute, shape, layout_, items, k.data(), v.data());
     std::vector<float> out(q.size());
     call.attend(call.compute, shape, layout_, items, q.data(), out.data(), scratch);
@@ -182,6 +190,7 @@ class PagedCache {
   std::size_t block_bytes_ = 0;
   Buffer<std::byte> pool_;
   std::vector<std::vector<std::vector<BlockId>>> tables_;  // [sequence][kv head][block]
+  std::vector<std::vector<BlockId>> open_;                 // [sequence][kv head]
   std::vector<std::uint32_t> n_past_;
   std::vector<std::vector<float>> out_;
 };

@@ -17,9 +17,16 @@ constexpr std::uint32_t kTokens = 16;
 
 const std::vector<BlockClassSpec> kClasses = {{512, 4}, {256, 2}};
 
-// Full and windowed layers of two classes; the third has more heads than an extent has blocks.
+// Full and windowed layers of two classes; the third has more heads than an extent has blocks; the
+// last ones seal.
 CacheShape mixed_shape() {
-  return {kTokens, {{4, 0, kWide}, {2, 20, kNarrow}, {5, 0, kNarrow}, {4, 1, kWide}}};
+  return {kTokens,
+          {{4, 0, kWide},
+           {2, 20, kNarrow},
+           {5, 0, kNarrow},
+           {4, 1, kWide},
+           {3, 0, kWide, kNarrow},
+           {2, 20, kWide, kNarrow}}};
 }
 
 BlockPool make(std::size_t budget_bytes) { return *BlockPool::create({budget_bytes, kClasses}); }
@@ -111,10 +118,37 @@ TEST(SequenceCache, TheFirstWriterCopiesASharedBlock) {
   EXPECT_EQ(first.fork(16).n_rows(), 16U);
 }
 
+TEST(SequenceCache, SealingLayersHaveOneOpenBlockBesideTheFullOnes) {
+  const CacheShape shape{kTokens, {{4, 0, kWide, kNarrow}}};
+  BlockPool pool = make(1 << 20);
+  SequenceCache cache(shape, pool, 1000);
+  std::vector<BlockCopy> copies;
+  ASSERT_TRUE(cache.reserve(40, copies));
+  cache.commit(40);
+  EXPECT_EQ(cache.bytes(), 2 * 4 * 256 + 4 * 512U);
+  EXPECT_EQ(cache.bytes(), pool.bytes_in_use());
+  EXPECT_EQ(cache.resumable_rows(39), 39U);
+  EXPECT_EQ(cache.resumable_rows(31), 16U);  // its rows are sealed
+  EXPECT_FALSE(cache.can_truncate(31));
+  SequenceCache fork = cache.fork(35);
+  EXPECT_EQ(pool.bytes_in_use(), cache.bytes());
+  EXPECT_EQ(fork.open_block(0, 1), cache.open_block(0, 1));
+  ASSERT_TRUE(fork.reserve(1, copies));
+  EXPECT_EQ(copies.size(), 4U);
+  EXPECT_NE(fork.open_block(0, 1), cache.open_block(0, 1));
+  fork.commit(1);
+  ASSERT_TRUE(cache.reserve(8, copies));
+  cache.commit(8);  // a whole number of blocks: nothing is open
+  EXPECT_EQ(cache.bytes(), 3 * 4 * 256U);
+  EXPECT_EQ(cache.resumable_rows(40), 32U);
+}
+
 TEST(SequenceCache, ContextNeedsWhatItSays) {
   std::array<std::uint64_t, 2> out;
   count_for_context({kTokens, {{4, 0, kWide}}}, kClasses, 33, 512, out);
   EXPECT_EQ(out, (std::array<std::uint64_t, 2>{3, 0}));
+  count_for_context({kTokens, {{4, 0, kWide, kNarrow}}}, kClasses, 33, 512, out);
+  EXPECT_EQ(out, (std::array<std::uint64_t, 2>{1, 4}));  // 2 runs of 2 extents, and the open one
   count_for_context({kTokens, {{5, 0, kNarrow}}}, kClasses, 33, 512, out);
   EXPECT_EQ(out, (std::array<std::uint64_t, 2>{0, 9}));
   // window 20, one row a step: 19 older rows and the new one touch at most 3 blocks of 16
@@ -160,8 +194,12 @@ class World {
         for (std::uint32_t h = 0; h < shape_.layers[l].n_kv_heads; ++h) {
           for (const BlockId id : item.cache->table(l, h).blocks()) {
             ++live[id].first;
-            live[id].second = pool_.block_bytes(shape_.layers[l].open_class);
+            live[id].second = pool_.block_bytes(shape_.layers[l].sealed_class);
           }
+          if (!shape_.layers[l].seals() || item.rows.size() % kTokens == 0) continue;
+          const BlockId open = item.cache->open_block(l, h);
+          ++live[open].first;
+          live[open].second = pool_.block_bytes(shape_.layers[l].open_class);
         }
       }
     }
@@ -207,6 +245,7 @@ class World {
     for (std::uint32_t i = 0; i < n_written; ++i) {
       write(item, static_cast<std::uint32_t>(item.rows.size()), ++last_value_);
       item.rows.push_back(last_value_);
+      if (item.rows.size() % kTokens == 0) seal(item);
     }
     item.cache->commit(n_written);
   }
@@ -221,7 +260,23 @@ class World {
     }
   }
 
+  // The last block of the sequence is full: what its open block holds goes into the table's.
+  void seal(const Item& item) {
+    const auto n_rows = static_cast<std::uint32_t>(item.rows.size());
+    for (std::uint32_t l = 0; l < shape_.layers.size(); ++l) {
+      if (!shape_.layers[l].seals()) continue;
+      for (std::uint32_t h = 0; h < shape_.layers[l].n_kv_heads; ++h) {
+        const BlockId id = block_of(item, l, h, n_rows - 1), open = item.cache->open_block(l, h);
+        ASSERT_EQ(pool_.ref_count(id), 1U) << "a shared block is written";
+        for (std::uint32_t t = 0; t < kTokens; ++t) memory_[{id, t}] = memory_[{open, t}];
+      }
+    }
+  }
+
   BlockId block_of(const Item& item, std::uint32_t l, std::uint32_t h, std::uint32_t row) const {
+    if (shape_.layers[l].seals() && row / kTokens == item.rows.size() / kTokens) {
+      return item.cache->open_block(l, h);
+    }
     const BlockTable& table = item.cache->table(l, h);
     return table.blocks()[row / kTokens - table.first_block()];
   }
@@ -250,7 +305,8 @@ class World {
       const std::uint32_t window = shape_.layers[l].window;
       const std::uint32_t oldest = window == 0 || n_rows + 1 <= window ? 0 : n_rows + 1 - window;
       for (std::uint32_t h = 0; h < shape_.layers[l].n_kv_heads; ++h) {
-        ASSERT_EQ(item.cache->table(l, h).end_block(), (n_rows + kTokens - 1) / kTokens);
+        ASSERT_EQ(item.cache->table(l, h).end_block(),
+                  (n_rows + (shape_.layers[l].seals() ? 0 : kTokens - 1)) / kTokens);
         for (std::uint32_t row = oldest; row < n_rows; ++row) {
           const int read = memory_.at({block_of(item, l, h, row), row % kTokens});
           ASSERT_EQ(read, item.rows[row] + static_cast<int>(1000000 * (l * 16 + h)));

@@ -8,28 +8,65 @@
 namespace larder::reference {
 namespace {
 
-struct Query {
-  const float* q;          // [head_dim]
-  std::uint32_t position;  // it sees rows up to this one
-  const KvRows& cached;
-  float* out;  // [head_dim]
+// The rows of one KV head of an item, decoded: as sealed blocks have them, and as open ones do.
+class Rows {
+ public:
+  Rows(const AttentionShape& shape, const KvLayout& layout, const AttentionItem& item,
+       std::uint32_t head)
+      : shape_(shape), block_{shape.block_tokens, shape.head_dim} {
+    const KvRows& cached = item.heads[head];
+    const std::uint32_t end = item.n_past + item.n_rows;
+    first_ = cached.first_block * shape.block_tokens;
+    const std::size_t n = std::size_t{end - first_} * shape.head_dim;
+    for (auto* rows : {&k_, &v_, &open_k_, &open_v_}) rows->resize(n);
+    for (std::uint32_t t = first_; t < end; ++t) {
+      const std::uint32_t index = t / shape.block_tokens - cached.first_block;
+      if (index >= cached.blocks.size()) break;
+      const std::byte* block = layout.pool + to_offset(cached.blocks[index]);
+      layout.k->read_k(block, t % shape.block_tokens, block_, at(k_, t));
+      layout.v->read_v(block + layout.v_offset, t % shape.block_tokens, block_, at(v_, t));
+    }
+    seals_ = layout.seals();
+    const std::uint32_t begin = item.n_past / shape.block_tokens * shape.block_tokens;
+    for (std::uint32_t t = begin; seals_ && t < end; ++t) {
+      const std::byte* block = open_block(
+          layout, item, {head, shape.n_kv_heads, t / shape.block_tokens, shape.block_tokens});
+      const std::uint32_t row = t % shape.block_tokens;
+      layout.open_k->read_k(block, row, block_, at(open_k_, t));
+      layout.open_v->read_v(block + layout.open_v_offset, row, block_, at(open_v_, t));
+    }
+  }
+  // Row t as the query at `position` sees it.
+  const float* k(std::uint32_t t, std::uint32_t position) {
+    return at(is_open(t, position) ? open_k_ : k_, t);
+  }
+  const float* v(std::uint32_t t, std::uint32_t position) {
+    return at(is_open(t, position) ? open_v_ : v_, t);
+  }
+
+ private:
+  bool is_open(std::uint32_t t, std::uint32_t position) const {
+    return seals_ && t / shape_.block_tokens == position / shape_.block_tokens;
+  }
+  float* at(std::vector<float>& rows, std::uint32_t t) {
+    return rows.data() + std::size_t{t - first_} * shape_.head_dim;
+  }
+  const AttentionShape& shape_;
+  const BlockShape block_;
+  std::uint32_t first_ = 0;
+  bool seals_ = false;
+  std::vector<float> k_, v_, open_k_, open_v_;
 };
 
-void attend_one(const AttentionShape& shape, const KvLayout& layout, const Query& query) {
-  const BlockShape block_shape{shape.block_tokens, shape.head_dim};
-  const std::uint32_t end = query.position + 1;
+void attend_one(const AttentionShape& shape, Rows& rows, const float* q, std::uint32_t position,
+                float* to) {
+  const std::uint32_t end = position + 1;
   const std::uint32_t begin = shape.window != 0 && end > shape.window ? end - shape.window : 0;
-  const auto block = [&](std::uint32_t row) {
-    const std::uint32_t index = row / shape.block_tokens - query.cached.first_block;
-    return layout.pool + to_offset(query.cached.blocks[index]);
-  };
-
-  std::vector<float> row(shape.head_dim);
   std::vector<double> weights;
   for (std::uint32_t t = begin; t < end; ++t) {
-    layout.k->read_k(block(t), t % shape.block_tokens, block_shape, row.data());
+    const float* row = rows.k(t, position);
     double score = 0;
-    for (std::uint32_t c = 0; c < shape.head_dim; ++c) score += double{query.q[c]} * row[c];
+    for (std::uint32_t c = 0; c < shape.head_dim; ++c) score += double{q[c]} * row[c];
     score *= shape.scale;
     if (shape.soft_cap != 0) score = shape.soft_cap * std::tanh(score / shape.soft_cap);
     weights.push_back(score);
@@ -41,10 +78,10 @@ void attend_one(const AttentionShape& shape, const KvLayout& layout, const Query
 
   std::vector<double> out(shape.head_dim);
   for (std::uint32_t t = begin; t < end; ++t) {
-    layout.v->read_v(block(t) + layout.v_offset, t % shape.block_tokens, block_shape, row.data());
+    const float* row = rows.v(t, position);
     for (std::uint32_t c = 0; c < shape.head_dim; ++c) out[c] += weights[t - begin] / sum * row[c];
   }
-  std::transform(out.begin(), out.end(), query.out, [](double x) { return static_cast<float>(x); });
+  std::transform(out.begin(), out.end(), to, [](double x) { return static_cast<float>(x); });
 }
 
 }  // namespace
@@ -53,11 +90,12 @@ void attend(const AttentionShape& shape, const KvLayout& layout,
             std::span<const AttentionItem> items, const float* q, float* out) {
   const std::uint32_t group = shape.n_heads / shape.n_kv_heads;
   for (const AttentionItem& item : items) {
-    for (std::uint32_t r = 0; r < item.n_rows; ++r) {
-      for (std::uint32_t head = 0; head < shape.n_heads; ++head) {
+    for (std::uint32_t head = 0; head < shape.n_heads; ++head) {
+      Rows rows(shape, layout, item, head / group);
+      for (std::uint32_t r = 0; r < item.n_rows; ++r) {
         const std::size_t at =
             (std::size_t{item.first_row + r} * shape.n_heads + head) * shape.head_dim;
-        attend_one(shape, layout, {q + at, item.n_past + r, item.heads[head / group], out + at});
+        attend_one(shape, rows, q + at, item.n_past + r, out + at);
       }
     }
   }

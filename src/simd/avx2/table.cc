@@ -2,6 +2,7 @@
 #include "simd/avx2/primitives.h"
 #include "simd/avx2/row_scores.h"
 #include "simd/kv_run.h"
+#include "simd/scalar/codes.h"
 
 namespace larder::simd::avx2 {
 
@@ -48,6 +49,12 @@ constinit const Table kTable = {
     .run_accumulate_f32 = accumulate_by_block<accumulate_f32>,
     .run_accumulate_f16 = accumulate_by_block<accumulate_f16>,
     .run_accumulate_bf16 = accumulate_by_block<accumulate_bf16>,
+    .encode_codes_k = scalar::encode_codes_k,
+    .encode_codes_v = scalar::encode_codes_v,
+    .decode_codes_k = scalar::decode_codes_k,
+    .decode_codes_v = scalar::decode_codes_v,
+    .run_scores_codes = nullptr,
+    .run_accumulate_codes = nullptr,
     .fetch = fetch_lines,
     .rounds_bf16 = false,
 };

@@ -10,7 +10,6 @@ namespace larder::simd::avx512 {
 namespace {
 
 constexpr std::size_t kLanes = 16;            // tokens of a K tile; channels of a vector
-constexpr std::size_t kMaxHeadDim = 1024;     // of a model (ModelConfig)
 constexpr std::size_t kMaxChunkTokens = 512;  // whose weights are packed at once
 constexpr __mmask16 kAll = 0xffff;
 

@@ -1,3 +1,4 @@
+#include "simd/avx512/codes.h"
 #include "simd/avx512/kv.h"
 #include "simd/avx512/primitives.h"
 #include "simd/avx512/row_scores.h"
@@ -48,6 +49,12 @@ constinit const Table kTable = {
     .run_accumulate_f32 = accumulate_by_block<accumulate_f32>,
     .run_accumulate_f16 = accumulate_by_block<accumulate_f16>,
     .run_accumulate_bf16 = run_accumulate_bf16,
+    .encode_codes_k = encode_codes_k,
+    .encode_codes_v = encode_codes_v,
+    .decode_codes_k = decode_codes_k,
+    .decode_codes_v = decode_codes_v,
+    .run_scores_codes = run_scores_codes,
+    .run_accumulate_codes = run_accumulate_codes,
     .fetch = fetch_lines,
     .rounds_bf16 = true,
 };

@@ -1,0 +1,57 @@
+// What storage formats of codes and row scales (simd/code_book.h) have in common.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <string>
+
+#include "codec/kv_codec.h"
+#include "simd/scalar/codes.h"
+
+namespace larder {
+
+template <const simd::CodeBook& kBook>
+struct CodedRows {
+  static std::size_t n_bytes(BlockShape shape) {
+    return shape.block_tokens * (std::size_t{shape.head_dim} * kBook.bits / 8 + 2);
+  }
+
+  static std::string refusal_k(BlockShape shape) {
+    constexpr std::size_t kChannels =
+        2 * simd::group_planes(kBook.bits) < 16 ? 16 : 2 * simd::group_planes(kBook.bits);
+    if (shape.head_dim % kChannels == 0) return "";
+    return fmt::format("head_dim {} is not a multiple of {}", shape.head_dim, kChannels);
+  }
+  static std::string refusal_v(BlockShape shape) {
+    constexpr std::size_t kTokens = 2 * simd::group_planes(kBook.bits);
+    if (shape.head_dim % 16 != 0) {
+      return fmt::format("head_dim {} is not a multiple of 16", shape.head_dim);
+    }
+    if (shape.block_tokens % kTokens == 0) return "";
+    return fmt::format("blocks of {} tokens are smaller than {}", shape.block_tokens, kTokens);
+  }
+
+  static void read_k(const std::byte* k, std::uint32_t row, BlockShape shape, float* out) {
+    simd::scalar::read_code_row_k(kBook, k, row, shape, out);
+  }
+  static void read_v(const std::byte* v, std::uint32_t row, BlockShape shape, float* out) {
+    simd::scalar::read_code_row_v(kBook, v, row, shape, out);
+  }
+
+  static constexpr KvCodec codec(KvFormat format, std::string_view name, bool rotates) {
+    KvCodec codec{};
+    codec.format = format;
+    codec.raw = KvFormat::bf16;
+    codec.name = name;
+    codec.rotates = rotates;
+    codec.k_bytes = codec.v_bytes = n_bytes;
+    codec.refusal_k = refusal_k;
+    codec.refusal_v = refusal_v;
+    codec.read_k = read_k;
+    codec.read_v = read_v;
+    codec.codes = &kBook;
+    return codec;
+  }
+};
+
+}  // namespace larder

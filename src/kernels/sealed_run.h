@@ -1,0 +1,54 @@
+// The sealed blocks of a run, whatever format they have.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/attention_run.h"
+
+namespace larder {
+
+inline constexpr std::uint32_t kMinBlockTokens = 16;
+inline constexpr std::uint32_t kMaxRunBlocks = kRunTokens / kMinBlockTokens;
+
+/// Multiplies queries and weights with sealed blocks. Parts that many queries read are decoded to
+/// bf16 once, the first time they are asked for; few queries go through the kernels that decode in
+/// registers, where the instruction set has them. Both give the same bits.
+class SealedRun {
+ public:
+  /// Of one side, K or V, of a run, in floats: decoded rows and their scales.
+  static constexpr std::size_t side_floats(std::size_t head_dim) {
+    return kRunTokens * (head_dim / 2 + 1);
+  }
+  static constexpr std::size_t n_floats(std::size_t head_dim) { return 2 * side_floats(head_dim); }
+
+  /// `k` and `v`: parts of the same blocks. `decoded` [n_floats(head_dim)] is overwritten.
+  SealedRun(const AttentionContext& context, const simd::KvRun& k, const simd::KvRun& v,
+            std::size_t n_queries, float* decoded);
+
+  /// scores of `n_q` queries against the first `n_blocks` blocks.
+  void scores(const float* q, std::size_t n_blocks, simd::ScoreTile scores);
+  /// out [n_q, head_dim] += weights times V of the first `n_blocks` blocks. Spoils the weights.
+  void accumulate(simd::ScoreTile weights, std::size_t n_blocks, float* out);
+
+ private:
+  struct Side {
+    const KvCodec* codec;
+    simd::KvRun run;
+    bool decodes;
+    std::size_t n_decoded = 0;  // blocks
+    std::byte* rows;
+    float* scales;
+    std::array<const std::byte*, kMaxRunBlocks> parts;
+  };
+  void set_side(Side& side, const KvCodec& codec, const simd::KvRun& run, float* memory) const;
+  void decode(Side& side, std::size_t n_blocks, simd::DecodeCodesFn decode_codes) const;
+
+  const AttentionContext& context_;
+  const simd::BlockShape block_;
+  const bool few_;  // queries
+  Side k_, v_;
+};
+
+}  // namespace larder

@@ -1,0 +1,77 @@
+// Blocks of codes to bf16 blocks, a plane per vector.
+#include "simd/avx512/codes.h"
+#include "simd/avx512/planes.h"
+
+namespace larder::simd::avx512 {
+namespace {
+
+constexpr std::size_t kLanes = 16;
+
+// Planes of consecutive groups; plane p goes to out + p * stride.
+template <int kBits>
+void decode(const PlaneReader<kBits>& reader, const std::byte* codes, std::size_t n_planes,
+            std::byte* out, std::size_t stride) {
+  using Reader = PlaneReader<kBits>;
+  for (std::size_t p = 0; p < n_planes; p += Reader::kPlanes) {
+    __m512i words[Reader::kWords];
+    load_words(codes, words);
+    for_each_of(
+        typename Reader::Indices{}, [&](auto i) __attribute__((always_inline)) {
+          _mm512_storeu_si512(out + i() * stride, reader.template plane<i()>(words));
+        });
+    codes += Reader::kWords * 64;
+    out += Reader::kPlanes * stride;
+  }
+}
+
+template <int kBits>
+void decode_k(const CodeBook& book, const std::byte* part, BlockShape shape, std::byte* bf16) {
+  const PlaneReader<kBits> reader(book);
+  decode(reader, part, shape.block_tokens / kLanes * (shape.head_dim / 2), bf16, 64);
+}
+
+template <int kBits>
+void decode_v(const CodeBook& book, const std::byte* part, BlockShape shape, std::byte* bf16) {
+  const PlaneReader<kBits> reader(book);
+  const std::size_t lane_bytes = shape.block_tokens * kLanes * kBits / 8;
+  for (std::size_t c = 0; c < shape.head_dim / kLanes; ++c) {
+    decode(reader, part + c * lane_bytes, shape.block_tokens / 2, bf16 + c * 64,
+           std::size_t{shape.head_dim} * 4);
+  }
+}
+
+}  // namespace
+
+void decode_codes_k(const CodeBook& book, const std::byte* part, BlockShape shape,
+                    std::byte* bf16) {
+  switch (book.bits) {
+    case 2:
+      return decode_k<2>(book, part, shape, bf16);
+    case 3:
+      return decode_k<3>(book, part, shape, bf16);
+    case 4:
+      return decode_k<4>(book, part, shape, bf16);
+    case 5:
+      return decode_k<5>(book, part, shape, bf16);
+    default:
+      return decode_k<8>(book, part, shape, bf16);
+  }
+}
+
+void decode_codes_v(const CodeBook& book, const std::byte* part, BlockShape shape,
+                    std::byte* bf16) {
+  switch (book.bits) {
+    case 2:
+      return decode_v<2>(book, part, shape, bf16);
+    case 3:
+      return decode_v<3>(book, part, shape, bf16);
+    case 4:
+      return decode_v<4>(book, part, shape, bf16);
+    case 5:
+      return decode_v<5>(book, part, shape, bf16);
+    default:
+      return decode_v<8>(book, part, shape, bf16);
+  }
+}
+
+}  // namespace larder::simd::avx512

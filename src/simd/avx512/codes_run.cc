@@ -1,0 +1,275 @@
+// Runs of blocks of codes: planes are decoded in registers and go to VDPBF16PS from there. A lane
+// adds its pairs in the order of kv_bf16.cc, so that the sums are those of decoded blocks.
+#include "simd/avx512/codes.h"
+#include "simd/avx512/planes.h"
+#include "simd/unroll.h"
+
+namespace larder::simd::avx512 {
+namespace {
+
+constexpr std::size_t kLanes = 16;  // tokens of a K tile; channels of a vector
+constexpr std::size_t kMaxRunTokens = 512;
+constexpr std::size_t kQueries =
+    4;  // whose sums fit in registers beside two tiles, or four vectors
+constexpr std::size_t kQueryPairs = kMaxHeadDim / 2 + kLanes;
+constexpr std::size_t kWeightPairs = kMaxRunTokens / 2 + kLanes;
+constexpr __mmask16 kAll = 0xffff;
+
+inline __m512bh as_bf16(__m512i pairs) { return reinterpret_cast<__m512bh>(pairs); }
+inline __m512i as_pairs(__m512bh pairs) { return reinterpret_cast<__m512i>(pairs); }
+inline __m512bh broadcast(const std::uint32_t* pair) {
+  return as_bf16(_mm512_set1_epi32(static_cast<int>(*pair)));
+}
+inline __m512 load_scales(const std::byte* scales) {
+  return _mm512_maskz_cvtph_ps(kAll, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(scales)));
+}
+
+// Where a part's codes end and how far ahead of it stands what is fetched meanwhile: about 8 KB,
+// as for bf16 blocks.
+struct PartBytes {
+  std::size_t codes, all;
+  PartBytes(const CodeBook& book, BlockShape shape)
+      : codes(std::size_t{shape.block_tokens} * shape.head_dim * book.bits / 8),
+        all(codes + 2 * std::size_t{shape.block_tokens}) {}
+};
+inline std::ptrdiff_t distance_ahead(const KvRun& run, std::size_t b, const PartBytes& bytes) {
+  constexpr std::size_t kBytesAhead = 8192;
+  const std::size_t next = b + (bytes.all < kBytesAhead ? kBytesAhead / bytes.all : 1);
+  if (next >= run.n_blocks + run.n_next) return 0;
+  return run.parts[next] - run.parts[b];
+}
+
+// kQ queries against kT neighbouring K tiles of codes.
+template <int kBits, int kQ, int kT>
+[[gnu::always_inline]] inline void score_tiles(const PlaneReader<kBits>& reader,
+                                               const std::uint32_t* q, const std::byte* codes,
+                                               std::ptrdiff_t ahead, std::size_t head_dim,
+                                               __m512 (&sums)[kQ][kT]) {
+  using Reader = PlaneReader<kBits>;
+  const std::size_t tile_bytes = kLanes * head_dim * kBits / 8;
+  LARDER_UNROLL
+  for (int i = 0; i < kQ; ++i) {
+    LARDER_UNROLL
+    for (int t = 0; t < kT; ++t) sums[i][t] = _mm512_setzero_ps();
+  }
+  for (std::size_t pair = 0; pair < head_dim / 2; pair += Reader::kPlanes) {
+    __m512i words[kT][Reader::kWords];
+    LARDER_UNROLL
+    for (int t = 0; t < kT; ++t) {
+      load_words(codes + t * tile_bytes, words[t]);
+      fetch_words<Reader::kWords>(codes + t * tile_bytes, ahead);
+    }
+    for_each_of(
+        typename Reader::Indices{}, [&](auto p) __attribute__((always_inline)) {
+          __m512bh rows[kT];
+          LARDER_UNROLL
+          for (int t = 0; t < kT; ++t) rows[t] = as_bf16(reader.template plane<p()>(words[t]));
+          LARDER_UNROLL
+          for (int i = 0; i < kQ; ++i) {
+            const __m512bh x = broadcast(q + i * kQueryPairs + p());
+            LARDER_UNROLL
+            for (int t = 0; t < kT; ++t) sums[i][t] = _mm512_dpbf16_ps(sums[i][t], x, rows[t]);
+          }
+        });
+    codes += Reader::kWords * 64;
+    q += Reader::kPlanes;
+  }
+}
+
+template <int kBits, int kQ, int kT>
+void score_and_scale(const PlaneReader<kBits>& reader, const std::uint32_t* q,
+                     const std::byte* codes, const std::byte* scales, std::ptrdiff_t ahead,
+                     std::size_t head_dim, ScoreTile out) {
+  __m512 sums[kQ][kT];
+  score_tiles<kBits, kQ, kT>(reader, q, codes, ahead, head_dim, sums);
+  LARDER_UNROLL
+  for (int t = 0; t < kT; ++t) {
+    const __m512 scale = load_scales(scales + t * 2 * kLanes);
+    LARDER_UNROLL
+    for (int i = 0; i < kQ; ++i) {
+      _mm512_storeu_ps(out.data + i * out.stride + t * kLanes, _mm512_mul_ps(sums[i][t], scale));
+    }
+  }
+}
+
+template <int kBits, int kQ>
+void score_run(const CodeBook& book, const std::uint32_t* q, const KvRun& k, BlockShape shape,
+               ScoreTile out) {
+  const PlaneReader<kBits> reader(book);
+  const PartBytes bytes(book, shape);
+  const std::size_t tile_bytes = kLanes * shape.head_dim * kBits / 8;
+  for (std::size_t b = 0; b < k.n_blocks; ++b) {
+    const std::byte* tile = k.parts[b];
+    const std::byte* scales = tile + bytes.codes;
+    const std::ptrdiff_t ahead = distance_ahead(k, b, bytes);
+    std::size_t t = 0;
+    for (; t + 2 * kLanes <= shape.block_tokens; t += 2 * kLanes, tile += 2 * tile_bytes) {
+      score_and_scale<kBits, kQ, 2>(reader, q, tile, scales + 2 * t, ahead, shape.head_dim, out);
+      out.data += 2 * kLanes;
+    }
+    if (t < shape.block_tokens) {
+      score_and_scale<kBits, kQ, 1>(reader, q, tile, scales + 2 * t, ahead, shape.head_dim, out);
+      out.data += kLanes;
+    }
+  }
+}
+
+// kQ rows of weights against kC vectors of channels of V from `first` on, all sums in registers
+// from the first block to the last.
+template <int kBits, int kQ, int kC>
+void add_channels(const CodeBook& book, const std::uint32_t* weights, const KvRun& v,
+                  BlockShape shape, std::size_t first, float* out) {
+  using Reader = PlaneReader<kBits>;
+  const Reader reader(book);
+  const PartBytes bytes(book, shape);
+  const std::size_t lane_bytes = shape.block_tokens * kLanes * kBits / 8;  // of 16 channels
+  __m512 sums[kQ][kC];
+  LARDER_UNROLL
+  for (int i = 0; i < kQ; ++i) {
+    LARDER_UNROLL
+    for (int c = 0; c < kC; ++c) {
+      sums[i][c] = _mm512_loadu_ps(out + i * shape.head_dim + first + c * kLanes);
+    }
+  }
+  for (std::size_t b = 0; b < v.n_blocks; ++b) {
+    const std::byte* codes = v.parts[b] + first / kLanes * lane_bytes;
+    const std::ptrdiff_t ahead = distance_ahead(v, b, bytes);
+    for (std::size_t pair = 0; pair < shape.block_tokens / 2; pair += Reader::kPlanes) {
+      LARDER_UNROLL
+      for (int c = 0; c < kC; ++c) {
+        __m512i words[Reader::kWords];
+        load_words(codes + c * lane_bytes, words);
+        fetch_words<Reader::kWords>(codes + c * lane_bytes, ahead);
+        for_each_of(
+            typename Reader::Indices{}, [&](auto p) __attribute__((always_inline)) {
+              const __m512bh rows = as_bf16(reader.template plane<p()>(words));
+              LARDER_UNROLL
+              for (int i = 0; i < kQ; ++i) {
+                const __m512bh x = broadcast(weights + i * kWeightPairs + p());
+                sums[i][c] = _mm512_dpbf16_ps(sums[i][c], x, rows);
+              }
+            });
+      }
+      codes += Reader::kWords * 64;
+      weights += Reader::kPlanes;
+    }
+  }
+  LARDER_UNROLL
+  for (int i = 0; i < kQ; ++i) {
+    LARDER_UNROLL
+    for (int c = 0; c < kC; ++c) {
+      _mm512_storeu_ps(out + i * shape.head_dim + first + c * kLanes, sums[i][c]);
+    }
+  }
+}
+
+template <int kBits, int kQ>
+void add_run(const CodeBook& book, const std::uint32_t* weights, const KvRun& v, BlockShape shape,
+             float* out) {
+  std::size_t c = 0;
+  for (; c + 4 * kLanes <= shape.head_dim; c += 4 * kLanes) {
+    add_channels<kBits, kQ, 4>(book, weights, v, shape, c, out);
+  }
+  for (; c < shape.head_dim; c += kLanes) {
+    add_channels<kBits, kQ, 1>(book, weights, v, shape, c, out);
+  }
+}
+
+// out[i] = elements 2 i and 2 i + 1 of x as bf16; n a multiple of 16. Writes whole vectors.
+inline void pack_query(const float* x, std::size_t n, std::uint32_t* out) {
+  for (std::size_t i = 0; i < n; i += 2 * kLanes) {
+    const __m512 low = _mm512_loadu_ps(x + i);
+    const __mmask16 rest = n - i > kLanes ? kAll : __mmask16{0};
+    const __m512 high = _mm512_maskz_loadu_ps(rest, x + i + kLanes);
+    _mm512_storeu_si512(out + i / 2, as_pairs(_mm512_cvtne2ps_pbh(high, low)));
+  }
+}
+
+// The same for the weights of a run, each multiplied by its row's scale.
+inline void pack_weights(const float* x, const float* scales, std::size_t n, std::uint32_t* out) {
+  for (std::size_t i = 0; i < n; i += 2 * kLanes) {
+    const __mmask16 rest = n - i > kLanes ? kAll : __mmask16{0};
+    const __m512 low = _mm512_mul_ps(_mm512_loadu_ps(x + i), _mm512_loadu_ps(scales + i));
+    const __m512 high = _mm512_mul_ps(_mm512_maskz_loadu_ps(rest, x + i + kLanes),
+                                      _mm512_maskz_loadu_ps(rest, scales + i + kLanes));
+    _mm512_storeu_si512(out + i / 2, as_pairs(_mm512_cvtne2ps_pbh(high, low)));
+  }
+}
+
+using ScoreRun = void (*)(const CodeBook&, const std::uint32_t*, const KvRun&, BlockShape,
+                          ScoreTile);
+using AddRun = void (*)(const CodeBook&, const std::uint32_t*, const KvRun&, BlockShape, float*);
+struct Kernels {
+  ScoreRun score[kQueries];
+  AddRun add[kQueries];
+};
+template <int kBits>
+constexpr Kernels kKernels = {
+    {score_run<kBits, 1>, score_run<kBits, 2>, score_run<kBits, 3>, score_run<kBits, 4>},
+    {add_run<kBits, 1>, add_run<kBits, 2>, add_run<kBits, 3>, add_run<kBits, 4>}};
+
+const Kernels& kernels(std::uint32_t bits) {
+  switch (bits) {
+    case 2:
+      return kKernels<2>;
+    case 3:
+      return kKernels<3>;
+    case 4:
+      return kKernels<4>;
+    case 5:
+      return kKernels<5>;
+    default:
+      return kKernels<8>;
+  }
+}
+
+}  // namespace
+
+void run_scores_codes(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
+                      ScoreTile scores) {
+  alignas(64) std::uint32_t packed[kQueries * kQueryPairs];
+  const Kernels& run = kernels(book.bits);
+  while (scores.n_q > 0) {
+    const std::size_t n = scores.n_q < kQueries ? scores.n_q : kQueries;
+    for (std::size_t i = 0; i < n; ++i) {
+      pack_query(q + i * shape.head_dim, shape.head_dim, packed + i * kQueryPairs);
+    }
+    run.score[n - 1](book, packed, k, shape, scores);
+    q += n * shape.head_dim;
+    scores.data += n * scores.stride;
+    scores.n_q -= n;
+  }
+}
+
+void run_accumulate_codes(const CodeBook& book, ScoreTile weights, const KvRun& v, BlockShape shape,
+                          std::uint32_t n_tokens, float* out) {
+  alignas(64) std::uint32_t packed[kQueries * kWeightPairs];
+  alignas(64) float scales[kMaxRunTokens];
+  const Kernels& run = kernels(book.bits);
+  const PartBytes bytes(book, shape);
+  KvRun left = v;
+  const std::size_t chunk_blocks = kMaxRunTokens / shape.block_tokens;
+  for (std::size_t n_blocks = n_tokens / shape.block_tokens; n_blocks > 0;) {
+    const std::size_t n_now = n_blocks < chunk_blocks ? n_blocks : chunk_blocks;
+    const std::size_t n = n_now * shape.block_tokens;
+    for (std::size_t t = 0; t < n; t += kLanes) {
+      const std::byte* part = left.parts[t / shape.block_tokens] + bytes.codes;
+      _mm512_store_ps(scales + t, load_scales(part + 2 * (t % shape.block_tokens)));
+    }
+    const KvRun now{left.parts, n_now, left.n_blocks - n_now + left.n_next};
+    for (std::size_t first = 0; first < weights.n_q; first += kQueries) {
+      const std::size_t n_q = weights.n_q - first < kQueries ? weights.n_q - first : kQueries;
+      for (std::size_t i = 0; i < n_q; ++i) {
+        pack_weights(weights.data + (first + i) * weights.stride, scales, n,
+                     packed + i * kWeightPairs);
+      }
+      run.add[n_q - 1](book, packed, now, shape, out + first * shape.head_dim);
+    }
+    weights.data += n;
+    left.parts += n_now;
+    left.n_blocks -= n_now;
+    n_blocks -= n_now;
+  }
+}
+
+}  // namespace larder::simd::avx512

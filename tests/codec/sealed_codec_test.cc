@@ -1,0 +1,286 @@
+// Every sealed format against what theory says of it, through the primitives of every set.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "codec/bf16.h"
+#include "codec/fp8.h"
+#include "codec/hadamard.h"
+#include "codec/int4.h"
+#include "codec/int8.h"
+#include "codec/rotated.h"
+
+namespace larder {
+namespace {
+
+// What each format promises: its registry entry, the bits of an element without its row's scale,
+// and the mean square of its error relative to that of rows of N(0, 1).
+struct Int8 {
+  static const KvCodec& codec() { return int8_codec(); }
+  static constexpr double kBits = 8;
+  static double relative_error(double largest) { return std::pow(largest / 127, 2) / 12; }
+};
+struct Fp8 {
+  static const KvCodec& codec() { return fp8_codec(); }
+  static constexpr double kBits = 8;
+  // Steps of an eighth of the power of two below x, whose square is 3 / (4 ln 4) of x^2 on average.
+  static double relative_error(double) { return 0x1p-6 / 12 * 0.541; }
+};
+struct Int4 {
+  static const KvCodec& codec() { return int4_codec(); }
+  static constexpr double kBits = 4;
+  static double relative_error(double largest) { return std::pow(largest / 7, 2) / 12; }
+};
+struct Rot8 : Int8 {
+  static const KvCodec& codec() { return rot8_codec(); }
+};
+struct Rot5 {
+  static const KvCodec& codec() { return rot5_codec(); }
+  static constexpr double kBits = 5;
+  static double relative_error(double) { return 0.0025; }
+};
+struct Rot4 {
+  static const KvCodec& codec() { return rot4_codec(); }
+  static constexpr double kBits = 4;
+  static double relative_error(double) { return 0.0095; }
+};
+struct Rot3 {
+  static const KvCodec& codec() { return rot3_codec(); }
+  static constexpr double kBits = 3;
+  static double relative_error(double) { return 0.0345; }
+};
+struct Rot2 {
+  static const KvCodec& codec() { return rot2_codec(); }
+  static constexpr double kBits = 2;
+  static double relative_error(double) { return 0.1175; }
+};
+
+enum class Side { k, v };
+
+std::string refusal(const KvCodec& codec, Side side, BlockShape shape) {
+  return side == Side::k ? codec.refusal_k(shape) : codec.refusal_v(shape);
+}
+
+std::vector<BlockShape> shapes() {
+  std::vector<BlockShape> all;
+  for (const std::uint32_t head_dim : {16U, 64U, 80U, 96U, 128U, 256U}) {
+    for (const std::uint32_t n : {16U, 32U}) all.push_back({n, head_dim});
+  }
+  all.push_back({128, 64});
+  return all;
+}
+
+using Rows = std::vector<std::vector<float>>;
+
+Rows normal_rows(std::mt19937& rng, BlockShape shape) {
+  std::normal_distribution<float> normal;
+  Rows rows(shape.block_tokens, std::vector<float>(shape.head_dim));
+  for (auto& row : rows) {
+    for (float& x : row) x = normal(rng);
+  }
+  return rows;
+}
+
+/// Rows -> open block -> sealed part in a buffer of the exact size.
+std::vector<std::byte> seal(const KvCodec& codec, Side side, const simd::Table& table,
+                            BlockShape shape, const Rows& rows) {
+  const KvCodec& raw = kv_codec(codec.raw);
+  const bool k = side == Side::k;
+  std::vector<std::byte> open(k ? raw.k_bytes(shape) : raw.v_bytes(shape));
+  for (std::uint32_t t = 0; t < shape.block_tokens; ++t) {
+    (k ? raw.append_k : raw.append_v)(rows[t].data(), t, shape, open.data());
+  }
+  std::vector<std::byte> part(k ? codec.k_bytes(shape) : codec.v_bytes(shape));
+  (k ? table.encode_codes_k : table.encode_codes_v)(*codec.codes, open.data(), shape, part.data());
+  return part;
+}
+
+Rows read(const KvCodec& codec, Side side, BlockShape shape, const std::vector<std::byte>& part) {
+  Rows rows(shape.block_tokens, std::vector<float>(shape.head_dim));
+  for (std::uint32_t t = 0; t < shape.block_tokens; ++t) {
+    (side == Side::k ? codec.read_k : codec.read_v)(part.data(), t, shape, rows[t].data());
+  }
+  return rows;
+}
+
+double relative_error(const Rows& a, const Rows& b) {
+  double error = 0, size = 0;
+  for (std::size_t t = 0; t < a.size(); ++t) {
+    for (std::size_t c = 0; c < a[t].size(); ++c) {
+      error += std::pow(double{a[t][c]} - b[t][c], 2);
+      size += std::pow(double{a[t][c]}, 2);
+    }
+  }
+  return error / size;
+}
+
+template <class Format>
+class SealedCodecTest : public testing::Test {
+ protected:
+  const KvCodec& codec() const { return Format::codec(); }
+  template <class F>
+  void for_each_case(F&& f) const {
+    for (const BlockShape shape : shapes()) {
+      for (const Side side : {Side::k, Side::v}) {
+        if (!refusal(codec(), side, shape).empty()) continue;
+        for (const simd::Table* table : simd::available()) {
+          SCOPED_TRACE(testing::Message() << table->name << (side == Side::k ? " K " : " V ")
+                                          << shape.block_tokens << " x " << shape.head_dim);
+          f(shape, side, *table);
+          if (testing::Test::HasFatalFailure()) return;
+        }
+      }
+    }
+  }
+};
+using Formats = testing::Types<Int8, Fp8, Int4, Rot8, Rot5, Rot4, Rot3, Rot2>;
+TYPED_TEST_SUITE(SealedCodecTest, Formats);
+
+TYPED_TEST(SealedCodecTest, IsFoundByItsNameAndNumber) {
+  EXPECT_EQ(&kv_codec(this->codec().format), &this->codec());
+  EXPECT_EQ(parse_kv_format(this->codec().name), this->codec().format);
+  EXPECT_EQ(this->codec().raw, KvFormat::bf16);
+}
+
+TYPED_TEST(SealedCodecTest, TakesTheBytesItSays) {
+  const BlockShape shape{32, 64};
+  const auto expected = static_cast<std::size_t>(32 * (64 * TypeParam::kBits + 16) / 8);
+  EXPECT_EQ(this->codec().k_bytes(shape), expected);
+  EXPECT_EQ(this->codec().v_bytes(shape), expected);
+}
+
+TYPED_TEST(SealedCodecTest, RefusesShapesThatItCannotStore) {
+  EXPECT_NE(this->codec().refusal_k({32, 8}), "");
+  EXPECT_NE(this->codec().refusal_v({32, 72}), "");
+  for (const std::uint32_t head_dim : {64U, 96U, 128U, 256U}) {
+    EXPECT_EQ(this->codec().refusal_k({32, head_dim}), "");
+    EXPECT_EQ(this->codec().refusal_v({32, head_dim}), "");
+  }
+}
+
+TYPED_TEST(SealedCodecTest, ErrorIsWhatTheorySays) {
+  std::mt19937 rng(1);
+  this->for_each_case([&](BlockShape shape, Side side, const simd::Table& table) {
+    const Rows rows = normal_rows(rng, shape);
+    const Rows back =
+        read(this->codec(), side, shape, seal(this->codec(), side, table, shape, rows));
+    double largest = 0;  // mean square of the rows' largest magnitudes
+    for (const auto& row : rows) {
+      float m = 0;
+      for (const float x : row) m = std::max(m, std::abs(x));
+      largest += m * m / static_cast<double>(rows.size());
+    }
+    // bf16 of the open rows adds 2^-18 / 3. Small samples scatter, and rows of few elements of
+    // known length have no tails.
+    const double theory = TypeParam::relative_error(std::sqrt(largest)) + 1.5e-6;
+    const double n = shape.block_tokens * shape.head_dim;
+    const double scatter = shape.head_dim < 64 ? 0.4 : n < 4096 ? 0.3 : 0.12;
+    ASSERT_NEAR(relative_error(rows, back), theory, scatter * theory);
+  });
+}
+
+TYPED_TEST(SealedCodecTest, EverySetWritesWhatTheScalarOneWrites) {
+  std::mt19937 rng(2);
+  this->for_each_case([&](BlockShape shape, Side side, const simd::Table& table) {
+    const Rows rows = normal_rows(rng, shape);
+    const KvCodec& codec = this->codec();
+    const Rows a = read(codec, side, shape, seal(codec, side, simd::scalar_table(), shape, rows));
+    const Rows b = read(codec, side, shape, seal(codec, side, table, shape, rows));
+    // Sums are added in another order: what lies on a bound may fall to the other side of it.
+    std::size_t n_other = 0;
+    for (std::size_t t = 0; t < a.size(); ++t) {
+      for (std::size_t c = 0; c < a[t].size(); ++c) {
+        n_other += std::abs(a[t][c] - b[t][c]) > 2e-3 * std::abs(a[t][c]) + 1e-6;
+      }
+    }
+    ASSERT_LE(n_other, 1 + shape.block_tokens * shape.head_dim / 500);
+  });
+}
+
+TYPED_TEST(SealedCodecTest, EverySetDecodesToTheSameBits) {
+  std::mt19937 rng(3);
+  this->for_each_case([&](BlockShape shape, Side side, const simd::Table& table) {
+    const auto part =
+        seal(this->codec(), side, simd::scalar_table(), shape, normal_rows(rng, shape));
+    const bool k = side == Side::k;
+    std::vector<std::byte> a(std::size_t{shape.block_tokens} * shape.head_dim * 2), b = a;
+    const simd::Table& scalar = simd::scalar_table();
+    const simd::CodeBook& book = *this->codec().codes;
+    (k ? scalar.decode_codes_k : scalar.decode_codes_v)(book, part.data(), shape, a.data());
+    (k ? table.decode_codes_k : table.decode_codes_v)(book, part.data(), shape, b.data());
+    ASSERT_TRUE(a == b);
+  });
+}
+
+TYPED_TEST(SealedCodecTest, ZerosAndConstantsAndTinyRows) {
+  this->for_each_case([&](BlockShape shape, Side side, const simd::Table& table) {
+    Rows rows(shape.block_tokens, std::vector<float>(shape.head_dim, 0.0F));
+    std::fill(rows[1].begin(), rows[1].end(), 2.5F);
+    std::fill(rows[2].begin(), rows[2].end(), std::numeric_limits<float>::denorm_min());
+    std::fill(rows[3].begin(), rows[3].end(), -1e-30F);
+    const Rows back =
+        read(this->codec(), side, shape, seal(this->codec(), side, table, shape, rows));
+    for (std::uint32_t c = 0; c < shape.head_dim; ++c) {
+      ASSERT_EQ(back[0][c], 0.0F);
+      ASSERT_NEAR(back[1][c], 2.5F, 2.5e-3F);  // the scale is f16
+      ASSERT_NEAR(back[2][c], 0.0F, 1e-7F);
+      ASSERT_NEAR(back[3][c], 0.0F, 1e-7F);
+      ASSERT_EQ(back[4][c], 0.0F);
+    }
+  });
+}
+
+TYPED_TEST(SealedCodecTest, NoNumberIsZeroAndNothingLeavesItsRow) {
+  std::mt19937 rng(4);
+  this->for_each_case([&](BlockShape shape, Side side, const simd::Table& table) {
+    const Rows good = normal_rows(rng, shape);
+    Rows bad = good;
+    bad[3][1] = std::nanf("");
+    bad[5][2] = std::numeric_limits<float>::infinity();
+    bad[6][0] = -3e38F;
+    const KvCodec& codec = this->codec();
+    const Rows expected = read(codec, side, shape, seal(codec, side, table, shape, good));
+    const Rows back = read(codec, side, shape, seal(codec, side, table, shape, bad));
+    for (std::uint32_t t = 0; t < shape.block_tokens; ++t) {
+      for (std::uint32_t c = 0; c < shape.head_dim; ++c) ASSERT_TRUE(std::isfinite(back[t][c]));
+      if (t == 3 || t == 5 || t == 6) continue;
+      ASSERT_EQ(back[t], expected[t]) << "row " << t;
+    }
+    Rows zero = good;
+    zero[3][1] = 0;
+    ASSERT_EQ(back[3], read(codec, side, shape, seal(codec, side, table, shape, zero))[3]);
+  });
+}
+
+TEST(Hadamard, KeepsProductsAndIsItsOwnInverse) {
+  std::mt19937 rng(5);
+  for (const std::uint32_t d : {2U, 12U, 64U, 80U, 96U, 128U, 256U, 7U}) {
+    Rows rows = normal_rows(rng, {2, d});
+    const Rows before = rows;
+    std::vector<float> both(rows[0]);
+    both.insert(both.end(), rows[1].begin(), rows[1].end());
+    hadamard_rotate(both.data(), 2, d);
+    double product = 0, rotated = 0;
+    for (std::uint32_t c = 0; c < d; ++c) {
+      product += double{before[0][c]} * before[1][c];
+      rotated += double{both[c]} * both[d + c];
+    }
+    EXPECT_NEAR(product, rotated, 1e-4) << d;
+    hadamard_rotate(both.data(), 2, d);
+    for (std::uint32_t c = 0; c < d; ++c) EXPECT_NEAR(both[c], before[0][c], 1e-5) << d;
+  }
+}
+
+TEST(Hadamard, SpreadsAnOutlierOverItsPowerOfTwo) {
+  std::vector<float> row(80, 0.0F);
+  row[17] = 4;
+  hadamard_rotate(row.data(), 1, 80);
+  for (std::uint32_t c = 0; c < 80; ++c) EXPECT_EQ(std::abs(row[c]), c / 16 == 1 ? 1.0F : 0.0F);
+}
+
+}  // namespace
+}  // namespace larder
