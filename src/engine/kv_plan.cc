@@ -78,6 +78,16 @@ class BlockClasses {
   std::uint32_t extent_blocks_;
 };
 
+/// Rows that a step's own queries need raw are there until the next layer stores its own.
+Result<void> check_reader(const ModelConfig& config, std::uint32_t layer, const KvPlan& plan) {
+  const std::uint32_t owner = config.owner(layer);
+  if (!plan.layouts[owner].seals() || config.owner(layer - 1) == owner) return {};
+  return fail(Errc::unsupported,
+              "layer {} reads the rows of layer {}, which {} cannot store: other layers store rows "
+              "between the two",
+              layer, owner, formats_text({plan.formats[owner]}));
+}
+
 /// Layouts, layers and classes of blocks from the formats.
 Result<void> lay_out(const ModelConfig& config, std::uint32_t block_tokens, KvPlan& plan) {
   const BlockShape shape = block_shape(config, block_tokens);
@@ -85,6 +95,7 @@ Result<void> lay_out(const ModelConfig& config, std::uint32_t block_tokens, KvPl
   plan.shape.block_tokens = block_tokens;
   for (std::uint32_t layer = 0; layer < config.n_layers; ++layer) {
     if (!config.owns_kv(layer)) {  // it reads another's rows and has no blocks of its own
+      LARDER_TRY(check_reader(config, layer, plan));
       plan.formats[layer] = plan.formats[config.owner(layer)];
       plan.layouts.push_back(plan.layouts[config.owner(layer)]);
       plan.shape.layers.push_back(plan.shape.layers[config.owner(layer)]);

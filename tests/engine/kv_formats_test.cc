@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include "engine/fixture_source.h"
+#include "engine/kv_plan.h"
 #include "larder/engine.h"
+#include "model/small_random_model.h"
 
 namespace larder {
 namespace {
@@ -78,6 +80,44 @@ TEST(KvFormats, WhatAModelCannotStoreIsRefusedAtTheStart) {
             std::string::npos);
   EXPECT_NE(refusal("deepseek2_dense", options("bf16", "bf16", "1:f16")).find("all layers"),
             std::string::npos);
+}
+
+TEST(KvFormats, ReadersOfSealedRowsFollowTheirOwner) {
+  ModelConfig config = small_dense_config();
+  config.arch = "larder_cla";
+  config.n_layers = 4;
+  config.kv_owner = {0, 1, 1, 0};
+  EngineOptions o;
+  o.n_context = 64;
+  o.n_sequences = 1;
+  o.kv = options("bf16", "bf16", "1:int8");
+  EXPECT_TRUE(plan_kv(config, o, 1 << 30));
+  o.kv.layers = "0:int8";
+  const auto plan = plan_kv(config, o, 1 << 30);
+  ASSERT_FALSE(plan);
+  EXPECT_NE(plan.error().message.find("layer 3 reads the rows of layer 0"), std::string::npos);
+}
+
+TEST(KvFormats, AKeptCacheOfSealedBlocksIsStretchedToo) {
+  EngineOptions o;
+  o.model_path = LARDER_TEST_DATA "/models/phi3_long";
+  o.n_context = 160;
+  o.n_threads = 1;
+  o.kv = options("int8", "rot4", "");
+  const auto engine = open_fixture(o);
+  ASSERT_TRUE(engine) << engine.error().message;
+  Request request;
+  request.prompt.assign(64, 5);
+  request.max_tokens = 1;
+  request.keep_cache = true;
+  ASSERT_TRUE((*engine)->submit(request));
+  while (!(*engine)->idle()) ASSERT_TRUE((*engine)->step());
+  ASSERT_TRUE((*engine)->stretch_kept(1, std::vector<std::int32_t>(140, 5)));  // 4 blocks, 12 rows
+  request.prompt.assign(141, 5);
+  request.reuse = 1;
+  ASSERT_TRUE((*engine)->submit(request));
+  while (!(*engine)->idle()) ASSERT_TRUE((*engine)->step());
+  EXPECT_EQ((*engine)->stats().n_reused_tokens, 140U);
 }
 
 TEST(KvFormats, BytesOfATokenAreThoseOfItsFormats) {

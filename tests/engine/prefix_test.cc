@@ -8,41 +8,16 @@
 #include <string>
 #include <vector>
 
-#include "engine/fixture_source.h"
+#include "engine/schedule_models.h"
 #include "larder/engine.h"
 
 namespace larder {
 namespace {
 
-struct Model {
-  const char* name;
-  std::uint32_t n_vocab;
-  std::uint32_t n_context = 160;
-  std::uint32_t max_prompt = 100;
-};
-std::ostream& operator<<(std::ostream& out, const Model& model) { return out << model.name; }
-constexpr Model kStories{"stories260K", 512};
-
-EngineOptions base_options(const Model& model = kStories) {
-  EngineOptions options;
-  options.model_path = std::string(model.name) == kStories.name
-                           ? std::string(LARDER_MODELS_DIR) + "/stories260K.gguf"
-                           : std::string(LARDER_TEST_DATA "/models/") + model.name;
-  options.n_context = model.n_context;
-  options.n_threads = 1;
-  options.kv.block_tokens = 16;
-  return options;
-}
+using namespace schedule;
 
 std::uint32_t draw(std::mt19937& random, std::uint32_t n) {
   return static_cast<std::uint32_t>(random() % n);
-}
-
-std::unique_ptr<Engine> open_engine(const EngineOptions& options) {
-  auto engine =
-      options.model_path.ends_with(".gguf") ? Engine::open(options) : open_fixture(options);
-  EXPECT_TRUE(engine.has_value()) << engine.error().message;
-  return engine ? std::move(*engine) : nullptr;
 }
 
 struct Outcome {
@@ -103,11 +78,9 @@ std::vector<Request> make_requests(std::mt19937& random, std::size_t n, const Mo
 
 class PrefixOf : public testing::TestWithParam<Model> {};
 INSTANTIATE_TEST_SUITE_P(Models, PrefixOf,
-                         testing::Values(kStories, Model{"mistral", 80}, Model{"gemma3", 80},
-                                         Model{"larder_cla", 80},
-                                         Model{"deepseek2_dense", 80, 640, 340},
-                                         Model{"deepseek2_moe", 80, 640, 340}),
-                         [](const auto& test) { return std::string(test.param.name); });
+                         testing::Values(kStories, kMistral, kGemma3, kCla, kLatent, kExperts,
+                                         kRotated, kMixed, kInt8, kInt4, kRawLayer, kClaSealed),
+                         testing::PrintToStringParamName());
 
 /// Random schedules over one engine whose cache stays from round to round.
 void check_rounds(std::mt19937& random, const EngineOptions& options, const Model& model,
@@ -234,6 +207,33 @@ TEST(Prefix, SaysWhyNotMoreWasCached) {
   request = of_prompt(long_prompt(60));
   EXPECT_EQ(why(request).reason, "dropped");
   EXPECT_FALSE(engine->prefix_report(999));
+}
+
+TEST(Prefix, SealedBlocksAreSharedAsAWholeAndOpenOnesToTheToken) {
+  EngineOptions options = base_options(kInt8);
+  options.kv.prefix_caching = true;
+  auto engine = open_engine(options);
+  const auto run = [&](Request request) {
+    const auto id = engine->submit(std::move(request));
+    while (!engine->idle()) EXPECT_TRUE(engine->step());
+    return *engine->prefix_report(*id);
+  };
+  std::vector<std::int32_t> prompt = {1};
+  while (prompt.size() < 60) prompt.push_back(static_cast<int>(3 + prompt.size() * 7 % 77));
+  Request request = of_prompt(prompt);
+  request.max_tokens = 1;
+  run(request);  // 48 rows in whole blocks, 12 in an open one
+  EXPECT_EQ(run(request).n_cached_tokens, 59U);
+  request.prompt[52] = 5;
+  EXPECT_EQ(run(request).n_cached_tokens, 52U);
+  request.prompt = prompt;
+  request.prompt[20] = 5;
+  const PrefixReport inside = run(request);
+  EXPECT_EQ(inside.n_cached_tokens, 16U);
+  EXPECT_EQ(inside.reason, "sealed");
+  EXPECT_EQ(inside.token, prompt[16]);
+  EXPECT_EQ(inside.cached_token, -1);
+  EXPECT_EQ(inside.format, "int8");
 }
 
 TEST(Prefix, PinnedPrefixesOutlastOthersWithinTheBudget) {

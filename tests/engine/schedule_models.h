@@ -46,17 +46,32 @@ inline constexpr Model kExpertsQ8{"experts_q8_0", 512, 640, 340};
 inline constexpr Model kExpertsBf16{"experts_bf16", 512, 640, 340};
 inline constexpr Model kRotated{"gemma2", 80, 160, 100, "rot4", "int8"};
 inline constexpr Model kMixed{"gemma2", 80, 160, 130, "f16", "rot4", "1:fp8/rot2"};
+inline constexpr Model kInt8{"phi3_long", 80, 160, 100, "int8", "int8"};
+inline constexpr Model kInt4{"bf16", 512, 160, 100, "rot4", "int4"};
+inline constexpr Model kClaSealed{"cla_bf16", 512, 160, 100, "int8", "rot4"};
+inline constexpr Model kRawLayer{"phi3_long", 80, 160, 100, "bf16", "bf16", "1:rot4/int8"};
+
+inline ModelConfig random_config(std::string_view kind) {
+  if (kind == "experts") return small_experts_config();
+  ModelConfig config = small_dense_config();
+  if (kind == "cla") {
+    config.arch = "larder_cla";
+    config.n_layers = 4;
+    config.kv_owner = {0, 0, 2, 2};
+  }
+  return config;
+}
 
 inline std::string model_path(const Model& model) {
   static const ScratchDir random_models;
-  std::string_view name = model.name;
-  const bool has_experts = name.starts_with("experts_");
-  if (has_experts) name.remove_prefix(std::string_view("experts_").size());
-  if (const auto type = parse_dtype(name)) {
+  const std::string_view name = model.name;
+  for (const std::string_view kind : {"experts", "cla", ""}) {
+    if (!name.starts_with(kind)) continue;
+    const auto type = parse_dtype(name.substr(kind.empty() ? 0 : kind.size() + 1));
+    if (!type) continue;
     const std::string path = random_models.path(fmt::format("{}.gguf", model.name));
     if (std::filesystem::exists(path)) return path;
-    const ModelConfig config = has_experts ? small_experts_config() : small_dense_config();
-    EXPECT_TRUE(write_random_model(config, *type, path));
+    EXPECT_TRUE(write_random_model(random_config(kind), *type, path));
     return path;
   }
   if (std::string_view(model.name) == kStories.name) {

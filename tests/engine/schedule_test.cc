@@ -122,7 +122,8 @@ EngineOptions random_options(std::mt19937& random, const Model& model = kStories
 class ScheduleOf : public testing::TestWithParam<Model> {};
 INSTANTIATE_TEST_SUITE_P(Models, ScheduleOf,
                          testing::Values(kStories, kMistral, kGemma3, kCla, kLatent, kExperts, kQ8,
-                                         kQ4, kBf16, kExpertsQ8, kExpertsBf16, kRotated, kMixed),
+                                         kQ4, kBf16, kExpertsQ8, kExpertsBf16, kRotated, kMixed,
+                                         kInt8, kInt4, kRawLayer, kClaSealed),
                          testing::PrintToStringParamName());
 
 TEST_P(ScheduleOf, SameTokensForAnyScheduleChunkAndThreadCount) {
@@ -194,7 +195,7 @@ TEST(Schedule, SamplesShareThePromptAndMatchLoneRuns) {
   EXPECT_EQ(engine->stats().kv_bytes, 0U);
 }
 
-TEST(Schedule, SamplesAreTheSameWhenPreempted) {
+void check_preempted_samples(const Model& model) {
   Request request;
   request.prompt = {1};
   for (int i = 0; i < 60; ++i) request.prompt.push_back(3 + i * 11 % 500);
@@ -206,7 +207,7 @@ TEST(Schedule, SamplesAreTheSameWhenPreempted) {
   std::map<Key, Outcome> expected;
   std::uint64_t one = 0;
   for (const std::uint32_t n_batch : {512U, 7U, 512U, 7U}) {
-    EngineOptions options = base_options();
+    EngineOptions options = base_options(model);
     options.n_batch = n_batch;
     if (expected.empty()) {
       one = open_engine(options)->stats().kv_budget_bytes;
@@ -225,6 +226,13 @@ TEST(Schedule, SamplesAreTheSameWhenPreempted) {
       EXPECT_GT(engine->stats().n_preempted, 0U);
     }
     EXPECT_EQ(engine->stats().kv_bytes, 0U);
+  }
+}
+
+TEST(Schedule, SamplesAreTheSameWhenPreempted) {
+  for (const Model& model : {kStories, kInt4}) {
+    SCOPED_TRACE(testing::Message() << model);
+    check_preempted_samples(model);
   }
 }
 
@@ -295,22 +303,25 @@ TEST(Schedule, LongContextsOfSeveralRunsAreExactToo) {
   request.ignore_eos = true;
   request.sampling.temperature = 0.9F;
   request.n_logprobs = 0;
-  EngineOptions options = base_options();
-  options.n_context = 1200;
-  options.kv.block_tokens = 32;
-  const std::vector<Request> requests = {request};
-  const auto expected = run_alone(requests, options);
-  for (const std::uint32_t n_batch : {1200U, 511U, 100U}) {
-    options.n_batch = n_batch;
-    options.n_threads = 2;
-    run_schedule(options, requests, expected, random);
+  for (const Model& model : {kStories, kInt4}) {
+    EngineOptions options = base_options(model);
+    options.n_context = 1200;
+    options.kv.block_tokens = 32;
+    const std::vector<Request> requests = {request};
+    const auto expected = run_alone(requests, options);
+    for (const std::uint32_t n_batch : {1200U, 511U, 100U}) {
+      SCOPED_TRACE(testing::Message() << model << ", n_batch " << n_batch);
+      options.n_batch = n_batch;
+      options.n_threads = 2;
+      run_schedule(options, requests, expected, random);
+    }
   }
 }
 
 // Sequences that share blocks are attended to together, over more than one run of rows.
-TEST(Schedule, ManyBehindOneLongPrefixGetWhatEachGetsAlone) {
+void check_many_behind_one(const Model& model, std::uint64_t n_reused) {
   std::mt19937 random(27);
-  EngineOptions options = base_options();
+  EngineOptions options = base_options(model);
   options.n_context = 1200;
   options.kv.block_tokens = 32;
   Request first;
@@ -337,11 +348,17 @@ TEST(Schedule, ManyBehindOneLongPrefixGetWhatEachGetsAlone) {
       ASSERT_TRUE(engine->submit(requests[i]));  // the first runs before the others come
       while ((i == 0 || i == 5) && !engine->idle()) collect(*engine->step(), outcomes);
     }
-    EXPECT_EQ(engine->stats().n_reused_tokens, 4 * 1060U + 699U);
+    EXPECT_EQ(engine->stats().n_reused_tokens, n_reused);
     for (std::size_t i = 0; i < expected.size(); ++i) {
       EXPECT_EQ((outcomes[{i + 2, 0}]), expected[i]) << "request " << i;
     }
   }
+}
+TEST(Schedule, ManyBehindOneLongPrefixGetWhatEachGetsAlone) {
+  check_many_behind_one(kStories, 4 * 1060 + 699);
+}
+TEST(Schedule, ManyBehindOneLongPrefixOfSealedBlocksToo) {
+  check_many_behind_one(kInt4, 4 * 1060 + 672);  // whole blocks of the first
 }
 
 TEST(Schedule, CancelGivesEverythingBack) {

@@ -18,11 +18,12 @@ constexpr std::uint32_t kMaxTokens = 512;
 using Tokens = std::vector<TokenId>;
 
 struct Fixture {
-  explicit Fixture(std::uint32_t window = 0, std::size_t n_extents = 400) {
+  explicit Fixture(std::uint32_t window = 0, std::size_t n_extents = 400, bool seals = false) {
     shape.block_tokens = kBlock;
-    shape.layers = {{2, 0, BlockClass{0}}, {2, window, BlockClass{0}}};
+    const BlockClass sealed{static_cast<std::uint8_t>(seals ? 1 : 0)};
+    shape.layers = {{2, 0, BlockClass{0}, sealed}, {2, window, BlockClass{0}}};
     BlockPoolOptions options;
-    options.classes = {{1024, 2}};
+    options.classes = {{1024, 2}, {512, 2}};
     options.budget_bytes = n_extents * 2048;
     pool.emplace(std::move(*BlockPool::create(options)));
     tree.emplace(shape, *pool, StripeDigest{});
@@ -192,6 +193,30 @@ TEST(PrefixTree, AWindowThatLetGoOfRowsIsNoPlaceToGoOnFrom) {
   EXPECT_EQ(between.end, PrefixEnd::window);
 }
 
+TEST(PrefixTree, RowsOfASealedBlockAreSharedAllTogether) {
+  Fixture f(0, 400, true);
+  const Tokens text = counting(0, 40);
+  EXPECT_EQ(f.run(text), 0U);
+  EXPECT_EQ(f.tree->find({text}, 40).n_rows, 40U);
+  EXPECT_EQ(f.tree->find({text}, 35).n_rows, 35U);  // rows of an open block
+  const PrefixMatch inside = f.tree->find({text}, 31);
+  EXPECT_EQ(inside.n_rows, 16U);
+  EXPECT_EQ(inside.nodes.size(), 1U);
+  EXPECT_EQ(inside.end, PrefixEnd::sealed);
+  Tokens other = text;
+  other[20] = 999;
+  EXPECT_EQ(f.tree->find({other}, 40).n_rows, 16U);
+  EXPECT_EQ(f.tree->find({other}, 40).end, PrefixEnd::sealed);
+  EXPECT_EQ(f.tree->find({other}, 40).cached_token, -1);
+  other[16] = 998;
+  EXPECT_EQ(f.tree->find({other}, 40).end, PrefixEnd::differs);
+  EXPECT_EQ(f.run(counting(0, 60)), 40U);
+  EXPECT_EQ(f.tree->n_stripes(), 4U);  // 16, 16, 16, 12
+  while (f.tree->evict()) {
+  }
+  EXPECT_EQ(f.pool->bytes_in_use(), 0U);
+}
+
 /// Rows of `text` that texts seen before cover: the longest common beginning.
 std::uint32_t longest(const std::vector<Tokens>& seen, const Tokens& text) {
   std::size_t best = 0;
@@ -229,10 +254,31 @@ TEST(PrefixTree, RandomTextsAgreeWithTheModel) {
   }
 }
 
+TEST(PrefixTree, RandomTextsOfSealedBlocksAreFoundToTheBlock) {
+  std::mt19937 random(7);
+  for (int round = 0; round < 20; ++round) {
+    Fixture f(0, 5000, true);
+    std::vector<Tokens> seen;
+    for (int i = 0; i < 40; ++i) {
+      Tokens text = joined(counting(static_cast<TokenId>(random() % 2) * 100, 1 + draw(random, 60)),
+                           counting(static_cast<TokenId>(random() % 3) * 7, 1 + draw(random, 60)));
+      const std::uint32_t all = longest(seen, text);
+      const std::uint32_t shared = f.run(text, "", 1 + draw(random, 100));
+      ASSERT_LE(shared, all);
+      ASSERT_GE(shared, all / kBlock * kBlock);
+      seen.push_back(text);
+    }
+    while (f.tree->evict()) {
+    }
+    EXPECT_EQ(f.pool->bytes_in_use(), 0U);
+  }
+}
+
 TEST(PrefixTree, GivesWayUnderPressureAndTheBytesAddUp) {
   std::mt19937 random(6);
-  for (const std::uint32_t window : {0U, 24U}) {
-    Fixture f(window, 60);  // room for 240 rows of both layers
+  constexpr std::uint32_t kWindows[] = {0, 24, 0, 24};
+  for (std::size_t round = 0; round < 4; ++round) {
+    Fixture f(kWindows[round], 60, round >= 2);  // room for 240 rows of both layers
     for (int i = 0; i < 300; ++i) {
       f.run(joined(counting(static_cast<TokenId>(random() % 3) * 1000, random() % 100),
                    counting(static_cast<TokenId>(random() % 1000) + 5000, 1 + random() % 60)),
