@@ -109,7 +109,7 @@ TEST(BadInput, FlagsAreNamedWithTheirValues) {
   expect_refused(run_tiny({"-p", "x", "--samples", "100000000"}), {"--samples is 100000000"});
   expect_refused(run_tiny({"-p", "x", "-np", "0"}), {"--parallel is 0"});
   expect_refused(run_tiny({"-p", "x", "--stop", ""}), {"--stop is empty"});
-  expect_refused(run_tiny({"-p", "x", "--kv-cache-dtype", "fp8"}), {"--kv-cache-dtype", "'fp8'"});
+  expect_refused(run_tiny({"-p", "x", "--kv-cache-dtype", "fp9"}), {"--kv-cache-dtype", "'fp9'"});
   expect_refused(run_tiny({"-p", "x", "--logprobs", "2"}), {"--logprobs", "--json"});
   expect_refused(run_tiny({"-p", "x", "-f", "y"}), {"--prompt", "--file"});
   expect_refused({"run", "-p", "x"}, {"--model"});
