@@ -171,7 +171,7 @@ class PagedCache {
       n_rows += n;
     }
     Buffer<std::byte> fresh(n_fresh * shape.n_kv_heads * layout_.open_bytes);
-    std::memset(fresh.data(), 0xff, fresh.size());
+    if (fresh.size() > 0) std::memset(fresh.data(), 0xff, fresh.size());
     layout_.fresh = fresh.data();
     append_rows(call.compute, shape, layout_, items, k.data(), v.data());
     std::vector<float> out(q.size());
