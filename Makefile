@@ -1,6 +1,6 @@
 # What a newcomer types; each target installs what it needs (Debian 12 packages) and builds.
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-python compare-attention bench fuzz tidy format tsan clean
+.PHONY: help setup build run chat larder test test-python compare-attention bench fuzz tidy format tsan clean
 
 MODEL ?= models/larder-4m.gguf
 ARGS ?=
@@ -24,11 +24,16 @@ build:             ## release build of everything: build/release/bin
 	cmake --preset release --log-level=WARNING
 	cmake --build --preset release
 
-run:               ## continue text with the project's own model; MODEL=file.gguf ARGS="-p 'Once'" to choose
+run: larder        ## the server with the project's own model, http://127.0.0.1:8080; MODEL=file.gguf ARGS="--port 80"
+	build/release/bin/larder serve -m $(MODEL) $(ARGS)
+
+chat: larder       ## the same model at the terminal; MODEL=file.gguf ARGS="-p 'Once'"
+	build/release/bin/larder run -m $(MODEL) $(ARGS)
+
+larder:
 	@scripts/setup.sh build
 	@cmake --preset release --log-level=WARNING
 	@cmake --build --preset release --target larder
-	build/release/bin/larder run -m $(MODEL) $(ARGS)
 
 test:              ## everything CI runs: includes, fuzz (short), release, trainer's and sanitizer tests
 	@scripts/setup.sh build test

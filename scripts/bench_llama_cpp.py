@@ -61,6 +61,7 @@ class Peer:
             sys.exit(f"{arguments.model}: llama.cpp cannot load it")
         self.context = self._make_context(n_context)
         self.memory = llama_cpp.llama_get_memory(self.context)
+        self.filled = {}  # by depth: a sequence's state
         vocabulary = llama_cpp.llama_model_get_vocab(self.model)
         self.n_vocab = llama_cpp.llama_vocab_n_tokens(vocabulary)
 
@@ -73,8 +74,9 @@ class Peer:
         options.n_seq_max = self.arguments.batch
         options.type_k = options.type_v = types[self.arguments.cache_type]
         options.flash_attn_type = self.arguments.flash_attn
-        if self.arguments.batch > 1:
-            options.kv_unified = True  # needed to share a prefix; also its faster setting here
+        # Sharing a prefix needs one cache for all; with texts of their own, caches of their own
+        # are faster: nobody looks at the others' rows.
+        options.kv_unified = self.arguments.shared_prefix
         context = self.lib.llama_init_from_model(self.model, options)
         if not context:
             sys.exit("llama.cpp cannot make a context of these settings")
@@ -110,20 +112,24 @@ class Peer:
         self.lib.llama_memory_seq_rm(self.memory, sequence, n, -1)
 
     def fill(self, depth, sequence):
-        """Rows 0 .. depth - 1 of a sequence."""
-        if depth <= FILL:
-            if depth:
-                self.prefill(depth, 0, sequence)
+        """Rows 0 .. depth - 1 of a sequence. The same for all: only the first is computed."""
+        if not depth:
             return
-        self.prefill(FILL, 0, sequence)
+        if depth not in self.filled:
+            self.prefill(min(depth, FILL), 0, sequence)
+            state = self.state_of(sequence)
+            self.truncate(sequence, 0)
+            self.filled[depth] = repeat_rows(state, depth) if depth > FILL else state
+        state = self.filled[depth]
+        data = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        if not self.lib.llama_state_seq_set_data(self.context, data, len(state), sequence):
+            sys.exit(f"llama.cpp does not take a state of {depth} rows")
+
+    def state_of(self, sequence):
         size = self.lib.llama_state_seq_get_size(self.context, sequence)
         state = (ctypes.c_uint8 * size)()
         self.lib.llama_state_seq_get_data(self.context, state, size, sequence)
-        repeated = repeat_rows(bytes(state), depth)
-        self.truncate(sequence, 0)
-        data = (ctypes.c_uint8 * len(repeated)).from_buffer_copy(repeated)
-        if not self.lib.llama_state_seq_set_data(self.context, data, len(repeated), sequence):
-            sys.exit(f"llama.cpp does not take a state of {depth} rows")
+        return bytes(state)
 
 
 def repeat_rows(state, depth):
@@ -212,6 +218,8 @@ def main():
     longest = max(arguments.n_prompt + arguments.n_gen)
     n_own = 1 if arguments.shared_prefix else arguments.batch
     n_context = max(arguments.n_depth) * n_own + (longest + 64) * arguments.batch
+    if not arguments.shared_prefix:  # the library deals it out evenly, in parts of 256
+        n_context = -(-n_context // (256 * arguments.batch)) * 256 * arguments.batch
     peer = Peer(arguments, n_context)
     results = []
     for depth in arguments.n_depth:

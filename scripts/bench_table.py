@@ -88,8 +88,22 @@ def model_path(arguments, name):
 def flags(arguments, one, kv):
     out = ["-m", model_path(arguments, one["model"]), "-p", str(one["prompt"]), "-n",
            str(one["gen"]), "-d", str(one["depth"]), "-b", str(one["batch"]), "-t",
-           str(arguments.threads), "-r", str(arguments.repetitions), "-ctk", kv]
+           str(arguments.threads), "-r", "1", "-ctk", kv]
     return out + (["--shared-prefix"] if one["shared"] else [])
+
+
+def in_turn(arguments, measures):
+    """Each of the functions once in each round; per function, the results of all rounds."""
+    results = [[] for _ in measures]
+    for _ in range(arguments.repetitions):
+        for measure, kept in zip(measures, results):
+            kept.append(measure())
+    return results
+
+
+def median_and_range(runs):
+    speeds = [run["median_ts"] for run in runs]
+    return statistics.median(speeds), [min(speeds), max(speeds)]
 
 
 def run_json(arguments, command):
@@ -101,7 +115,8 @@ def run_json(arguments, command):
 
 def measure_larder(arguments, one):
     command = [arguments.larder, "bench", "-o", "json"] + flags(arguments, one, one["kv"][0])
-    return run_json(arguments, command + ["-ctv", one["kv"][0]])[0]
+    # A depth is filled as the other side's: the first 512 rows, repeated.
+    return run_json(arguments, command + ["-ctv", one["kv"][0], "--quick-depth"])[0]
 
 
 def measure_peer(arguments, one):
@@ -135,13 +150,12 @@ def start_larder(arguments, path):
 
 def measure_start(arguments, with_peer):
     path = model_path(arguments, "1b-q8_0")
-    ours, theirs = [], []
-    for _ in range(arguments.repetitions):
-        ours.append(start_larder(arguments, path))
-        if with_peer:
-            command = [arguments.peer_python, os.path.join(HERE, "bench_llama_cpp.py"), "-m", path,
-                       "--start", "32768", "-t", str(arguments.threads)]
-            theirs.append(run_json(arguments, command)[0])
+    command = [arguments.peer_python, os.path.join(HERE, "bench_llama_cpp.py"), "-m", path,
+               "--start", "32768", "-t", str(arguments.threads)]
+    measures = [lambda: start_larder(arguments, path)]
+    if with_peer:
+        measures.append(lambda: run_json(arguments, command)[0])
+    ours, theirs = (in_turn(arguments, measures) + [[]])[:2]
     middle = lambda runs, key: statistics.median(run[key] for run in runs) if runs else None
     return {"title": "start to first token", "model": "1b-q8_0", "target": 3.0, "unit": "s",
             "ours": middle(ours, "seconds"), "peer": middle(theirs, "seconds"),
@@ -151,12 +165,14 @@ def measure_start(arguments, with_peer):
 
 def measure_cell(arguments, one, with_peer):
     result = dict(one, unit="tokens/s")
-    ours = measure_larder(arguments, one)
-    result.update(ours=ours["median_ts"], ours_range=[ours["min_ts"], ours["max_ts"]],
-                  description=ours["description"])
+    measures = [lambda: measure_larder(arguments, one)]
     if with_peer:
-        peer = measure_peer(arguments, one)
-        result.update(peer=peer["median_ts"], peer_range=[peer["min_ts"], peer["max_ts"]])
+        measures.append(lambda: measure_peer(arguments, one))
+    runs = in_turn(arguments, measures)
+    result["description"] = runs[0][0]["description"]
+    result["ours"], result["ours_range"] = median_and_range(runs[0])
+    if with_peer:
+        result["peer"], result["peer_range"] = median_and_range(runs[1])
     return result
 
 
@@ -171,7 +187,9 @@ def row(result):
     show = lambda x: "-" if x is None else f"{x:.3g}" if x < 100 else f"{x:.0f}"
     factor, target = ratio(result), result["target"]
     verdict = "" if factor is None or target is None else "yes" if factor >= target else "no"
-    return [result["model"], result["title"], show(result["ours"]), show(result.get("peer")),
+    span = lambda key: "" if key not in result else " ({} - {})".format(*map(show, result[key]))
+    return [result["model"], result["title"], show(result["ours"]) + span("ours_range"),
+            show(result.get("peer")) + span("peer_range"),
             "-" if factor is None else f"{factor:.2f}x",
             "-" if target is None else f"{target:.1f}x", verdict]
 
@@ -224,7 +242,7 @@ def main():
             with open(kept_path, "w", encoding="utf-8") as file:
                 json.dump(kept, file, indent=2)
         results.append(kept[key])
-    print(f"{machine()}; {arguments.threads} threads; median of {arguments.repetitions}\n")
+    print(f"{machine()}; {arguments.threads} threads; median (and range) of {arguments.repetitions} rounds\n")
     print(table(results), end="")
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
