@@ -1,6 +1,6 @@
 # What a newcomer types; each target installs what it needs (Debian 12 packages) and builds.
 .DEFAULT_GOAL := help
-.PHONY: help setup build run chat larder test test-python compare-attention bench fuzz tidy format tsan clean
+.PHONY: help setup build run chat larder test test-python compare-attention bench bench-micro fuzz tidy format tsan clean
 
 MODEL ?= models/larder-4m.gguf
 ARGS ?=
@@ -61,13 +61,18 @@ compare-attention: ## train and measure kinds of attention (an hour or more): CA
 	  --out $(abspath $(WORK)) --larder $(CURDIR)/build/release/bin/larder \
 	  --report ../docs/results/attention.md $(ARGS)
 
-bench:             ## the table of docs/performance.md (5 GB of random models, 30 minutes) and micro benchmarks
+bench:             ## the table of docs/performance.md: 5 GB of random models, half an hour beside llama.cpp
 	@scripts/setup.sh build
 	cmake --preset release --log-level=WARNING
 	cmake --build --preset release
-	@for b in build/release/bin/*_bench; do [ ! -x $$b ] || $$b; done
 	python3 scripts/bench_table.py --larder build/release/bin/larder --models $(BENCH_MODELS) \
 	  --peer-python $(PEER_PYTHON) $(ARGS)
+
+bench-micro:       ## the micro benchmarks of kernels; ARGS=--benchmark_filter=... for some
+	@scripts/setup.sh build
+	cmake --preset release --log-level=WARNING
+	cmake --build --preset release
+	set -e; for b in build/release/bin/*_bench; do $$b $(ARGS); done
 
 fuzz:              ## every fuzz target for LONG_FUZZ_SECONDS (default 1800)
 	@scripts/setup.sh build test

@@ -185,7 +185,7 @@ def time_once(peer, n_prompt, n_gen, depth, n_sequences):
 
 def measure(peer, case, arguments):
     n_prompt, n_gen, depth = case
-    time_once(peer, min(n_prompt, 64), min(n_gen, 4), depth, arguments.batch)  # warm up
+    time_once(peer, min(n_prompt, 512), min(n_gen, 4), depth, arguments.batch)  # warm up
     seconds = [time_once(peer, n_prompt, n_gen, depth, arguments.batch)
                for _ in range(arguments.repetitions)]
     counted = arguments.batch * (n_prompt + n_gen)

@@ -9,6 +9,7 @@ take turns on each cell. A finished cell is kept in FOLDER/cells.json, so that a
 where it stopped; `--again` measures anew.
 """
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -101,9 +102,17 @@ def in_turn(arguments, measures):
     return results
 
 
-def median_and_range(runs):
-    speeds = [run["median_ts"] for run in runs]
+def median_and_range(speeds):
     return statistics.median(speeds), [min(speeds), max(speeds)]
+
+
+def share_of_limit(one, ours, n_bytes, limits):
+    """What decoding reads of what plain reading reaches in the same rounds: median of the shares.
+    A token reads all weights and the rows of its sequence, or of the shared prefix, once."""
+    per_step = n_bytes["weights"] + n_bytes["row"] * one["depth"] * \
+        (1 if one["shared"] else one["batch"])
+    return statistics.median(speed / one["batch"] * per_step / limit
+                             for speed, limit in zip(ours, limits))
 
 
 def run_json(arguments, command):
@@ -111,6 +120,12 @@ def run_json(arguments, command):
     text = subprocess.run(prefix + command, check=True, stdout=subprocess.PIPE,
                           stderr=subprocess.DEVNULL).stdout
     return json.loads(text)
+
+
+def read_speed(arguments):
+    """Bytes per second that the threads read together, now."""
+    command = [arguments.larder, "bench", "--read-bandwidth", "-t", str(arguments.threads)]
+    return run_json(arguments, command)["bytes_per_second"]
 
 
 def measure_larder(arguments, one):
@@ -157,8 +172,9 @@ def measure_start(arguments, with_peer):
         measures.append(lambda: run_json(arguments, command)[0])
     ours, theirs = (in_turn(arguments, measures) + [[]])[:2]
     middle = lambda runs, key: statistics.median(run[key] for run in runs) if runs else None
+    seconds = lambda runs: [run["seconds"] for run in runs]
     return {"title": "start to first token", "model": "1b-q8_0", "target": 3.0, "unit": "s",
-            "ours": middle(ours, "seconds"), "peer": middle(theirs, "seconds"),
+            "ours_rounds": seconds(ours), "peer_rounds": seconds(theirs), "ours": middle(ours, "seconds"), "peer": middle(theirs, "seconds"),
             "weights_bytes": os.path.getsize(path), "ours_bytes": middle(ours, "peak_bytes"),
             "peer_bytes": middle(theirs, "peak_bytes")}
 
@@ -168,19 +184,30 @@ def measure_cell(arguments, one, with_peer):
     measures = [lambda: measure_larder(arguments, one)]
     if with_peer:
         measures.append(lambda: measure_peer(arguments, one))
+    if one["gen"]:
+        measures.append(lambda: read_speed(arguments))
     runs = in_turn(arguments, measures)
     result["description"] = runs[0][0]["description"]
-    result["ours"], result["ours_range"] = median_and_range(runs[0])
+    ours = result["ours_rounds"] = [run["median_ts"] for run in runs[0]]
+    result["ours"], result["ours_range"] = median_and_range(ours)
     if with_peer:
-        result["peer"], result["peer_range"] = median_and_range(runs[1])
+        peer = result["peer_rounds"] = [run["median_ts"] for run in runs[1]]
+        result["peer"], result["peer_range"] = median_and_range(peer)
+    if one["gen"]:
+        n_bytes = {"weights": os.path.getsize(model_path(arguments, one["model"])),
+                   "row": runs[0][0]["kv_bytes_per_token"]}
+        result["read_bytes_per_second"] = runs[-1]
+        result["share_of_limit"] = share_of_limit(one, ours, n_bytes, runs[-1])
     return result
 
 
 def ratio(result):
-    if not result.get("peer"):
+    """Median of the rounds' ratios: the machine's speed wanders, both see it alike in a round."""
+    if not result.get("peer_rounds"):
         return None
-    faster = result["ours"] / result["peer"]
-    return 1 / faster if result["unit"] == "s" else faster
+    ratios = [ours / peer for ours, peer in zip(result["ours_rounds"], result["peer_rounds"])]
+    middle = statistics.median(ratios)
+    return 1 / middle if result["unit"] == "s" else middle
 
 
 def row(result):
@@ -191,11 +218,12 @@ def row(result):
     return [result["model"], result["title"], show(result["ours"]) + span("ours_range"),
             show(result.get("peer")) + span("peer_range"),
             "-" if factor is None else f"{factor:.2f}x",
-            "-" if target is None else f"{target:.1f}x", verdict]
+            "-" if target is None else f"{target:.1f}x", verdict,
+            "" if "share_of_limit" not in result else f"{result['share_of_limit']:.0%}"]
 
 
 def table(results):
-    rows = [["model", "cell", "Larder", "llama.cpp", "ratio", "aim", "reached"]]
+    rows = [["model", "cell", "Larder", "llama.cpp", "ratio", "aim", "reached", "of read limit"]]
     rows += [row(result) for result in results]
     widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
     lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(r, widths)) + " |" for r in rows]
@@ -205,7 +233,8 @@ def table(results):
             gib = lambda n: "-" if n is None else f"{n / 2**30:.2f} GiB"
             lines.append(f"\nPeak memory with an empty context of 32768: Larder "
                          f"{gib(result['ours_bytes'])}, llama.cpp {gib(result['peer_bytes'])}, "
-                         f"weights {gib(result['weights_bytes'])}.")
+                         f"weights {gib(result['weights_bytes'])}: "
+                         f"{result['ours_bytes'] / result['weights_bytes']:.3f} of them, aim 1.100.")
     return "\n".join(lines) + "\n"
 
 
@@ -215,6 +244,20 @@ def machine():
     return f"{names[0] if names else platform.machine()}, {len(names)} cores"
 
 
+def state(arguments):
+    """What a figure is of: the commit, and the binary's own hash for what the commit does not say."""
+    git = subprocess.run(["git", "-C", HERE, "describe", "--always", "--dirty"], text=True,
+                         capture_output=True, check=False).stdout.strip()
+    with open(shutil.which(arguments.larder), "rb") as file:
+        return f"{git or 'no commit'}, binary {hashlib.sha256(file.read()).hexdigest()[:12]}"
+
+
+def key_of(arguments, one):
+    parts = [state(arguments).rsplit(" ", 1)[1], f"{arguments.threads} threads",
+             f"{arguments.repetitions} rounds", one["model"], one["title"]]
+    return ", ".join(parts)
+
+
 def main():
     arguments = parse_arguments()
     if not shutil.which(arguments.larder):
@@ -222,7 +265,7 @@ def main():
     os.makedirs(arguments.models, exist_ok=True)
     kept_path = os.path.join(arguments.models, "cells.json")
     kept = {}
-    if os.path.exists(kept_path) and not arguments.again:
+    if os.path.exists(kept_path):
         with open(kept_path, encoding="utf-8") as file:
             kept = json.load(file)
     with_peer = has_peer(arguments)
@@ -230,8 +273,8 @@ def main():
     cells = [c for c in cells if arguments.only in f"{c['model']} {c['title']}"]
     results, begin, n_measured = [], time.monotonic(), 0
     for i, one in enumerate(cells):
-        key = f"{one['model']} {one['title']}"
-        if key not in kept or (with_peer and kept[key].get("peer") is None):
+        key = key_of(arguments, one)
+        if arguments.again or key not in kept or (with_peer and kept[key].get("peer") is None):
             left = (time.monotonic() - begin) / max(1, n_measured) * (len(cells) - i)
             eta = f", about {left / 60:.0f} min left" if n_measured else ""
             print(f"{i + 1}/{len(cells)} {key}{eta}", file=sys.stderr, flush=True)
@@ -242,11 +285,11 @@ def main():
             with open(kept_path, "w", encoding="utf-8") as file:
                 json.dump(kept, file, indent=2)
         results.append(kept[key])
-    print(f"{machine()}; {arguments.threads} threads; median (and range) of {arguments.repetitions} rounds\n")
+    print(f"{machine()}; commit {state(arguments)}; {arguments.threads} threads; median (and range) of {arguments.repetitions} rounds\n")
     print(table(results), end="")
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump({"machine": machine(), "threads": arguments.threads, "cells": results}, file,
+            json.dump({"machine": machine(), "state": state(arguments), "threads": arguments.threads, "cells": results}, file,
                       indent=2)
 
 

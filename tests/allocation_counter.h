@@ -21,5 +21,16 @@ std::atomic<std::size_t> n_allocations{0};
   ++n_allocations;
   return std::malloc(n == 0 ? 1 : n);
 }
+[[gnu::noinline]] void* operator new(std::size_t n, std::align_val_t alignment) {
+  ++n_allocations;
+  const auto a = static_cast<std::size_t>(alignment);  // aligned_alloc wants a multiple of it
+  if (void* p = std::aligned_alloc(a, (n + a - 1) / a * a)) return p;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void* operator new[](std::size_t n, std::align_val_t alignment) {
+  return operator new(n, alignment);
+}
+[[gnu::noinline]] void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
 [[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
 [[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }

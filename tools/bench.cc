@@ -1,7 +1,9 @@
 // larder bench: tokens per second at given depths and numbers of sequences.
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "bench_cases.h"
@@ -28,6 +30,7 @@ struct BenchCommand {
   BenchFormat format = BenchFormat::table;
   std::string model, random_shape, random_output;
   std::string chart, peer;  // SVG to write; JSON of another engine to draw beside
+  bool only_read = false;   // measure the memory, no model
   DType random_type = DType::q8_0;
 };
 
@@ -90,7 +93,13 @@ Result<double> streamed_bytes(const std::string& model) {
   return n_bytes;
 }
 
-Result<void> write_chart(const BenchCommand& command, std::span<const BenchResult> results) {
+std::uint32_t chosen_threads(std::uint32_t asked) {
+  return asked != 0 ? asked : std::max(1U, std::thread::hardware_concurrency());
+}
+
+/// `before`: read bandwidth before the first case; the faster of that and now is the limit.
+Result<void> write_chart(const BenchCommand& command, std::span<const BenchResult> results,
+                         double before) {
   LARDER_ASSIGN(auto points, chart_points(bench_text(results, BenchFormat::json), "results"));
   if (!command.peer.empty()) {
     constexpr std::uint64_t kMaxPeerBytes = 16U << 20;
@@ -99,7 +108,7 @@ Result<void> write_chart(const BenchCommand& command, std::span<const BenchResul
     points.insert(points.end(), others.begin(), others.end());
   }
   BandwidthLimit limit;
-  limit.bytes_per_second = read_bandwidth(results.front().n_threads);
+  limit.bytes_per_second = std::max(before, read_bandwidth(results.front().n_threads));
   limit.kv_bytes_per_token = static_cast<double>(results.front().kv_bytes_per_token);
   LARDER_ASSIGN(limit.weights_bytes, streamed_bytes(command.model));
   const std::string svg = bench_chart(points, limit);
@@ -111,7 +120,16 @@ Result<void> write_chart(const BenchCommand& command, std::span<const BenchResul
   return {};
 }
 
+void print_read_bandwidth(std::uint32_t n_threads) {
+  std::printf("{\"n_threads\": %u, \"bytes_per_second\": %.0f}\n", n_threads,
+              read_bandwidth(n_threads));
+}
+
 Result<void> run(BenchCommand& command) {
+  if (command.only_read) {
+    print_read_bandwidth(chosen_threads(command.bench.n_threads.front()));
+    return {};
+  }
   if (command.model.empty() == command.random_shape.empty()) {
     return fail(Errc::invalid_argument, "one of --model and --random-model is needed");
   }
@@ -119,9 +137,11 @@ Result<void> run(BenchCommand& command) {
   if (!command.random_shape.empty()) LARDER_TRY(make_random_model(command));
   command.bench.engine.model_path = command.model;
   LARDER_ASSIGN(const auto cases, bench_cases(command.bench));
+  const double before =
+      command.chart.empty() ? 0 : read_bandwidth(chosen_threads(cases.front().engine.n_threads));
   LARDER_ASSIGN(const auto results, measure(cases, command.bench.n_repetitions));
   std::fputs(bench_text(results, command.format).c_str(), stdout);
-  return command.chart.empty() ? Result<void>{} : write_chart(command, results);
+  return command.chart.empty() ? Result<void>{} : write_chart(command, results, before);
 }
 
 Result<std::vector<std::uint32_t>> parse_counts(const std::string& text) {
@@ -203,6 +223,8 @@ void add_model_flags(CLI::App& app, BenchCommand& command) {
       ->default_str("md");
   app.add_option("--chart", command.chart, "SVG file to write: tokens per second against depth");
   app.add_option("--peer", command.peer, "JSON results of another engine to draw beside");
+  app.add_flag("--read-bandwidth", command.only_read,
+               "only: how fast the threads read memory together, as JSON");
 }
 
 }  // namespace

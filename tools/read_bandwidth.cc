@@ -3,16 +3,17 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
-#include <new>
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "tensor/huge_arena.h"
 
 namespace larder {
 namespace {
 
 constexpr std::size_t kLineWords = 8;  // 64 bytes
-constexpr std::size_t kLines = (std::size_t{1} << 30) / (kLineWords * sizeof(std::uint64_t));
+constexpr std::size_t kBytes = std::size_t{1} << 30;
+constexpr std::size_t kLines = kBytes / (kLineWords * sizeof(std::uint64_t));
 constexpr std::size_t kPieces = 64;  // handed out one by one
 constexpr std::size_t kAhead = 32;   // lines; far enough to hide the latency of DRAM
 constexpr int kPasses = 5;
@@ -32,8 +33,11 @@ std::uint64_t sum_lines(const std::uint64_t* words, std::size_t n_lines) {
 
 }  // namespace
 
-double read_bandwidth(std::uint32_t n_threads) try {
-  const std::vector<std::uint64_t> words(kLines * kLineWords, 1);
+double read_bandwidth(std::uint32_t n_threads) {
+  auto arena = HugeArena::create(kBytes);  // as the weights lie
+  if (!arena) return 0;
+  auto* const words = reinterpret_cast<std::uint64_t*>(arena->take(kBytes));
+  std::fill_n(words, kLines * kLineWords, 1);
   ThreadPool pool(n_threads);
   std::vector<std::uint64_t> sums(kPieces);  // used below, so that the reads are not dropped
   double best = 0;
@@ -41,16 +45,13 @@ double read_bandwidth(std::uint32_t n_threads) try {
     const auto begin = std::chrono::steady_clock::now();
     pool.for_each(kPieces, [&](std::size_t piece, unsigned) {
       const std::size_t n_lines = kLines / kPieces;
-      sums[piece] = sum_lines(words.data() + piece * n_lines * kLineWords, n_lines);
+      sums[piece] = sum_lines(words + piece * n_lines * kLineWords, n_lines);
     });
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
     const bool read = *std::min_element(sums.begin(), sums.end()) > 0;
-    const double n_bytes = static_cast<double>(words.size() * sizeof(std::uint64_t));
-    if (read) best = std::max(best, n_bytes / took.count());
+    if (read) best = std::max(best, static_cast<double>(kBytes) / took.count());
   }
   return best;
-} catch (const std::bad_alloc&) {
-  return 0;
 }
 
 }  // namespace larder

@@ -33,6 +33,15 @@ TEST(Dispatch, EveryEntryIsFilled) {
     EXPECT_TRUE(t->linear_q5_1 && t->linear_q4_k && t->linear_q5_k && t->linear_q6_k) << t->name;
     EXPECT_TRUE(t->scores_f32 && t->scores_f16 && t->scores_bf16) << t->name;
     EXPECT_TRUE(t->accumulate_f32 && t->accumulate_f16 && t->accumulate_bf16) << t->name;
+    EXPECT_TRUE(t->row_scores_f32 && t->row_scores_f16 && t->row_scores_bf16) << t->name;
+    EXPECT_TRUE(t->run_scores_f32 && t->run_scores_f16 && t->run_scores_bf16) << t->name;
+    EXPECT_TRUE(t->run_accumulate_f32 && t->run_accumulate_f16 && t->run_accumulate_bf16)
+        << t->name;
+    EXPECT_TRUE(t->packed_q8_0 && t->packed_q4_0 && t->packed_bf16 && t->round_bf16) << t->name;
+    EXPECT_TRUE(t->encode_codes_k && t->encode_codes_v && t->decode_codes_k && t->decode_codes_v)
+        << t->name;
+    EXPECT_EQ(t->run_scores_codes == nullptr, t->run_accumulate_codes == nullptr) << t->name;
+    EXPECT_TRUE(t->fetch) << t->name;
   }
 }
 

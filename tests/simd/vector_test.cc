@@ -1,13 +1,16 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "simd/simd.h"
+#include "tensor/half.h"
 
 namespace larder::simd {
 namespace {
@@ -148,6 +151,34 @@ TEST_P(VectorTest, TanhCapOverItsRange) {
   EXPECT_EQ(special[0], 30.0F);
   EXPECT_EQ(special[1], -30.0F);
   EXPECT_TRUE(std::isnan(special[2]));
+}
+
+/// To nearest, ties to even, as f32_to_bf16. Denormals are left out: AVX-512's instruction takes
+/// them for zero.
+TEST_P(VectorTest, RoundsToBf16AsTheDefinitionSays) {
+  std::mt19937 rng(11);
+  std::uniform_int_distribution<std::uint32_t> bits;
+  for (std::size_t n_cols = 1; n_cols < 70; ++n_cols) {
+    const std::size_t n_rows = 3, stride = n_cols + n_cols % 2;
+    std::vector<float> x(n_rows * n_cols);
+    for (float& f : x) {
+      do {
+        f = std::bit_cast<float>(bits(rng));
+      } while (std::fpclassify(f) == FP_SUBNORMAL);
+    }
+    x[0] = std::bit_cast<float>(0x3f808000U);      // a tie that stays even
+    x.back() = std::bit_cast<float>(0x3f818000U);  // and one that rounds up to even
+    if (n_cols > 4) x[1] = kNan, x[2] = -kInf, x[3] = std::numeric_limits<float>::max();
+    std::vector<std::uint16_t> rounded(n_rows * stride + 1, 0xabcd);
+    table().round_bf16(x.data(), n_rows, n_cols, {rounded.data(), stride});
+    for (std::size_t t = 0; t < n_rows; ++t) {
+      for (std::size_t c = 0; c < stride; ++c) {
+        const std::uint16_t expected = c < n_cols ? f32_to_bf16(x[t * n_cols + c]) : 0;
+        ASSERT_EQ(rounded[t * stride + c], expected) << n_cols << ' ' << t << ' ' << c;
+      }
+    }
+    ASSERT_EQ(rounded.back(), 0xabcd) << n_cols;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Sets, VectorTest,
