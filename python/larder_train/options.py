@@ -40,6 +40,8 @@ class ModelOptions:
     n_ff: int = _field(640, "width of the feed-forward")
     context: int = _field(4096, "longest sequence")
     rope_theta: float = _field(100000.0, "base of the rotary frequencies")
+    rope_divisors: list[float] = _field([], "of each rotary frequency, as conversions to mla choose "
+                                            "them; empty: none")
     norm_eps: float = _field(1e-6, "epsilon of the RMS norms")
     tied: bool = _field(True, "the output matrix is the embedding")
     window: int = _field(0, "sliding window in tokens, 0: none")

@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from larder_train.data.corpus import Corpus, _pieces
+from larder_train.data.corpus import Corpus, _pieces, prepare_corpus
 from larder_train.data.documents import documents, source_name, text_files
 from larder_train.data.drills import DrillMaker
 from larder_train.data.sampler import RowSampler, Stage, parse_stages, stage_at
@@ -62,6 +63,29 @@ def test_cutting_a_book_changes_no_token(corpus):
     assert len(pieces) > 1 and "".join(pieces) == text
     encode = corpus.tokenizer.encode
     assert sum((encode(p).ids for p in pieces), []) == encode(text).ids
+
+
+def test_tokenizer_of_another_make(text_folder, tmp_path):
+    own = Tokenizer(models.BPE())
+    own.pre_tokenizer, own.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
+    own.train([str(text_folder / "plain.txt")],
+              trainers.BpeTrainer(vocab_size=300, special_tokens=["<s>", "</s>"],
+                                  show_progress=False))
+    own.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    own.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(InputError, match="has no token"):
+        load_tokenizer(tmp_path)
+    with pytest.raises(InputError, match="names no other eos_token"):
+        prepare_corpus(text_folder, tmp_path, tmp_path / "cache")
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": {"content": "</s>"}}')
+    totals = prepare_corpus(text_folder, tmp_path, tmp_path / "cache")["sources"]["plain"]
+    corpus = Corpus.open(tmp_path / "cache")
+    assert corpus.eos == 1
+    ids = corpus.sources["plain"]
+    starts, ends = np.flatnonzero(ids == 0), np.flatnonzero(ids == 1)
+    assert len(starts) == totals["documents"] == 20
+    assert starts[0] == 0 and ends[-1] == len(ids) - 1
+    assert np.array_equal(starts[1:], ends[:-1] + 1)
 
 
 def test_damaged_cache_is_refused(cache, tmp_path):

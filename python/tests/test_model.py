@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from larder_train.errors import InputError
 from larder_train.model.hf import load_hf, save_hf
@@ -24,6 +25,8 @@ STANDARD = [
     {"attention": "mla", "kv_latent": 20, "nope_dim": 12, "rope_dim": 8, "v_dim": 24},
     {"attention": "mla", "kv_latent": 20, "nope_dim": 12, "rope_dim": 8, "v_dim": 16,
      "q_latent": 24, "tied": False},
+    {"attention": "mla", "kv_latent": 20, "nope_dim": 12, "rope_dim": 8, "v_dim": 16,
+     "rope_divisors": [1.0, 0.125, 40.0, 7.5]},
 ]
 CLA = [{"attention": "cla", "n_kv_heads": 2}, {"attention": "cla", "family": "llama",
                                                "n_kv_heads": 1, "cla_factor": 4}]
@@ -67,6 +70,16 @@ def test_directory_round_trip(kind, tmp_path):
     ids = _ids(20)
     with torch.no_grad():
         assert torch.equal(model(ids), again(ids))
+
+
+def test_tied_matrix_under_the_other_name(tmp_path):
+    model = _model({"attention": "mha", "family": "llama"})
+    save_hf(model, tmp_path, eos=0)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["lm_head.weight"] = weights.pop("model.embed_tokens.weight")
+    save_file(weights, tmp_path / "model.safetensors")
+    with torch.no_grad():
+        assert torch.equal(model(_ids(20)), load_hf(tmp_path)(_ids(20)))
 
 
 @pytest.mark.parametrize("kind", STANDARD + CLA, ids=str)

@@ -1,7 +1,8 @@
 """The corpus as token ids on disk: tokenised once, then mapped into memory.
 
 A cache folder holds one little-endian uint16 file per source (books.bin, ...), in which every
-document ends with `<|endoftext|>`, the tokenizer, and corpus.json that names them.
+document ends with `<|endoftext|>`, the tokenizer, and corpus.json that names them. With the
+tokenizer of another model it is that one's end, and its BOS comes first where it asks for one.
 """
 
 import dataclasses
@@ -11,8 +12,8 @@ import pathlib
 import numpy as np
 from tokenizers import Tokenizer
 
-from larder_train.data.documents import END_OF_TEXT, documents, source_name, text_files
-from larder_train.data.tokenizer import load_tokenizer
+from larder_train.data.documents import documents, source_name, text_files
+from larder_train.data.tokenizer import end_of_text, load_tokenizer
 from larder_train.errors import InputError
 from larder_train.training.progress import Progress
 
@@ -32,37 +33,39 @@ def _pieces(text: str) -> list[str]:
     return pieces + [text[start:]] if start < len(text) else pieces
 
 
-def _write(file, tokenizer: Tokenizer, batch: list[str | None], eos: int) -> int:
-    """Encodes pieces of text; None stands for the end of a document."""
-    encoded = iter(tokenizer.encode_batch_fast([p for p in batch if p is not None]))
+def _write(file, tokenizer: Tokenizer, batch: list[str | list[int]]) -> int:
+    """Encodes pieces of text; lists of ids stand for themselves."""
+    encoded = iter(tokenizer.encode_batch_fast([p for p in batch if isinstance(p, str)],
+                                               add_special_tokens=False))
     n_tokens = 0
     for piece in batch:
-        ids = [eos] if piece is None else next(encoded).ids
+        ids = piece if isinstance(piece, list) else next(encoded).ids
         file.write(np.asarray(ids, dtype="<u2").tobytes())
         n_tokens += len(ids)
     return n_tokens
 
 
-def _tokenise(path: pathlib.Path, file, tokenizer: Tokenizer) -> dict[str, int]:
-    eos = tokenizer.token_to_id(END_OF_TEXT)
+def _tokenise(path: pathlib.Path, file, tokenizer: Tokenizer, eos: int) -> dict[str, int]:
+    bos = [i for i in tokenizer.encode("").ids if i != eos]
     count = {"tokens": 0, "documents": 0, "bytes": 0}
-    batch: list[str | None] = []
+    batch: list[str | list[int]] = []
     n_chars = 0
     for text in documents(path):
-        batch += [*_pieces(text), None]
+        batch += [bos, *_pieces(text), [eos]]
         n_chars += len(text)
         count["documents"] += 1
         count["bytes"] += len(text.encode())
         if n_chars > BATCH_CHARS:
-            count["tokens"] += _write(file, tokenizer, batch, eos)
+            count["tokens"] += _write(file, tokenizer, batch)
             batch, n_chars = [], 0
-    count["tokens"] += _write(file, tokenizer, batch, eos)
+    count["tokens"] += _write(file, tokenizer, batch)
     return count
 
 
 def prepare_corpus(text: pathlib.Path, tokenizer_folder: pathlib.Path, cache: pathlib.Path) -> dict:
     """Tokenises every file of `text` into `cache`; returns what corpus.json then says."""
-    tokenizer = load_tokenizer(tokenizer_folder)
+    tokenizer = load_tokenizer(tokenizer_folder, foreign=True)
+    eos = end_of_text(tokenizer, tokenizer_folder)
     if tokenizer.get_vocab_size() > 65536:
         raise InputError(f"{tokenizer_folder}: vocabulary of {tokenizer.get_vocab_size()} tokens, "
                          "16 bits hold 65536")
@@ -74,7 +77,7 @@ def prepare_corpus(text: pathlib.Path, tokenizer_folder: pathlib.Path, cache: pa
         total = totals.setdefault(source_name(path), {"tokens": 0, "documents": 0, "bytes": 0})
         mode = "wb" if total["tokens"] == 0 else "ab"
         with open(cache / f"{source_name(path)}.bin", mode) as file:
-            for key, n in _tokenise(path, file, tokenizer).items():
+            for key, n in _tokenise(path, file, tokenizer, eos).items():
                 total[key] += n
         progress.update(i + 1, f"{path.name}: {sum(t['tokens'] for t in totals.values()):,} tokens")
     progress.close()
@@ -101,7 +104,7 @@ class Corpus:
         path = cache / "corpus.json"
         if not path.is_file():
             raise InputError(f"{path}: no such file; run `larder_train prepare` first")
-        tokenizer = load_tokenizer(cache)
+        tokenizer = load_tokenizer(cache, foreign=True)
         sources = {}
         for name, total in json.loads(path.read_text())["sources"].items():
             ids = np.memmap(cache / f"{name}.bin", dtype="<u2", mode="r")
@@ -109,4 +112,4 @@ class Corpus:
                 raise InputError(f"{cache / name}.bin: {len(ids)} tokens, "
                                  f"corpus.json says {total['tokens']}")
             sources[name] = ids
-        return Corpus(tokenizer, sources, tokenizer.token_to_id(END_OF_TEXT))
+        return Corpus(tokenizer, sources, end_of_text(tokenizer, cache))

@@ -80,12 +80,28 @@ def save_tokenizer(tokenizer: Tokenizer, folder: pathlib.Path, context: int) -> 
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
-def load_tokenizer(folder: pathlib.Path) -> Tokenizer:
-    """Reads tokenizer.json of a folder."""
+def load_tokenizer(folder: pathlib.Path, foreign: bool = False) -> Tokenizer:
+    """Reads tokenizer.json of a folder; one of another make, without `<|endoftext|>`, only where
+    `foreign` says that it will do."""
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     tokenizer = Tokenizer.from_file(str(path))
-    if tokenizer.token_to_id(END_OF_TEXT) is None:
+    if tokenizer.token_to_id(END_OF_TEXT) is None and not foreign:
         raise InputError(f"{path}: has no token {END_OF_TEXT}")
     return tokenizer
+
+
+def end_of_text(tokenizer: Tokenizer, folder: pathlib.Path) -> int:
+    """The token behind a document: `<|endoftext|>`, else what tokenizer_config.json beside the
+    tokenizer calls its `eos_token`."""
+    token = END_OF_TEXT
+    path = folder / "tokenizer_config.json"
+    if tokenizer.token_to_id(token) is None and path.is_file():
+        token = json.loads(path.read_text()).get("eos_token")
+        token = token["content"] if isinstance(token, dict) else token
+    found = tokenizer.token_to_id(token) if token else None
+    if found is None:
+        raise InputError(f"{folder}/tokenizer.json: has no token {END_OF_TEXT}, and "
+                         "tokenizer_config.json names no other eos_token")
+    return found

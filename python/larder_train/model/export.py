@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import torch
 
@@ -39,9 +40,14 @@ def export(options: ExportOptions) -> None:
         raise InputError("export to GGUF needs both --gguf and --larder")
     out = pathlib.Path(options.out)
     model, run_options = load_run(pathlib.Path(options.run))
-    tokenizer = Corpus.open(pathlib.Path(run_options["data"]["cache"])).tokenizer
-    save_hf(model, out, tokenizer.token_to_id(END_OF_TEXT), _DTYPES[options.dtype])
-    save_tokenizer(tokenizer, out, model.options.context)
+    cache = pathlib.Path(run_options["data"]["cache"])
+    corpus = Corpus.open(cache)
+    save_hf(model, out, corpus.eos, _DTYPES[options.dtype])
+    if corpus.tokenizer.token_to_id(END_OF_TEXT) is not None:
+        save_tokenizer(corpus.tokenizer, out, model.options.context)
+    else:  # of another make: as it came
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copyfile(cache / name, out / name)
     print(f"{out}: {sum(w.numel() for w in model.parameters()):,} parameters")
     if options.gguf:
         Engine(options.larder).convert(out, pathlib.Path(options.gguf), "--type", options.gguf_type)

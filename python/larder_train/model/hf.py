@@ -27,11 +27,31 @@ _LATENT = {"kv_latent": "kv_lora_rank", "nope_dim": "qk_nope_head_dim",
            "rope_dim": "qk_rope_head_dim", "v_dim": "v_head_dim"}
 
 
+def _rope_scaling(o: ModelOptions) -> dict | None:
+    """Divisors of the frequencies are told as long rope with equal factors for all lengths."""
+    if not o.rope_divisors:
+        return None
+    return {"rope_type": "longrope", "type": "longrope", "short_factor": o.rope_divisors,
+            "long_factor": o.rope_divisors, "attention_factor": 1.0, "factor": 1.0,
+            "original_max_position_embeddings": o.context}
+
+
+def _rope_divisors(config: dict, origin: str) -> list[float]:
+    scaling = config.get("rope_scaling")
+    if not scaling:
+        return []
+    divisors = scaling.get("long_factor") if isinstance(scaling, dict) else None
+    if not divisors or scaling != _rope_scaling(ModelOptions(
+            rope_divisors=divisors, context=config.get("max_position_embeddings", 0))):
+        raise InputError(f"{origin}: rope_scaling = {scaling} is not supported")
+    return divisors
+
+
 def config_of(o: ModelOptions, eos: int) -> dict:
     """What config.json says about validated options."""
     config = {theirs: getattr(o, ours) for ours, theirs in _SIZES.items()}
     config |= {"hidden_act": "silu", "attention_bias": False, "attention_dropout": 0.0,
-               "initializer_range": 0.02, "use_cache": True, "rope_scaling": None,
+               "initializer_range": 0.02, "use_cache": True, "rope_scaling": _rope_scaling(o),
                "bos_token_id": None, "eos_token_id": eos, "torch_dtype": "float32"}
     if o.attention == "mla":
         name, model_type = "DeepseekV2ForCausalLM", "deepseek_v2"
@@ -61,12 +81,13 @@ def options_of(config: dict, origin: str) -> ModelOptions:
     if model_type not in ("llama", "qwen3", "deepseek_v2", "larder_cla"):
         raise InputError(f"{origin}: model_type '{model_type}' is not llama, qwen3, deepseek_v2 or "
                          "larder_cla")
-    for key in ("rope_scaling", "attention_bias", "mlp_bias"):
+    for key in ("attention_bias", "mlp_bias"):
         if config.get(key):
             raise InputError(f"{origin}: {key} = {config[key]} is not supported")
     try:
         o = ModelOptions(**{ours: config[theirs] for ours, theirs in _SIZES.items()
                             if theirs in config})
+        o.rope_divisors = _rope_divisors(config, origin)
         if model_type == "deepseek_v2":
             if config.get("first_k_dense_replace", 0) < o.n_layers:
                 raise InputError(f"{origin}: mixture-of-experts layers are not supported")
@@ -116,8 +137,9 @@ def load_hf(folder: pathlib.Path) -> Transformer:
         weights = {k: v.float() for k, v in load_file(weights_path).items()}
     except SafetensorError as error:
         raise InputError(f"{weights_path}: {error}") from error
-    if model.lm_head is None:
-        weights.pop("lm_head.weight", None)
+    if model.lm_head is None:  # tied: under one name, the other, or both
+        if (output := weights.pop("lm_head.weight", None)) is not None:
+            weights.setdefault("model.embed_tokens.weight", output)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

@@ -22,9 +22,17 @@ class RmsNorm(nn.Module):
         return F.rms_norm(x.float(), self.weight.shape, self.weight, self.eps).to(x.dtype)
 
 
-def rope_tables(n_tokens: int, width: int, theta: float, device) -> tuple[Tensor, Tensor]:
-    """cos and sin, [n_tokens, width / 2] in float32 (arXiv:2104.09864)."""
-    frequencies = theta ** (-torch.arange(0, width, 2, device=device, dtype=torch.float32) / width)
+def rope_width(o: ModelOptions) -> int:
+    return o.rope_dim if o.attention == "mla" else o.head_dim
+
+
+def rope_tables(n_tokens: int, o: ModelOptions, device) -> tuple[Tensor, Tensor]:
+    """cos and sin, [n_tokens, rotated width / 2] in float32 (arXiv:2104.09864)."""
+    width = rope_width(o)
+    at = torch.arange(0, width, 2, device=device, dtype=torch.float32)
+    frequencies = o.rope_theta ** (-at / width)
+    if o.rope_divisors:
+        frequencies = frequencies / torch.tensor(o.rope_divisors, device=device)
     angles = torch.outer(torch.arange(n_tokens, device=device, dtype=torch.float32), frequencies)
     return angles.cos(), angles.sin()
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from larder_train.errors import InputError
-from larder_train.model.layers import Layer, RmsNorm, rope_tables, window_mask
+from larder_train.model.layers import Layer, RmsNorm, rope_tables, rope_width, window_mask
 from larder_train.options import ModelOptions
 
 
@@ -24,9 +24,11 @@ def validated(options: ModelOptions) -> ModelOptions:
             raise InputError(f"{name}: {getattr(o, name)} is not positive")
     if o.n_heads % o.n_kv_heads:
         raise InputError(f"n_heads: {o.n_heads} is not a multiple of n_kv_heads {o.n_kv_heads}")
-    rotated = o.rope_dim if o.attention == "mla" else o.head_dim
+    rotated = rope_width(o)
     if rotated <= 0 or rotated % 2:
         raise InputError(f"rope width: {rotated} is not a positive even number")
+    if o.rope_divisors and (len(o.rope_divisors) != rotated // 2 or min(o.rope_divisors) <= 0):
+        raise InputError(f"rope_divisors: {o.rope_divisors}, need {rotated // 2} positive numbers")
     if o.window_layers and (o.window <= 0 or o.family != "qwen3" or o.attention == "mla"):
         raise InputError("window_layers: need a window and the family qwen3, not mla")
     if any(not 0 <= i < o.n_layers for i in o.window_layers):
@@ -81,8 +83,7 @@ class Transformer(nn.Module):
     def hidden(self, ids: Tensor) -> Tensor:
         """ids [b, t] -> the normed stream [b, t, n_embd], what the logits are made from."""
         o, t = self.options, ids.shape[1]
-        rope = rope_tables(t, o.rope_dim if o.attention == "mla" else o.head_dim, o.rope_theta,
-                           ids.device)
+        rope = rope_tables(t, o, ids.device)
         mask = window_mask(t, o.window, ids.device) if self._windowed and t > o.window else None
         x = self.model.embed_tokens(ids)
         shared = {}
