@@ -1,5 +1,5 @@
-// larder convert: other file kinds to GGUF, and models to fewer KV heads, with a report of the
-// cost.
+// larder convert: other file kinds to GGUF, and models to fewer KV heads or latent attention, with
+// a report of the cost.
 #include "model/io/convert.h"
 
 #include <algorithm>
@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "base/fail.h"
+#include "calibration.h"
 #include "commands.h"
 #include "divergence_report.h"
 #include "failure.h"
@@ -27,6 +28,9 @@ struct ConvertFlags {
   ConvertOptions options;
   std::optional<std::uint32_t> n_kv_heads;
   bool align = false;
+  bool latent = false;  // --mla
+  ToLatent to_latent;
+  CalibrationOptions calibration;
   std::string target;  // "gguf", "hf"; empty: by the output's form
   DivergenceFlags report;
   std::string reference;  // what the report compares with; empty: the input
@@ -83,6 +87,10 @@ Result<ConvertTarget> chosen_target(const ConvertFlags& flags) {
   return directory ? ConvertTarget::hf : ConvertTarget::gguf;
 }
 
+const std::string& reference_of(const ConvertFlags& flags) {
+  return flags.reference.empty() ? flags.options.input : flags.reference;
+}
+
 /// What belongs together, before hours of work.
 Result<ConvertOptions> settled(const ConvertFlags& flags) {
   ConvertOptions options = flags.options;
@@ -93,20 +101,28 @@ Result<ConvertOptions> settled(const ConvertFlags& flags) {
   if (flags.align && !options.pool) {
     return fail(Errc::invalid_argument, "--align goes with --kv-heads");
   }
+  if (flags.latent) options.latent = flags.to_latent;
+  if (options.latent && options.pool) {
+    return fail(Errc::invalid_argument, "--mla and --kv-heads exclude each other");
+  }
+  if (!flags.calibration.text_path.empty() && !flags.align && !flags.latent) {
+    return fail(Errc::invalid_argument, "--calibrate goes with --align or --mla");
+  }
   if (!options.changes_attention()) {
     if (options.target == ConvertTarget::hf) {
       return fail(Errc::invalid_argument, "{}: a Hugging Face directory is written with {} only",
-                  options.output, "--kv-heads");
+                  options.output, "--kv-heads or --mla");
     }
     if (!flags.report.text_path.empty()) {
-      return fail(Errc::invalid_argument, "--report goes with --kv-heads; `larder eval kl` {}",
+      return fail(Errc::invalid_argument,
+                  "--report goes with --kv-heads or --mla; `larder eval kl` {}",
                   "compares any two models");
     }
   }
-  if (!flags.report.text_path.empty() && options.input.ends_with(".bin") &&
-      flags.reference.empty()) {
-    return fail(Errc::invalid_argument, "--report cannot run {}; give its GGUF form as {}",
-                options.input, "--reference");
+  const bool runs = !flags.report.text_path.empty() || !flags.calibration.text_path.empty();
+  if (runs && options.input.ends_with(".bin") && flags.reference.empty()) {
+    return fail(Errc::invalid_argument, "{}: cannot run; give its GGUF form as --reference",
+                options.input);
   }
   return options;
 }
@@ -116,12 +132,21 @@ Result<DivergenceReport> measure(const ConvertFlags& flags, const ConvertOptions
   report.model.n_threads = options.n_threads;
   report.reference = report.model;
   report.model.model_path = options.output;
-  report.reference.model_path = flags.reference.empty() ? options.input : flags.reference;
+  report.reference.model_path = reference_of(flags);
   return run_divergence(report);
 }
 
 Result<void> convert(const ConvertFlags& flags) {
-  LARDER_ASSIGN(const ConvertOptions options, settled(flags));
+  LARDER_ASSIGN(ConvertOptions options, settled(flags));
+  InputMoments moments;
+  if (!flags.calibration.text_path.empty()) {
+    CalibrationOptions calibration = flags.calibration;
+    calibration.engine.model_path = reference_of(flags);
+    calibration.engine.n_threads = options.n_threads;
+    calibration.engine.n_context = flags.report.model.n_context;
+    LARDER_ASSIGN(moments, measure_input_moments(calibration));
+    options.moments = &moments;
+  }
   ProgressBar bar("convert");
   const auto report = convert_model(options, [&bar](std::string_view tensor, float done) {
     bar.update(done, std::string(tensor));
@@ -157,6 +182,49 @@ void add_attention_flags(CLI::App& command, const std::shared_ptr<ConvertFlags>&
       ->group("Attention");
 }
 
+Result<RopeChoice> parse_choice(const std::string& text) {
+  if (text == "high") return RopeChoice::high;
+  if (text == "uniform") return RopeChoice::uniform;
+  if (text == "norm") return RopeChoice::norm;
+  if (text == "loss") return RopeChoice::loss;
+  return fail(Errc::invalid_argument, "'{}' is none of high, uniform, norm, loss", text);
+}
+
+Result<LatentNorm> parse_norm(const std::string& text) {
+  if (text == "rms") return LatentNorm::rms;
+  if (text == "linear") return LatentNorm::linear;
+  return fail(Errc::invalid_argument, "'{}' is none of rms, linear", text);
+}
+
+void add_calibration_flags(CLI::App& command, const std::shared_ptr<ConvertFlags>& flags) {
+  CLI::Option* calibrate = command.add_option(
+      "--calibrate", flags->calibration.text_path,
+      "text that shows what attention reads; without it the norms' weights tell");
+  calibrate->group("Attention");
+  add_number(command, "--calibrate-tokens", flags->calibration.max_tokens, "tokens of that text")
+      ->group("Attention")
+      ->needs(calibrate);
+}
+
+void add_latent_flags(CLI::App& command, const std::shared_ptr<ConvertFlags>& flags) {
+  CLI::Option* mla = command.add_flag(
+      "--mla", flags->latent, "multi-head latent attention in DeepSeek-V2's form (deepseek2)");
+  mla->group("Attention");
+  const auto in_group = [mla](CLI::Option* option) { option->group("Attention")->needs(mla); };
+  in_group(add_number(command, "--kv-latent", flags->to_latent.kv_rank,
+                      "channels of the latent (0: the cache becomes half as large)"));
+  in_group(add_number(command, "--rope-dim", flags->to_latent.rope_dim,
+                      "channels that keep rope, shared by all heads (0: a head's)"));
+  in_group(add_parsed(
+      command, "--rope-pairs", parse_choice,
+      [flags](RopeChoice choice) { flags->to_latent.choice = choice; },
+      "which rotary pairs keep rope: high (frequencies), uniform, norm, loss (default: loss)"));
+  in_group(add_parsed(
+      command, "--latent-norm", parse_norm,
+      [flags](LatentNorm norm) { flags->to_latent.norm = norm; },
+      "norm behind the latent: rms (to be trained), linear (exact; f32, bf16) (default: rms)"));
+}
+
 void add_report_flags(CLI::App& command, const std::shared_ptr<ConvertFlags>& flags) {
   DivergenceFlags& report = flags->report;
   const auto in_group = [](CLI::Option* option) { option->group("Report"); };
@@ -166,7 +234,8 @@ void add_report_flags(CLI::App& command, const std::shared_ptr<ConvertFlags>& fl
   in_group(
       add_number(command, "--report-tokens", report.max_tokens, "tokens of the text (0: all)"));
   in_group(add_number(command, "-c,--ctx-size", report.model.n_context,
-                      "tokens of a window (0: the model's context, at most 8192)"));
+                      "tokens of a window, also of --calibrate (0: the model's context, at most "
+                      "8192)"));
   in_group(command.add_option("--reference", flags->reference,
                               "model that stands for the input (a llama2.c file's GGUF form)"));
 }
@@ -178,11 +247,11 @@ void add_convert_command(CLI::App& app, int& exit_code) {
   ConvertOptions& options = flags->options;
   CLI::App* command =
       app.add_subcommand("convert",
-                         "Hugging Face directory or llama2.c checkpoint to GGUF; with "
-                         "--kv-heads, a model to fewer KV heads");
+                         "Hugging Face directory or llama2.c checkpoint to GGUF; with --kv-heads "
+                         "or --mla, a model to one with a smaller cache");
   command
       ->add_option("INPUT", options.input,
-                   "directory with config.json, llama2.c's .bin; GGUF with --kv-heads")
+                   "directory with config.json, llama2.c's .bin; GGUF with --kv-heads or --mla")
       ->required();
   command
       ->add_option("-o,--output,OUTPUT", options.output,
@@ -198,6 +267,8 @@ void add_convert_command(CLI::App& app, int& exit_code) {
   command->add_option("--name", options.name, "general.name of the model");
   command->add_option("--license", options.license, "general.license, an SPDX name");
   add_attention_flags(*command, flags);
+  add_latent_flags(*command, flags);
+  add_calibration_flags(*command, flags);
   add_report_flags(*command, flags);
   add_number(*command, "-t,--threads", flags->n_threads, "threads (0: one per core)");
   command->add_flag("--json", flags->json, "one JSON object instead of text");

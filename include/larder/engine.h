@@ -181,6 +181,12 @@ class Engine {
   std::size_t drop_prefix(std::span<const std::int32_t> tokens, std::string_view salt);
   CacheView cache_view() const;
 
+  /// From the next step on, hears of what each layer's attention reads: rows [n_rows, n_embd]
+  /// behind the norm, during `step` and on its thread, gone when the call returns. Empty: nobody
+  /// hears.
+  void observe_attention(
+      std::function<void(std::uint32_t layer, std::span<const float> rows)> observer);
+
   const Tokenizer& tokenizer() const;
   const ModelConfig& config() const;
   const GenerationDefaults& generation_defaults() const;

@@ -113,3 +113,52 @@ def test_conversion_uptraining_and_gguf(mha, cache, larder, tmp_path):
     assert np.isfinite(after["kl_mean"])
     assert not torch.equal(load_hf(tmp_path / "hf").state_dict()["model.norm.weight"],
                            load_hf(tmp_path / "gqa").state_dict()["model.norm.weight"])
+
+
+def _logits(folder) -> torch.Tensor:
+    ids = torch.arange(60)[None] * 7 % 400
+    with torch.no_grad():
+        return load_hf(folder).eval()(ids)
+
+
+def test_latent_attention_of_one_head_is_exact(mha, larder, tmp_path):
+    """MQA holds no more than a latent of one head's values and a rotary key of one head."""
+    _larder(larder, "convert", mha, "-o", tmp_path / "mqa", "--to", "hf", "--kv-heads", 1)
+    for pairs in ("high", "uniform", "norm"):
+        out = tmp_path / pairs
+        _larder(larder, "convert", tmp_path / "mqa", "-o", out, "--to", "hf", "--mla",
+                "--kv-latent", DIM, "--rope-dim", DIM, "--rope-pairs", pairs, "--latent-norm",
+                "linear")
+        options = load_hf(out).options
+        assert (options.attention, options.kv_latent, options.rope_dim) == ("mla", DIM, DIM)
+        torch.testing.assert_close(_logits(out), _logits(tmp_path / "mqa"), atol=1e-3, rtol=0)
+
+
+def test_transformers_reads_all_frequencies(mha, larder, tmp_path):
+    """Every head keeps all its rope: the shared key has each frequency several times."""
+    transformers = pytest.importorskip("transformers")
+    width = HEADS * DIM
+    _larder(larder, "convert", mha, "-o", tmp_path / "mla", "--to", "hf", "--mla", "--kv-latent",
+            width, "--rope-dim", width, "--latent-norm", "linear")
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "mla").eval()
+    assert type(model).__name__ == "DeepseekV2ForCausalLM"
+    ids = torch.arange(60)[None] * 7 % 400
+    with torch.no_grad():
+        logits = model(ids).logits
+    torch.testing.assert_close(logits, _logits(mha), atol=1e-3, rtol=0)
+
+
+def test_latent_attention_is_trained_on(mha, cache, larder, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("The river is a garden and a candle by the window. " * 20)
+    report = json.loads(_larder(larder, "convert", mha, "-o", tmp_path / "mla", "--to", "hf", "--mla",
+                                "--report", text, "--json"))["report"]
+    assert report["kv_bytes_per_token"] * 2 == report["reference_kv_bytes_per_token"]
+    assert main(["uptrain", "--source", str(tmp_path / "mla"), "--cache", str(cache), "--out",
+                 str(tmp_path / "up"), *_flags(STEPS), "--fraction", "1", "--original-steps",
+                 "6"]) == 0
+    assert main(["export", "--run", str(tmp_path / "up"), "--out", str(tmp_path / "hf"), "--larder",
+                 larder, "--gguf", str(tmp_path / "model.gguf")]) == 0
+    after = json.loads(_larder(larder, "eval", "kl", "-m", tmp_path / "model.gguf", "--reference",
+                               mha, "--text", text, "--json"))
+    assert np.isfinite(after["kl_mean"])

@@ -90,6 +90,11 @@ std::size_t Engine::drop_prefix(std::span<const std::int32_t> tokens, std::strin
 
 CacheView Engine::cache_view() const { return impl_->cache_view(); }
 
+void Engine::observe_attention(
+    std::function<void(std::uint32_t layer, std::span<const float> rows)> observer) {
+  impl_->forward.observe_attention(std::move(observer));
+}
+
 const Tokenizer& Engine::tokenizer() const { return *impl_->tokenizer; }
 const ModelConfig& Engine::config() const { return impl_->source->config(); }
 const GenerationDefaults& Engine::generation_defaults() const {

@@ -135,6 +135,7 @@ AttentionShape ForwardPass::attention_shape(std::uint32_t layer) const {
 void ForwardPass::attention_part(std::uint32_t layer, const ForwardBatch& batch) {
   const LayerWeights& w = weights_.layer(layer);
   normalise(x_, w.attn_norm, normed_);
+  if (observer_) observer_(layer, normed_.span().first(std::size_t{n_rows_} * config_.n_embd));
   input_.set(normed_.data(), n_rows_, config_.n_embd);
   if (config_.has_latent()) {
     latent_attention(layer, batch);

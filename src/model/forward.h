@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "kernels/attention.h"
@@ -22,6 +24,11 @@ namespace larder {
 /// A row's result depends on its sequence alone: not on the batch, the chunking or the threads.
 class ForwardPass {
  public:
+  /// Hears of what a layer's attention reads, behind its norm: rows [n_rows, n_embd], gone when the
+  /// call returns. On the thread that runs the batch.
+  using AttentionObserver = std::function<void(std::uint32_t layer, std::span<const float> rows)>;
+  void observe_attention(AttentionObserver observer) { observer_ = std::move(observer); }
+
   /// `layouts` [n_layers]; of a layer that reads another's rows, the other's.
   ForwardPass(const Weights& weights, const Compute& compute, std::span<const KvLayout> layouts,
               std::uint32_t block_tokens, const ForwardLimits& limits);
@@ -56,7 +63,8 @@ class ForwardPass {
   std::vector<KvLayout> layouts_;  // [n_layers]
   const std::uint32_t block_tokens_;
   const ForwardLimits limits_;
-  std::uint32_t n_rows_ = 0;  // of the batch at work
+  std::uint32_t n_rows_ = 0;    // of the batch at work
+  AttentionObserver observer_;  // usually none
 
   struct Rope {  // one kind of layer: global, or local (Gemma 3)
     RopeTable table;

@@ -34,9 +34,10 @@ std::uint64_t place_of(std::string_view name) {
   return 1 + std::strtoull(name.substr(4).data(), nullptr, 10);
 }
 
-DType wanted_type(const ConvertOptions& options, const OutputTensor& tensor) {
+DType wanted_type(const ConvertOptions& options, const OutputTensor& tensor, bool keeps_type) {
   if (tensor.n_dims < 2 || is_router(tensor.name)) return DType::f32;
-  return fitting_type(options.type.value_or(tensor.pieces.front().dtype), tensor.n_cols());
+  const DType own = tensor.pieces.front().dtype;
+  return keeps_type ? own : fitting_type(options.type.value_or(own), tensor.n_cols());
 }
 
 std::vector<Plan> plan_tensors(const ModelSource& source, const ConvertOptions& options,
@@ -47,7 +48,8 @@ std::vector<Plan> plan_tensors(const ModelSource& source, const ConvertOptions& 
   for (OutputTensor& tensor : regroup_tensors(source)) {
     const std::string& name = tensor.name;
     if (name.starts_with("rope_f")) continue;  // GGUF's: written from the configuration
-    TensorTarget target{source.shown_name(tensor.from), wanted_type(options, tensor),
+    const bool keeps_type = source.keeps_type(tensor.from);
+    TensorTarget target{source.shown_name(tensor.from), wanted_type(options, tensor, keeps_type),
                         arch.change(name), 1};
     const bool permutes =
         target.change == TensorChange::permute_q || target.change == TensorChange::permute_k;
@@ -58,7 +60,8 @@ std::vector<Plan> plan_tensors(const ModelSource& source, const ConvertOptions& 
     }
     if (target.change == TensorChange::permute_q) target.n_heads = config.n_heads;
     if (target.change == TensorChange::permute_k) target.n_heads = config.n_kv_heads;
-    if (tensor.n_dims >= 2 && options.type && target.dtype != *options.type && !is_router(name)) {
+    if (tensor.n_dims >= 2 && options.type && target.dtype != *options.type && !is_router(name) &&
+        !keeps_type) {
       report.fallbacks.push_back({name, target.dtype});
     }
     plans.push_back({std::move(tensor), std::move(target)});

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "larder/result.h"
+#include "model/surgery/latent_source.h"
 #include "model/surgery/pooled_source.h"
 #include "tensor/dtype.h"
 
@@ -17,7 +18,7 @@ namespace larder {
 enum class ConvertTarget : std::uint8_t { gguf, hf };
 
 struct ConvertOptions {
-  std::string input;   // Hugging Face directory or llama2.c .bin; with `pool` also GGUF
+  std::string input;   // Hugging Face directory or llama2.c .bin; GGUF if the attention changes
   std::string output;  // GGUF file, replaced when it exists; or directory, new or empty
   ConvertTarget target = ConvertTarget::gguf;
   std::optional<DType> type;  // of matrices; empty: what each has in the input
@@ -25,9 +26,10 @@ struct ConvertOptions {
   std::string name, license;  // general.name and general.license; empty: what the input says
   unsigned n_threads = 1;
   std::optional<PoolHeads> pool;          // fewer KV heads
+  std::optional<ToLatent> latent;         // multi-head latent attention; not with `pool`
   const InputMoments* moments = nullptr;  // what attention inputs look like; null: assumed
 
-  bool changes_attention() const { return pool.has_value(); }
+  bool changes_attention() const { return pool || latent; }
 };
 
 /// A matrix whose rows are no multiple of the wanted type's block.

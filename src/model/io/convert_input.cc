@@ -73,6 +73,7 @@ Result<std::unique_ptr<ModelSource>> open_for_conversion(const ConvertOptions& o
     settings.progress = [&progress](float done) { progress("attention", done); };
   }
   if (options.pool) return pool_model(std::move(source), *options.pool, settings);
+  if (options.latent) return latent_model(std::move(source), *options.latent, settings);
   return source;
 }
 

@@ -45,18 +45,34 @@ Result<void> check_options(const ConvertOptions& options) {
   return {};
 }
 
+/// The name in a Hugging Face directory; empty when there is none.
+std::string hf_name_of(const std::string& canonical, const Arch& arch) {
+  static constexpr std::pair<std::string_view, std::string_view> kLatent[] = {
+      {"attn_kv_a_mqa.weight", "self_attn.kv_a_proj_with_mqa.weight"},
+      {"attn_kv_a_norm.weight", "self_attn.kv_a_layernorm.weight"},
+      {"attn_kv_b.weight", "self_attn.kv_b_proj.weight"}};
+  for (const auto& [own, hf] : kLatent) {
+    if (!canonical.ends_with(own)) continue;
+    // "blk.7." becomes "model.layers.7."
+    const std::string layer = canonical.substr(3, canonical.size() - own.size() - 3);
+    return std::string("model.layers").append(layer).append(hf);
+  }
+  return hf_tensor_name(canonical, arch.canonical_name);
+}
+
 Result<std::vector<Planned>> plan_tensors(const ModelSource& source,
                                           const ConvertOptions& options) {
   const Arch& arch = *find_arch(source.config().arch);
   std::vector<Planned> plans;
   for (const std::string& name : source.tensor_names()) {
-    std::string hf_name = hf_tensor_name(name, arch.canonical_name);
+    std::string hf_name = hf_name_of(name, arch);
     if (hf_name.empty()) {
       return fail(Errc::unsupported, "{}: tensor '{}' has no name in a Hugging Face directory",
                   options.input, name);
     }
     const TensorView view = *source.find(name);
-    const DType dtype = view.n_dims < 2 ? view.dtype : options.type.value_or(view.dtype);
+    const bool keeps = view.n_dims < 2 || source.keeps_type(name);
+    const DType dtype = keeps ? view.dtype : options.type.value_or(view.dtype);
     plans.push_back({std::move(hf_name), view, {name, dtype, TensorChange::none, 1}});
   }
   return plans;
@@ -126,11 +142,50 @@ Result<void> copy_other_files(const ConvertOptions& options) {
   return {};
 }
 
+/// Divisors of frequencies are told as long rope with the same factors for both contexts.
+nlohmann::json rope_scaling_of(const ModelConfig& c) {
+  if (c.rope.frequency_divisors.empty()) return nullptr;
+  return {{"rope_type", "longrope"},
+          {"type", "longrope"},
+          {"short_factor", c.rope.frequency_divisors},
+          {"long_factor", c.rope.frequency_divisors},
+          {"attention_factor", 1.0},
+          {"factor", 1.0},
+          {"original_max_position_embeddings", c.n_context_train}};
+}
+
+/// config.json of DeepSeek-V2 with dense feed-forward parts, out of that of a Llama.
+void make_deepseek(const ModelConfig& c, nlohmann::json& config) {
+  for (const char* key : {"rope_parameters", "layer_types", "sliding_window", "use_sliding_window",
+                          "max_window_layers", "partial_rotary_factor", "auto_map"}) {
+    config.erase(key);
+  }
+  config["architectures"] = {"DeepseekV2ForCausalLM"};
+  config["model_type"] = "deepseek_v2";
+  config["num_key_value_heads"] = c.n_heads;  // by this form's custom
+  config["kv_lora_rank"] = c.latent.kv_rank;
+  config["q_lora_rank"] = nullptr;
+  config["qk_nope_head_dim"] = c.latent.nope_dim;
+  config["qk_rope_head_dim"] = c.latent.rope_dim;
+  config["head_dim"] = c.latent.rope_dim;
+  config["v_head_dim"] = c.latent.v_dim;
+  config["first_k_dense_replace"] = c.n_layers;
+  config["rms_norm_eps"] = c.norm_eps;
+  config["rope_theta"] = c.rope.base;
+  config["rope_scaling"] = rope_scaling_of(c);
+  config["attention_bias"] = false;
+  config["mlp_bias"] = false;
+}
+
 Result<void> write_config(const ModelSource& source, const ConvertOptions& options) {
   nlohmann::json config;
   LARDER_TRY(read_json_object((fs::path(options.input) / "config.json").string(), kMaxConfigBytes,
                               config));
-  config["num_key_value_heads"] = source.config().n_kv_heads;
+  if (source.config().has_latent()) {
+    make_deepseek(source.config(), config);
+  } else {
+    config["num_key_value_heads"] = source.config().n_kv_heads;
+  }
   if (options.type) {
     const std::string type = *options.type == DType::f32   ? "float32"
                              : *options.type == DType::f16 ? "float16"

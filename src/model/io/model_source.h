@@ -45,6 +45,8 @@ class ModelSource {
   virtual void forget(const TensorView&) const {}
   /// Hugging Face's RMS norms of Gemma store (weight - 1); GGUF files store the weight itself.
   virtual float norm_weight_offset() const { return 0; }
+  /// A tensor whose values need the type it has: conversions leave that alone.
+  virtual bool keeps_type(std::string_view /*canonical_name*/) const { return false; }
 };
 
 struct OpenOptions {

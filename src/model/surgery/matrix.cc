@@ -65,6 +65,13 @@ Matrix multiply_transposed(const Matrix& a, const Matrix& b) {
   return out;
 }
 
+void add_outer_products(std::span<const double> rows, std::size_t n_cols, Matrix& sum) {
+  LARDER_CHECK(sum.rows == n_cols && sum.cols == n_cols && rows.size() % n_cols == 0);
+  const Eigen::Map<const RowMajor> x(rows.data(), static_cast<Eigen::Index>(rows.size() / n_cols),
+                                     static_cast<Eigen::Index>(n_cols));
+  mapped(sum).noalias() += x.transpose() * x;
+}
+
 SymmetricEigen eigen_symmetric(const Matrix& a) {
   LARDER_CHECK(a.rows == a.cols);
   const Eigen::MatrixXd symmetric = 0.5 * (mapped(a) + mapped(a).transpose());

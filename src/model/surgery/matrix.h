@@ -36,6 +36,9 @@ Matrix multiply(const Matrix& a, const Matrix& b);
 /// a b^T. REQUIRES: a.cols == b.cols.
 Matrix multiply_transposed(const Matrix& a, const Matrix& b);
 
+/// sum += the outer products of rows [n, n_cols] with themselves. REQUIRES: sum [n_cols, n_cols].
+void add_outer_products(std::span<const double> rows, std::size_t n_cols, Matrix& sum);
+
 /// Eigenvectors of a symmetric matrix by falling eigenvalue. vectors [n, n]: one a row,
 /// orthonormal.
 struct SymmetricEigen {

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -29,6 +30,8 @@ class ReplacedSource final : public ModelSource {
   /// One dimension, f32. Errors: as above.
   Result<void> put_vector(const std::string& name, std::span<const double> values);
   void remove(const std::string& name);
+  /// See keeps_type.
+  void pin_type(const std::string& name) { pinned_.insert(name); }
 
   const ModelSource& base() const noexcept { return *base_; }
   const std::string& path() const override { return base_->path(); }
@@ -46,6 +49,9 @@ class ReplacedSource final : public ModelSource {
   std::string weights_description() const override { return base_->weights_description(); }
   std::uint64_t weights_bytes() const override;
   float norm_weight_offset() const override { return base_->norm_weight_offset(); }
+  bool keeps_type(std::string_view canonical_name) const override {
+    return pinned_.contains(canonical_name);
+  }
 
  private:
   struct Tensor {
@@ -58,6 +64,7 @@ class ReplacedSource final : public ModelSource {
   ModelConfig config_;
   std::map<std::string, Tensor, std::less<>> replaced_;
   std::vector<std::string> names_;
+  std::set<std::string, std::less<>> pinned_;
 };
 
 }  // namespace larder
