@@ -144,16 +144,6 @@ Result<void> run(BenchCommand& command) {
   return command.chart.empty() ? Result<void>{} : write_chart(command, results, before);
 }
 
-Result<std::vector<std::uint32_t>> parse_counts(const std::string& text) {
-  LARDER_ASSIGN(const auto parts, split_list(text));
-  std::vector<std::uint32_t> counts;
-  for (const std::string& part : parts) {
-    LARDER_ASSIGN(const auto count, parse_number<std::uint32_t>(part));
-    counts.push_back(count);
-  }
-  return counts;
-}
-
 Result<std::pair<std::uint32_t, std::uint32_t>> parse_pair(const std::string& text) {
   LARDER_ASSIGN(const auto counts, parse_counts(text));
   if (counts.size() == 2) return std::pair{counts[0], counts[1]};
@@ -162,12 +152,7 @@ Result<std::pair<std::uint32_t, std::uint32_t>> parse_pair(const std::string& te
 
 void add_case_flags(CLI::App& app, BenchFlags& bench) {
   const auto counts = [&app](const char* names, std::vector<std::uint32_t>& target,
-                             const std::string& help) {
-    const auto store = [&target](std::vector<std::uint32_t> values) { target = std::move(values); };
-    add_parsed(app, names, parse_counts, store, help)
-        ->type_name("N,...")
-        ->default_str(fmt::format("{}", fmt::join(target, ",")));
-  };
+                             const std::string& help) { add_counts(app, names, target, help); };
   const auto names = [&app](const char* flags, std::vector<std::string>& target,
                             const std::string& help) {
     const auto store = [&target](std::vector<std::string> values) { target = std::move(values); };

@@ -8,6 +8,7 @@
 
 #include "base/fail.h"
 #include "base/thread_pool.h"
+#include "cached_context.h"
 #include "model/config.h"
 #include "model/text/tokenizer.h"
 #include "terminal.h"
@@ -29,11 +30,22 @@ class LogitStream {
  public:
   explicit LogitStream(Engine& engine) : engine_(engine) {}
 
-  Result<void> submit(std::vector<TokenId> prompt) {
+  /// Logits come for prompt[begin] and what follows. With `from_cache` the tokens before are
+  /// computed first, as a request of their own.
+  Result<void> submit(std::vector<TokenId> prompt, std::uint32_t begin, bool from_cache) {
     Request request;
+    if (from_cache) {
+      const auto n_cached = static_cast<std::ptrdiff_t>(begin - 1);
+      LARDER_ASSIGN(const CachedContext context,
+                    cache_context(engine_, {prompt.begin(), prompt.begin() + n_cached}));
+      request.reuse = kept_ = context.id;
+      n_cached_tokens_ += begin - 1;
+      cached_bytes_ += context.kv_bytes;
+    }
     request.prompt = std::move(prompt);
     request.max_tokens = 1;
     request.prompt_logprobs = true;
+    request.prompt_logprobs_begin = begin;
     request.sampling.temperature = 0;
     request.prompt_logits = [this](const PromptLogits& row) {
       std::vector<float> copy = spare();
@@ -48,6 +60,12 @@ class LogitStream {
     return {};
   }
   bool idle() const { return engine_.idle(); }
+  void release() { engine_.release(kept_); }
+  /// Of the cached contexts, from the allocator; 0 when there were none.
+  double bytes_per_token() const {
+    return static_cast<double>(cached_bytes_) /
+           static_cast<double>(std::max<std::uint64_t>(1, n_cached_tokens_));
+  }
   const std::deque<std::vector<float>>& rows() const { return rows_; }
   void drop(std::size_t n) {
     for (; n > 0; --n) {
@@ -66,56 +84,65 @@ class LogitStream {
   Engine& engine_;
   std::deque<std::vector<float>> rows_;
   std::vector<std::vector<float>> spares_;  // memory to use again
+  RequestId kept_ = 0;
+  std::uint64_t n_cached_tokens_ = 0, cached_bytes_ = 0;
 };
 
 class PairRunner {
  public:
-  PairRunner(Engine& model, Engine& reference, std::span<const TokenId> tokens, bool bos)
+  PairRunner(Engine& model, Engine& reference, std::span<const TokenId> tokens, bool from_cache)
       : model_(model),
         reference_(reference),
         pool_(std::max(1U, model.options().n_threads)),
         tokens_(tokens),
-        bos_(bos ? model.tokenizer().data().bos : kNoToken) {}
+        bos_(begins_with_bos(model.tokenizer()) ? model.tokenizer().data().bos : kNoToken),
+        from_cache_(from_cache) {}
 
   Result<void> run(std::span<const Window> windows, const DivergenceProgress& progress) {
+    for (const Window& window : windows) n_to_score_ += window.end - window.score_begin;
     for (const Window& window : windows) LARDER_TRY(run_window(window, progress));
     return {};
   }
   const std::vector<PositionDivergence>& positions() const { return positions_; }
+  double model_bytes_per_token() const { return model_.bytes_per_token(); }
+  double reference_bytes_per_token() const { return reference_.bytes_per_token(); }
 
  private:
   Result<void> run_window(const Window& window, const DivergenceProgress& progress) {
     std::vector<TokenId> prompt;
     if (bos_ != kNoToken) prompt.push_back(bos_);
     const auto part = tokens_.subspan(window.begin, window.end - window.begin);
+    const auto begin =
+        static_cast<std::uint32_t>(prompt.size() + window.score_begin - window.begin);
     prompt.insert(prompt.end(), part.begin(), part.end());
-    std::uint64_t next = window.begin + (bos_ != kNoToken ? 0 : 1);
-    LARDER_TRY(reference_.submit(prompt));
-    LARDER_TRY(model_.submit(std::move(prompt)));
+    std::uint64_t next = window.score_begin;
+    LARDER_TRY(reference_.submit(prompt, begin, from_cache_));
+    LARDER_TRY(model_.submit(std::move(prompt), begin, from_cache_));
     while (!reference_.idle() || !model_.idle()) {
       if (InterruptGuard::interrupted()) return fail(Errc::unavailable, "interrupted");
       // The one that is behind, so that few rows wait.
       const bool model_next =
           reference_.idle() || (!model_.idle() && model_.rows().size() < reference_.rows().size());
       LARDER_TRY((model_next ? model_ : reference_).step());
-      next = compare(next, window.score_begin);
+      next = compare(next);
       if (!positions_.empty()) {
-        progress(static_cast<double>(positions_.size()) / static_cast<double>(tokens_.size()),
+        progress(static_cast<double>(positions_.size()) / static_cast<double>(n_to_score_),
                  kl_sum_ / static_cast<double>(positions_.size()));
       }
     }
+    model_.release();
+    reference_.release();
     return {};
   }
 
   /// Compares the rows that both have; returns the text token that the next row predicts.
-  std::uint64_t compare(std::uint64_t next, std::uint64_t score_begin) {
+  std::uint64_t compare(std::uint64_t next) {
     const std::size_t n = std::min(model_.rows().size(), reference_.rows().size());
-    const std::size_t skip = next >= score_begin ? 0 : std::min<std::size_t>(n, score_begin - next);
     const std::size_t first = positions_.size();
-    positions_.resize(first + n - skip);
-    pool_.for_each(n - skip, [&](std::size_t i, unsigned) {
-      positions_[first + i] = position_divergence(
-          reference_.rows()[skip + i], model_.rows()[skip + i], tokens_[next + skip + i]);
+    positions_.resize(first + n);
+    pool_.for_each(n, [&](std::size_t i, unsigned) {
+      positions_[first + i] =
+          position_divergence(reference_.rows()[i], model_.rows()[i], tokens_[next + i]);
     });
     for (std::size_t i = first; i < positions_.size(); ++i) kl_sum_ += positions_[i].kl;
     model_.drop(n);
@@ -126,7 +153,9 @@ class PairRunner {
   LogitStream model_, reference_;
   ThreadPool pool_;
   std::span<const TokenId> tokens_;
-  TokenId bos_;                                // kNoToken: windows begin without
+  TokenId bos_;      // kNoToken: windows begin without
+  bool from_cache_;  // what comes before the scored tokens
+  std::uint64_t n_to_score_ = 0;
   std::vector<PositionDivergence> positions_;  // in text order
   double kl_sum_ = 0;                          // for the progress bar
 };
@@ -141,6 +170,32 @@ Result<void> check_vocabularies(const Engine& model, const Engine& reference) {
                 "distributions are compared token by token");
   }
   return {};
+}
+
+struct EnginePair {
+  Engine &model, &reference;
+};
+
+Result<DivergenceResult> compare_windows(EnginePair engines, std::span<const TokenId> tokens,
+                                         std::span<const Window> windows, bool from_cache,
+                                         const DivergenceProgress& progress) {
+  PairRunner runner(engines.model, engines.reference, tokens, from_cache);
+  const auto begin = Clock::now();
+  LARDER_TRY(runner.run(windows, progress));
+  DivergenceResult result = summarise(runner.positions());
+  result.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  result.n_text_tokens = tokens.size();
+  result.n_windows = static_cast<std::uint32_t>(windows.size());
+  result.bos = begins_with_bos(engines.model.tokenizer());
+  result.model_bytes_per_token = runner.model_bytes_per_token();
+  result.reference_bytes_per_token = runner.reference_bytes_per_token();
+  if (!std::isfinite(result.mean) || !std::isfinite(result.perplexity) ||
+      !std::isfinite(result.reference_perplexity)) {
+    return fail(Errc::corrupt, "{} against {}: the divergence is {}, so weights are damaged",
+                engines.model.options().model_path, engines.reference.options().model_path,
+                result.mean);
+  }
+  return result;
 }
 
 double quantile(const std::vector<double>& sorted, double share) {
@@ -203,26 +258,23 @@ Result<DivergenceResult> measure_divergence(Engine& model, Engine& reference, st
                                             const PerplexityOptions& options,
                                             const DivergenceProgress& progress) {
   LARDER_TRY(check_vocabularies(model, reference));
-  const Tokenizer& tokenizer = model.tokenizer();
-  const std::vector<TokenId> tokens = literal_tokens(tokenizer, text, options.max_tokens);
+  const std::vector<TokenId> tokens = literal_tokens(model.tokenizer(), text, options.max_tokens);
   LARDER_TRY(check_windows(model, options, tokens.size()));
   LARDER_TRY(check_windows(reference, options, tokens.size()));
-  const bool bos = tokenizer.data().add_bos && tokenizer.data().bos != kNoToken;
-  const std::vector<Window> windows = plan_windows(tokens.size(), options, bos);
-  PairRunner runner(model, reference, tokens, bos);
-  const auto begin = Clock::now();
-  LARDER_TRY(runner.run(windows, progress));
-  DivergenceResult result = summarise(runner.positions());
-  result.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-  result.n_text_tokens = tokens.size();
-  result.n_windows = static_cast<std::uint32_t>(windows.size());
-  result.bos = bos;
-  if (!std::isfinite(result.mean) || !std::isfinite(result.perplexity) ||
-      !std::isfinite(result.reference_perplexity)) {
-    return fail(Errc::corrupt, "{} against {}: the divergence is {}, so weights are damaged",
-                model.options().model_path, reference.options().model_path, result.mean);
-  }
-  return result;
+  const auto windows = plan_windows(tokens.size(), options, begins_with_bos(model.tokenizer()));
+  return compare_windows({model, reference}, tokens, windows, false, progress);
+}
+
+Result<DivergenceResult> measure_divergence(Engine& model, Engine& reference, std::string_view text,
+                                            const ContinuationOptions& options,
+                                            const DivergenceProgress& progress) {
+  LARDER_TRY(check_vocabularies(model, reference));
+  const std::vector<TokenId> tokens = literal_tokens(model.tokenizer(), text, options.max_tokens);
+  LARDER_TRY(check_continuations(model, options, tokens.size()));
+  LARDER_TRY(check_continuations(reference, options, tokens.size()));
+  const auto windows =
+      plan_continuations(tokens.size(), options, begins_with_bos(model.tokenizer()));
+  return compare_windows({model, reference}, tokens, windows, true, progress);
 }
 
 std::uint32_t logit_bounded_batch(std::uint32_t n_batch, std::uint32_t n_vocab) {

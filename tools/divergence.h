@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "continuation.h"
 #include "larder/engine.h"
 #include "perplexity.h"
 
@@ -31,6 +32,8 @@ struct DivergenceResult {
   double top1_agreement = 0;                      // share of positions, 0..1
   double rms_probability_change = 0;              // of the text's token
   double perplexity = 0, reference_perplexity = 0;
+  /// Of the cached contexts, from the allocator, open blocks included; 0: nothing was cached.
+  double model_bytes_per_token = 0, reference_bytes_per_token = 0;
   double seconds = 0;
 };
 
@@ -47,6 +50,11 @@ using DivergenceProgress = std::function<void(double fraction, double mean_kl)>;
 /// unavailable (Ctrl-C), corrupt (a figure is not finite), the engines'.
 Result<DivergenceResult> measure_divergence(Engine& model, Engine& reference, std::string_view text,
                                             const PerplexityOptions& options,
+                                            const DivergenceProgress& progress);
+
+/// The same where a context is cached first, and what follows is scored from the cache.
+Result<DivergenceResult> measure_divergence(Engine& model, Engine& reference, std::string_view text,
+                                            const ContinuationOptions& options,
                                             const DivergenceProgress& progress);
 
 /// Rows of a step whose logits together take at most 64 MiB; at least 8, at most `n_batch`.

@@ -25,37 +25,49 @@ Result<std::unique_ptr<Engine>> open_bounded(EngineOptions options) {
 
 }  // namespace
 
-Result<DivergenceReport> run_divergence(const DivergenceFlags& flags) {
-  LARDER_ASSIGN(const std::string text, read_text_file(flags.text_path, kMaxTextBytes));
-  if (text.empty()) return fail(Errc::invalid_argument, "{}: the text is empty", flags.text_path);
+Result<DivergenceEngines> open_divergence(const DivergenceFlags& flags) {
+  DivergenceEngines engines;
+  LARDER_ASSIGN(engines.text, read_text_file(flags.text_path, kMaxTextBytes));
+  if (engines.text.empty()) {
+    return fail(Errc::invalid_argument, "{}: the text is empty", flags.text_path);
+  }
   EngineOptions options = flags.model;
   options.n_sequences = 1;
-  LARDER_ASSIGN(const auto model, open_bounded(options));
+  LARDER_ASSIGN(engines.model, open_bounded(options));
   options = flags.reference;
   options.n_sequences = 1;
-  options.n_context = model->options().n_context;
+  options.n_context = engines.model->options().n_context;
   options.n_batch = flags.model.n_batch;
-  LARDER_ASSIGN(const auto reference, open_bounded(options));
+  LARDER_ASSIGN(engines.reference, open_bounded(options));
+  return engines;
+}
 
+DivergenceReport divergence_report(const DivergenceFlags& flags, const DivergenceEngines& engines) {
+  DivergenceReport report;
+  report.model_path = flags.model.model_path;
+  report.reference_path = flags.reference.model_path;
+  report.text_path = flags.text_path;
+  report.model_engine = engines.model->description();
+  report.reference_engine = engines.reference->description();
+  report.model_kv_bytes = engines.model->kv_bytes_per_token();
+  report.reference_kv_bytes = engines.reference->kv_bytes_per_token();
+  return report;
+}
+
+Result<DivergenceReport> run_divergence(const DivergenceFlags& flags) {
+  LARDER_ASSIGN(const DivergenceEngines engines, open_divergence(flags));
   PerplexityOptions measure;
-  measure.n_context = model->options().n_context;
+  measure.n_context = engines.model->options().n_context;
   measure.stride = flags.stride != 0 ? flags.stride : std::max(1U, measure.n_context / 2);
   measure.max_tokens = flags.max_tokens;
   ProgressBar bar("divergence");
   const InterruptGuard guard;
-  DivergenceReport report;
-  LARDER_ASSIGN(
-      report.result,
-      measure_divergence(*model, *reference, text, measure, [&bar](double fraction, double mean) {
-        bar.update(fraction, fmt::format("KL {:.5f}", mean));
-      }));
-  report.model_path = flags.model.model_path;
-  report.reference_path = flags.reference.model_path;
-  report.text_path = flags.text_path;
-  report.model_engine = model->description();
-  report.reference_engine = reference->description();
-  report.model_kv_bytes = model->kv_bytes_per_token();
-  report.reference_kv_bytes = reference->kv_bytes_per_token();
+  DivergenceReport report = divergence_report(flags, engines);
+  LARDER_ASSIGN(report.result, measure_divergence(*engines.model, *engines.reference, engines.text,
+                                                  measure, [&bar](double fraction, double mean) {
+                                                    bar.update(fraction,
+                                                               fmt::format("KL {:.5f}", mean));
+                                                  }));
   report.n_context = measure.n_context;
   report.stride = measure.stride;
   return report;

@@ -1,6 +1,7 @@
 // Opening the two engines of a comparison, measuring, and showing what came out.
 #pragma once
 
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -23,6 +24,17 @@ struct DivergenceReport {
   std::uint64_t model_kv_bytes = 0, reference_kv_bytes = 0;  // per token, all layers
   std::uint32_t n_context = 0, stride = 0;
 };
+
+struct DivergenceEngines {
+  std::unique_ptr<Engine> model, reference;  // one sequence each, of the same context
+  std::string text;
+};
+
+/// Errors: those of the text and of the models.
+Result<DivergenceEngines> open_divergence(const DivergenceFlags& flags);
+
+/// What the report says of the engines; the result, the context and the stride are the caller's.
+DivergenceReport divergence_report(const DivergenceFlags& flags, const DivergenceEngines& engines);
 
 /// Draws a bar on a terminal. Errors: those of the text, the models and measure_divergence.
 Result<DivergenceReport> run_divergence(const DivergenceFlags& flags);

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/fail.h"
+#include "continuation_report.h"
 #include "divergence_report.h"
 #include "engine_flags.h"
 #include "failure.h"
@@ -16,6 +17,7 @@ namespace {
 
 struct KlFlags {
   DivergenceFlags measure;
+  ContextFlags contexts;
   std::string reference_path, type_k, type_v;  // empty: as the model's
   bool json = false;
 };
@@ -27,6 +29,19 @@ Result<void> run(KlFlags& flags) {
   if (!flags.reference_path.empty()) reference.model_path = flags.reference_path;
   if (!flags.type_k.empty()) reference.kv.type_k = kv_format_name(flags.type_k);
   if (!flags.type_v.empty()) reference.kv.type_v = kv_format_name(flags.type_v);
+  if (!flags.contexts.contexts.empty()) {
+    if (flags.measure.stride != 0) {
+      return fail(Errc::invalid_argument, "--stride moves sliding windows, with --contexts {}",
+                  "there are none");
+    }
+    LARDER_ASSIGN(const auto reports, run_divergence_at(flags.measure, flags.contexts));
+    if (flags.json) {
+      print_json(divergence_list(reports));
+    } else {
+      std::fputs(divergence_table(reports).c_str(), stdout);
+    }
+    return {};
+  }
   LARDER_ASSIGN(const auto report, run_divergence(flags.measure));
   if (flags.json) {
     print_json(divergence_json(report));
@@ -52,6 +67,7 @@ void add_eval_kl_command(CLI::App& eval, int& exit_code) {
   add_number(*command, "--stride", measure.stride,
              "tokens by which the window moves (0: half the context)");
   add_number(*command, "--max-tokens", measure.max_tokens, "tokens of the text (0: all)");
+  add_context_flags(*command, flags->contexts);
   command->add_flag("--json", flags->json, "one JSON object instead of text");
   add_engine_flags(*command, measure.model, {"parallel"});
   command->callback([flags, &exit_code] {

@@ -1,5 +1,7 @@
 #include "flag_values.h"
 
+#include <fmt/ranges.h>
+
 #include <array>
 
 namespace larder {
@@ -66,6 +68,16 @@ Result<std::vector<std::string>> split_list(std::string_view text) {
   return parts;
 }
 
+Result<std::vector<std::uint32_t>> parse_counts(std::string_view text) {
+  LARDER_ASSIGN(const auto parts, split_list(text));
+  std::vector<std::uint32_t> counts;
+  for (const std::string& part : parts) {
+    LARDER_ASSIGN(const auto count, parse_number<std::uint32_t>(part));
+    counts.push_back(count);
+  }
+  return counts;
+}
+
 Result<std::pair<std::int32_t, float>> parse_logit_bias(std::string_view text) {
   const std::size_t equals = text.find('=');
   if (equals != std::string_view::npos) {
@@ -80,6 +92,14 @@ std::string shown_name(std::string_view names) {
   const std::size_t begin = names.find("--");
   if (begin == std::string_view::npos) return std::string(names);
   return std::string(names.substr(begin, names.find(',', begin) - begin));
+}
+
+CLI::Option* add_counts(CLI::App& app, const std::string& names, std::vector<std::uint32_t>& target,
+                        const std::string& help) {
+  const auto store = [&target](std::vector<std::uint32_t> values) { target = std::move(values); };
+  return add_parsed(app, names, parse_counts, store, help)
+      ->type_name("N,...")
+      ->default_str(fmt::format("{}", fmt::join(target, ",")));
 }
 
 CLI::Option* add_bytes(CLI::App& app, const std::string& names, std::uint64_t& target,

@@ -30,6 +30,9 @@ std::string show_bytes(double n_bytes);
 /// "a,b,c" to its parts. Errors: invalid_argument for an empty part.
 Result<std::vector<std::string>> split_list(std::string_view text);
 
+/// "512,2048" to its numbers. Errors: invalid_argument, with the part that is none.
+Result<std::vector<std::uint32_t>> parse_counts(std::string_view text);
+
 /// "15043=-2.5" to an id and a finite value. Errors: invalid_argument, with the text.
 Result<std::pair<std::int32_t, float>> parse_logit_bias(std::string_view text);
 
@@ -80,6 +83,10 @@ CLI::Option* add_number(CLI::App& app, const std::string& names, std::optional<T
              app, names, parse_number<T>, [&target](T value) { target = value; }, help)
       ->type_name("N");
 }
+
+/// An option for a list of numbers.
+CLI::Option* add_counts(CLI::App& app, const std::string& names, std::vector<std::uint32_t>& target,
+                        const std::string& help);
 
 /// An option for a size in bytes.
 CLI::Option* add_bytes(CLI::App& app, const std::string& names, std::uint64_t& target,

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/fail.h"
+#include "cached_context.h"
 #include "model/text/tokenizer.h"
 #include "terminal.h"
 
@@ -26,25 +27,57 @@ struct WindowScore {
 class WindowRunner {
  public:
   WindowRunner(Engine& engine, std::span<const TokenId> tokens, std::span<const Window> windows,
-               bool bos)
-      : engine_(engine), tokens_(tokens), windows_(windows), bos_(bos), scores_(windows.size()) {}
+               bool from_cache)
+      : engine_(engine),
+        tokens_(tokens),
+        windows_(windows),
+        bos_(begins_with_bos(engine.tokenizer())),
+        scores_(windows.size()),
+        from_cache_(from_cache) {
+    for (const Window& window : windows) n_to_score_ += window.end - window.score_begin;
+  }
 
-  Result<void> run(std::uint32_t n_parallel, const PerplexityProgress& progress) {
+  /// All figures but the bytes of the text.
+  Result<PerplexityResult> run(std::uint32_t n_parallel, const PerplexityProgress& progress) {
+    const auto begin = Clock::now();
     while (n_done_ < windows_.size()) {
       if (InterruptGuard::interrupted()) return fail(Errc::unavailable, "interrupted");
       while (running_.size() < n_parallel && next_ < windows_.size()) LARDER_TRY(submit());
       LARDER_ASSIGN(const StepReport report, engine_.step());
       for (const TokenEvent& event : report.events) LARDER_TRY(absorb(event));
       if (n_scored_ > 0) {
-        progress(static_cast<double>(n_scored_) / static_cast<double>(tokens_.size()),
+        progress(static_cast<double>(n_scored_) / static_cast<double>(n_to_score_),
                  std::exp(total_ / static_cast<double>(n_scored_)));
       }
     }
-    return {};
+    return result(std::chrono::duration<double>(Clock::now() - begin).count());
   }
-  const std::vector<WindowScore>& scores() const { return scores_; }
 
  private:
+  Result<PerplexityResult> result(double seconds) const {
+    PerplexityResult r;
+    r.n_text_tokens = tokens_.size();
+    r.n_windows = static_cast<std::uint32_t>(windows_.size());
+    r.n_scored_tokens = n_to_score_;
+    r.bos = bos_;
+    r.seconds = seconds;
+    double nats = 0, nats_squared = 0;
+    for (const WindowScore& score : scores_) {
+      nats += score.nats;
+      nats_squared += score.nats_squared;
+    }
+    r.total_bits = nats / std::numbers::ln2;
+    const double mean = nats / static_cast<double>(r.n_scored_tokens);
+    r.nll_variance =
+        std::max(0.0, nats_squared / static_cast<double>(r.n_scored_tokens) - mean * mean);
+    if (!std::isfinite(r.perplexity())) {
+      return fail(Errc::corrupt, "{}: the perplexity is {} ({:.3g} bits per token), so {}",
+                  engine_.options().model_path, r.perplexity(), r.bits_per_token(),
+                  "these weights are damaged");
+    }
+    return r;
+  }
+
   struct Running {
     std::size_t window;
     std::uint64_t next;  // text token whose log-probability comes next
@@ -58,9 +91,17 @@ class WindowRunner {
     request.prompt.insert(request.prompt.end(), part.begin(), part.end());
     request.max_tokens = 1;
     request.prompt_logprobs = true;
+    request.prompt_logprobs_begin =
+        static_cast<std::uint32_t>(window.score_begin - window.begin + (bos_ ? 1 : 0));
+    if (from_cache_) {
+      const auto n_cached = static_cast<std::ptrdiff_t>(request.prompt_logprobs_begin - 1);
+      const auto first = request.prompt.begin();
+      LARDER_ASSIGN(const CachedContext context, cache_context(engine_, {first, first + n_cached}));
+      request.reuse = kept_ = context.id;
+    }
     request.sampling.temperature = 0;
     LARDER_ASSIGN(const RequestId id, engine_.submit(std::move(request)));
-    running_[id] = {next_++, window.begin + (bos_ ? 0 : 1)};
+    running_[id] = {next_++, window.score_begin};
     return {};
   }
 
@@ -69,11 +110,12 @@ class WindowRunner {
     if (found == running_.end()) return {};
     auto& [index, next] = found->second;
     for (const TokenLogprob& scored : event.prompt) {
-      if (next >= windows_[index].score_begin) LARDER_TRY(score(index, next, -scored.logprob));
+      LARDER_TRY(score(index, next, -scored.logprob));
       ++next;
     }
     if (event.finish != FinishReason::none) {
       running_.erase(found);
+      engine_.release(kept_);
       ++n_done_;
     }
     return {};
@@ -96,9 +138,11 @@ class WindowRunner {
   std::span<const Window> windows_;
   bool bos_;
   std::vector<WindowScore> scores_;  // [windows]
+  bool from_cache_;                  // what comes before the scored tokens: one window at a time
+  RequestId kept_ = 0;
   std::map<RequestId, Running> running_;
   std::size_t next_ = 0, n_done_ = 0;
-  std::uint64_t n_scored_ = 0;
+  std::uint64_t n_scored_ = 0, n_to_score_ = 0;
   double total_ = 0;  // in order of arrival: for the progress bar only
 };
 
@@ -121,6 +165,10 @@ std::vector<Window> plan_windows(std::uint64_t n_tokens, const PerplexityOptions
     scored_end = end;
     if (end == n_tokens) return windows;
   }
+}
+
+bool begins_with_bos(const Tokenizer& tokenizer) {
+  return tokenizer.data().add_bos && tokenizer.data().bos != kNoToken;
 }
 
 std::vector<TokenId> literal_tokens(const Tokenizer& tokenizer, std::string_view text,
@@ -154,38 +202,30 @@ Result<PerplexityResult> measure_perplexity(Engine& engine, std::string_view tex
                                             const PerplexityOptions& options,
                                             const PerplexityProgress& progress) {
   const Tokenizer& tokenizer = engine.tokenizer();
-  const TokenizerData& data = tokenizer.data();
   const std::vector<TokenId> tokens = literal_tokens(tokenizer, text, options.max_tokens);
   const bool cut = options.max_tokens > 0 && tokens.size() == options.max_tokens;
   LARDER_TRY(check_windows(engine, options, tokens.size()));
-
-  PerplexityResult result;
-  result.bos = data.add_bos && data.bos != kNoToken;
-  const std::vector<Window> windows = plan_windows(tokens.size(), options, result.bos);
-  WindowRunner runner(engine, tokens, windows, result.bos);
-  const auto begin = Clock::now();
-  LARDER_TRY(runner.run(options.n_parallel, progress));
-  result.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-
-  result.n_text_tokens = tokens.size();
-  result.n_windows = static_cast<std::uint32_t>(windows.size());
-  result.n_scored_tokens = tokens.size() - windows.front().score_begin;
+  const auto windows = plan_windows(tokens.size(), options, begins_with_bos(tokenizer));
+  WindowRunner runner(engine, tokens, windows, false);
+  LARDER_ASSIGN(PerplexityResult result, runner.run(options.n_parallel, progress));
   const std::size_t n_bytes = cut ? tokenizer.decode(tokens, true).size() : text.size();
   const auto unscored = std::span(tokens).first(windows.front().score_begin);
   result.n_scored_bytes = n_bytes - std::min(n_bytes, tokenizer.decode(unscored, true).size());
-  double nats = 0, nats_squared = 0;
-  for (const WindowScore& score : runner.scores()) {
-    nats += score.nats;
-    nats_squared += score.nats_squared;
-  }
-  result.total_bits = nats / std::numbers::ln2;
-  const double mean = nats / static_cast<double>(result.n_scored_tokens);
-  result.nll_variance =
-      std::max(0.0, nats_squared / static_cast<double>(result.n_scored_tokens) - mean * mean);
-  if (!std::isfinite(result.perplexity())) {
-    return fail(Errc::corrupt, "{}: the perplexity is {} ({:.3g} bits per token), so {}",
-                engine.options().model_path, result.perplexity(), result.bits_per_token(),
-                "these weights are damaged");
+  return result;
+}
+
+Result<PerplexityResult> measure_perplexity(Engine& engine, std::string_view text,
+                                            const ContinuationOptions& options,
+                                            const PerplexityProgress& progress) {
+  const Tokenizer& tokenizer = engine.tokenizer();
+  const std::vector<TokenId> tokens = literal_tokens(tokenizer, text, options.max_tokens);
+  LARDER_TRY(check_continuations(engine, options, tokens.size()));
+  const auto windows = plan_continuations(tokens.size(), options, begins_with_bos(tokenizer));
+  WindowRunner runner(engine, tokens, windows, true);
+  LARDER_ASSIGN(PerplexityResult result, runner.run(1, progress));
+  for (const Window& window : windows) {
+    const auto scored = std::span(tokens).subspan(window.score_begin, options.n_continuation);
+    for (const TokenId id : scored) result.n_scored_bytes += tokenizer.piece(id, true).size();
   }
   return result;
 }

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "continuation.h"
 #include "larder/engine.h"
 #include "model/text/tokenizer.h"
 
@@ -35,16 +36,14 @@ struct PerplexityResult {
   double perplexity_error() const;
 };
 
-/// One window: text tokens [begin, end), of which [score_begin, end) count.
-struct Window {
-  std::uint64_t begin, score_begin, end;
-};
-
 /// The first window scores everything it can, the later ones their last `stride` tokens, so each
 /// token is scored once, with at least n_context - stride tokens before it. Without BOS the very
 /// first token has no prediction and is not scored.
 std::vector<Window> plan_windows(std::uint64_t n_tokens, const PerplexityOptions& options,
                                  bool bos);
+
+/// Whether the model's file asks for BOS before a text.
+bool begins_with_bos(const Tokenizer& tokenizer);
 
 /// The text's tokens, taken literally: no special tokens are read out of it. At most `max_tokens`
 /// (0: all).
@@ -64,6 +63,11 @@ using PerplexityProgress = std::function<void(double fraction, double perplexity
 /// is not finite; names the model), the engine's.
 Result<PerplexityResult> measure_perplexity(Engine& engine, std::string_view text,
                                             const PerplexityOptions& options,
+                                            const PerplexityProgress& progress);
+
+/// The same where a context is cached first, and what follows is scored from the cache.
+Result<PerplexityResult> measure_perplexity(Engine& engine, std::string_view text,
+                                            const ContinuationOptions& options,
                                             const PerplexityProgress& progress);
 
 }  // namespace larder

@@ -52,14 +52,15 @@ struct Request {
   std::vector<std::string> stop;  // text that ends a continuation and is not returned
   bool ignore_eos = false;
   std::int32_t n_logprobs = -1;  // -1: none; 0: of the chosen token; k: of the k best too
-  bool prompt_logprobs = false;  // log-probability of every prompt token but the first
-  /// With prompt_logprobs: hears of every prompt token but the first, in order and once each,
+  bool prompt_logprobs = false;  // log-probabilities of prompt tokens: all but the first, or
+  std::uint32_t prompt_logprobs_begin = 1;  // those from this place on
+  /// With prompt_logprobs: hears of every prompt token that is scored, in order and once each,
   /// during `step` and on its thread. Must not call the engine.
   std::function<void(const PromptLogits&)> prompt_logits;
   bool keep_cache = false;  // keep sample 0's rows after the end, until `release`
   /// A kept request whose common prefix is shared; 0: none. Without effect when that cache is gone
-  /// by the time this request starts (see EngineStats::n_reused_tokens), and with prompt_logprobs,
-  /// which need every row computed.
+  /// by the time this request starts (see EngineStats::n_reused_tokens). With prompt_logprobs only
+  /// rows are shared whose predictions are not asked for: those before prompt_logprobs_begin - 1.
   RequestId reuse = 0;
   std::int32_t priority = 0;  // when blocks run out, those with the highest number yield first
   std::string cache_salt;     // requests share cached prefixes with those of the same salt only

@@ -1,5 +1,6 @@
 // What requests share: cached beginnings found, published, explained.
 #include <algorithm>
+#include <span>
 #include <utility>
 
 #include "base/fail.h"
@@ -54,13 +55,15 @@ bool Engine::Impl::make_room() {
 /// Before a sequence is admitted, perhaps not for the first time.
 void Engine::Impl::share_rows(Sequence& sequence) {
   const Request& r = sequence.request->request;
-  if (r.prompt_logprobs) return;  // every row is wanted
   counters_.n_reused_tokens -= sequence.n_shared;
   if (!sequence.preempted) sequence.request->n_reused_tokens -= sequence.n_shared;
   sequence.n_shared = 0;
   if (r.reuse != 0) {
     const PrefixKey key = prefix_key(sequence);
-    auto shared = kept.fork(r.reuse, key.tokens, key.n_plain);
+    std::span<const TokenId> tokens = key.tokens;
+    // The row before the next token to be scored predicts it, so it must be computed.
+    if (r.prompt_logprobs) tokens = tokens.first(sequence.request->n_prompt_scored);
+    auto shared = kept.fork(r.reuse, tokens, key.n_plain);
     if (shared) {
       sequence.cache = std::move(*shared);
       count_shared(sequence, sequence.cache.n_rows());

@@ -162,6 +162,11 @@ Result<void> Engine::Impl::check(const Request& request) const {
   if (request.n_logprobs < -1 || request.n_logprobs > 1000) {
     return fail(Errc::invalid_argument, "n_logprobs is {}, must be -1 to 1000", request.n_logprobs);
   }
+  if (request.prompt_logprobs && (request.prompt_logprobs_begin == 0 ||
+                                  request.prompt_logprobs_begin > request.prompt.size())) {
+    return fail(Errc::invalid_argument, "prompt_logprobs_begin is {}, must be 1 to {}",
+                request.prompt_logprobs_begin, request.prompt.size());
+  }
   return validate(request.sampling, config.n_vocab);
 }
 
@@ -170,6 +175,7 @@ RequestId Engine::Impl::submit(Request request) {
   state->id = next_id_++;
   state->request = std::move(request);
   const Request& r = state->request;
+  if (r.prompt_logprobs) state->n_prompt_scored = r.prompt_logprobs_begin;
   auto sequence =
       std::make_unique<Sequence>(state, 0, SequenceCache(plan.shape, pool, options.n_context),
                                  *tokenizer, source->config().n_vocab);

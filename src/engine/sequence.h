@@ -19,8 +19,8 @@ namespace larder {
 struct RequestState {
   RequestId id = 0;
   Request request;
-  std::uint32_t n_prompt_scored =
-      1;  // prompt tokens whose log-probability was reported; the first has none
+  /// The prompt token whose log-probability is reported next; the first has none.
+  std::uint32_t n_prompt_scored = 1;
   std::uint32_t n_reused_tokens = 0;  // of the prompt, found in the cache before it was first run
 };
 

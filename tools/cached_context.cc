@@ -1,0 +1,36 @@
+#include "cached_context.h"
+
+#include <utility>
+
+#include "base/fail.h"
+#include "terminal.h"
+
+namespace larder {
+
+Result<CachedContext> cache_context(Engine& engine, std::vector<std::int32_t> tokens) {
+  Request request;
+  request.prompt = std::move(tokens);
+  request.max_tokens = 1;  // the least; its row is not computed
+  request.sampling.temperature = 0;
+  request.keep_cache = true;
+  CachedContext context;
+  LARDER_ASSIGN(context.id, engine.submit(std::move(request)));
+  LARDER_TRY(run_until_idle(engine, [](const TokenEvent&) {}));
+  context.kv_bytes = engine.stats().kv_bytes;
+  return context;
+}
+
+Result<void> run_until_idle(Engine& engine, const std::function<void(const TokenEvent&)>& take) {
+  while (!engine.idle()) {
+    if (InterruptGuard::interrupted()) return fail(Errc::unavailable, "interrupted");
+    LARDER_ASSIGN(const StepReport report, engine.step());
+    for (const TokenEvent& event : report.events) take(event);
+  }
+  return {};
+}
+
+std::uint32_t context_with_room(const EngineOptions& options, std::uint32_t n_tokens) {
+  return n_tokens + 2 * options.kv.block_tokens;
+}
+
+}  // namespace larder

@@ -1,0 +1,30 @@
+// A context computed before anybody knows what will be asked about it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "larder/engine.h"
+
+namespace larder {
+
+struct CachedContext {
+  RequestId id = 0;            // for Request::reuse, until Engine::release
+  std::uint64_t kv_bytes = 0;  // that it takes, from the allocator
+};
+
+/// Runs the tokens through the engine as a request of its own and keeps their cache: sealed,
+/// compressed or evicted as the options say, without a look at what follows.
+/// REQUIRES: the engine is idle and keeps nothing else. Errors: unavailable (Ctrl-C), the engine's.
+Result<CachedContext> cache_context(Engine& engine, std::vector<std::int32_t> tokens);
+
+/// Steps until nothing runs; `take` hears of every event. Errors: unavailable (Ctrl-C), the
+/// engine's.
+Result<void> run_until_idle(Engine& engine, const std::function<void(const TokenEvent&)>& take);
+
+/// Room that an engine for contexts of `n_tokens` needs: a kept cache and the sequence that
+/// continues it stand side by side and share all blocks but the last.
+std::uint32_t context_with_room(const EngineOptions& options, std::uint32_t n_tokens);
+
+}  // namespace larder
