@@ -2,6 +2,7 @@
 #include "commands.h"
 #include "eval_kl.h"
 #include "eval_perplexity.h"
+#include "eval_retrieval.h"
 
 namespace larder {
 
@@ -10,6 +11,7 @@ void add_eval_command(CLI::App& app, int& exit_code) {
   eval->require_subcommand(1);
   add_eval_perplexity_command(*eval, exit_code);
   add_eval_kl_command(*eval, exit_code);
+  add_eval_retrieval_commands(*eval, exit_code);
 }
 
 }  // namespace larder
