@@ -3,6 +3,7 @@
 #include "eval_kl.h"
 #include "eval_perplexity.h"
 #include "eval_retrieval.h"
+#include "eval_sweep.h"
 
 namespace larder {
 
@@ -12,6 +13,7 @@ void add_eval_command(CLI::App& app, int& exit_code) {
   add_eval_perplexity_command(*eval, exit_code);
   add_eval_kl_command(*eval, exit_code);
   add_eval_retrieval_commands(*eval, exit_code);
+  add_eval_sweep_command(*eval, exit_code);
 }
 
 }  // namespace larder

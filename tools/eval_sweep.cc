@@ -1,0 +1,217 @@
+#include "eval_sweep.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/fail.h"
+#include "engine_flags.h"
+#include "failure.h"
+#include "flag_values.h"
+#include "json_output.h"
+#include "model/config.h"
+#include "model/io/model_source.h"
+#include "model/io/output_file.h"
+#include "progress.h"
+#include "sweep.h"
+#include "sweep_report.h"
+#include "terminal.h"
+#include "text_input.h"
+
+namespace larder {
+namespace {
+
+constexpr std::uint64_t kMaxTextBytes = 256ULL << 20, kMaxConfigBytes = 1ULL << 20;
+constexpr std::uint32_t kMaxSize = 1U << 24, kMaxSamples = 100000, kMaxRepetitions = 1000;
+
+struct SweepFlags {
+  SweepPlan plan;
+  std::vector<std::string> configs;
+  std::string config_path, text_path, store_path, svg_path, report_path;
+  bool json = false;
+};
+
+Result<void> check_sizes(const char* flag, const std::vector<std::uint32_t>& sizes,
+                         std::uint32_t least) {
+  for (const std::uint32_t size : sizes) {
+    if (size >= least && size <= kMaxSize) continue;
+    return fail(Errc::invalid_argument, "{} has {}, must be {} to {}", flag, size, least, kMaxSize);
+  }
+  return {};
+}
+
+Result<void> check(const SweepFlags& flags) {
+  const SweepPlan& plan = flags.plan;
+  LARDER_TRY(check_sizes("--contexts", plan.contexts, 2));
+  LARDER_TRY(check_sizes("--passkey", plan.passkey_lengths, 1));
+  LARDER_TRY(check_sizes("--speed", plan.speed_depths, 0));
+  LARDER_TRY(check_sizes("--continuation", {plan.continuation.n_continuation}, 1));
+  if (plan.n_samples == 0 || plan.n_samples > kMaxSamples) {
+    return fail(Errc::invalid_argument, "--samples is {}, must be 1 to {}", plan.n_samples,
+                kMaxSamples);
+  }
+  if (plan.n_repetitions == 0 || plan.n_repetitions > kMaxRepetitions) {
+    return fail(Errc::invalid_argument, "--repetitions is {}, must be 1 to {}", plan.n_repetitions,
+                kMaxRepetitions);
+  }
+  if (!plan.contexts.empty() && flags.text_path.empty()) {
+    return fail(Errc::invalid_argument, "KL needs a text: give --text, or --no-kl");
+  }
+  return {};
+}
+
+Result<std::vector<std::string>> config_lines(const SweepFlags& flags) {
+  std::vector<std::string> lines;
+  if (!flags.config_path.empty()) {
+    LARDER_ASSIGN(const std::string text, read_text_file(flags.config_path, kMaxConfigBytes));
+    for (std::size_t begin = 0; begin < text.size();) {
+      const std::size_t end = std::min(text.find('\n', begin), text.size());
+      lines.push_back(text.substr(begin, end - begin));
+      begin = end + 1;
+    }
+  }
+  lines.insert(lines.end(), flags.configs.begin(), flags.configs.end());
+  return lines;
+}
+
+/// Measures what the store does not hold; fills the rows.
+Result<std::vector<SweepRow>> measure(const SweepPlan& plan, SweepStore& store) {
+  LARDER_ASSIGN(const std::vector<SweepCell> cells, sweep_cells(plan));
+  double cost_left = 0, cost_done = 0;
+  std::size_t n_missing = 0;
+  for (const SweepCell& cell : cells) {
+    if (store.find(cell.key) != nullptr) continue;
+    cost_left += cell.cost;
+    ++n_missing;
+  }
+  if (n_missing < cells.size()) {
+    std::fprintf(stderr, "%zu of %zu cells were measured before\n", cells.size() - n_missing,
+                 cells.size());
+  }
+  std::vector<SweepRow> rows;
+  for (const SweepConfig& config : plan.configs) {
+    SweepRow row;
+    row.name = config.name;
+    row.flags = config.flags;
+    rows.push_back(std::move(row));
+  }
+  SweepRunner runner(plan);
+  ProgressBar bar("sweep");
+  const InterruptGuard guard;
+  for (const SweepCell& cell : cells) {
+    const std::string& name = plan.configs[cell.config].name;
+    if (store.find(cell.key) == nullptr) {
+      auto result = runner.run(cell, [&](double fraction) {
+        bar.update((cost_done + fraction * cell.cost) / cost_left, name);
+      });
+      if (!result) return fail(result.error().code, "{}: {}", name, result.error().message);
+      LARDER_TRY(store.add(cell.key, std::move(*result)));
+      cost_done += cell.cost;
+    }
+    SweepRow& row = rows[cell.config];
+    auto& measured = cell.measure == SweepMeasure::kl        ? row.kl
+                     : cell.measure == SweepMeasure::passkey ? row.passkey
+                                                             : row.speed;
+    measured[cell.size] = *store.find(cell.key);
+  }
+  return rows;
+}
+
+Result<void> write_file(const std::string& path, const std::string& text) {
+  LARDER_ASSIGN(OutputFile file, OutputFile::create(path));
+  LARDER_TRY(file.write(text.data(), text.size()));
+  return file.finish();
+}
+
+/// How the text of a table with this model is headed; the flags that made it stand below.
+std::string report_text(const SweepFlags& flags, const std::string& model,
+                        const std::vector<SweepRow>& rows) {
+  std::string text = fmt::format("## {}\n\n{}\n", model, sweep_table(rows));
+  for (const SweepRow& row : rows) {
+    text += fmt::format("- {}: `{}`\n", row.name, row.flags.empty() ? "no flags" : row.flags);
+  }
+  text += fmt::format(
+      "\nKL in nats against the same model with `{}`, over {} tokens in at most {} places behind "
+      "each context; bytes are those of the cached context, from the allocator; speeds are tokens "
+      "per second of one sequence: 512 tokens of a prompt, and decoding, behind each depth.\n",
+      result_options(flags.plan.reference), flags.plan.continuation.n_continuation,
+      flags.plan.continuation.n_windows);
+  return text;
+}
+
+Result<void> run(SweepFlags& flags) {
+  LARDER_TRY(check(flags));
+  LARDER_ASSIGN(const std::vector<std::string> lines, config_lines(flags));
+  LARDER_ASSIGN(flags.plan.configs, parse_sweep_configs(lines, flags.plan.reference));
+  if (!flags.plan.contexts.empty()) {
+    LARDER_ASSIGN(flags.plan.text, read_text_file(flags.text_path, kMaxTextBytes));
+  }
+  LARDER_ASSIGN(SweepStore store, SweepStore::open(flags.store_path));
+  LARDER_ASSIGN(const std::vector<SweepRow> rows, measure(flags.plan, store));
+  LARDER_ASSIGN(const auto source, open_model(flags.plan.reference.model_path));
+  const std::string model =
+      source->config().name.empty() ? flags.plan.reference.model_path : source->config().name;
+  if (!flags.svg_path.empty()) {
+    const std::string title = model + ": the smaller the lower the better, area: speed of decoding";
+    LARDER_TRY(write_file(flags.svg_path, pareto_chart(pareto_points(rows), title)));
+  }
+  const std::string text = report_text(flags, model, rows);
+  if (!flags.report_path.empty()) LARDER_TRY(write_file(flags.report_path, text));
+  if (flags.json) {
+    print_json({{"model", model},
+                {"model_path", flags.plan.reference.model_path},
+                {"reference", result_options(flags.plan.reference)},
+                {"configurations", sweep_json(rows)}});
+  } else {
+    std::fputs(text.c_str(), stdout);
+  }
+  return {};
+}
+
+void add_measure_flags(CLI::App& app, SweepFlags& flags) {
+  SweepPlan& plan = flags.plan;
+  add_counts(app, "--contexts", plan.contexts, "lengths of context behind which KL is measured");
+  app.add_flag_callback(
+      "--no-kl", [&plan] { plan.contexts.clear(); }, "without KL");
+  add_number(app, "--continuation", plan.continuation.n_continuation,
+             "tokens that are scored behind a context");
+  add_number(app, "--windows", plan.continuation.n_windows, "places of the text, at most");
+  add_counts(app, "--passkey", plan.passkey_lengths, "lengths of pass-key tasks (none: none)");
+  add_number(app, "--samples", plan.n_samples, "pass keys of each length, over five depths");
+  add_number(app, "--seed", plan.seed, "of the pass keys");
+  add_counts(app, "--speed", plan.speed_depths, "depths at which speed is measured");
+  app.add_flag_callback(
+      "--no-speed", [&plan] { plan.speed_depths.clear(); }, "without speed");
+  add_number(app, "-r,--repetitions", plan.n_repetitions, "measurements of each speed");
+}
+
+}  // namespace
+
+void add_eval_sweep_command(CLI::App& eval, int& exit_code) {
+  auto flags = std::make_shared<SweepFlags>();  // owned by the callback below
+  CLI::App* command =
+      eval.add_subcommand("sweep", "configurations side by side: memory, quality, speed");
+  command
+      ->add_option("--config", flags->configs, "\"NAME: FLAGS\", flags of the engine; repeatable")
+      ->type_name("TEXT")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command->add_option("--configs", flags->config_path, "file with a configuration on each line");
+  command->add_option("--text", flags->text_path, "UTF-8 text for KL");
+  command->add_option("--results", flags->store_path,
+                      "file of finished measurements: read first, then added to");
+  command->add_option("--svg", flags->svg_path, "picture to write: memory against KL");
+  command->add_option("--report", flags->report_path, "Markdown file to write");
+  add_measure_flags(*command, *flags);
+  command->add_flag("--json", flags->json, "one JSON object instead of text");
+  add_engine_flags(*command, flags->plan.reference, {"parallel", "ctx-size", "kv-memory"});
+  command->callback([flags, &exit_code] {
+    const auto outcome = run(*flags);
+    exit_code = outcome ? kExitOk : report_failure(outcome.error());
+  });
+}
+
+}  // namespace larder

@@ -1,0 +1,31 @@
+// A sweep's results side by side.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "pareto_chart.h"
+#include "sweep.h"
+
+namespace larder {
+
+/// What one configuration achieved; cells that were not measured are absent.
+struct SweepRow {
+  std::string name, flags;
+  std::map<std::uint32_t, nlohmann::ordered_json> kl, passkey, speed;  // by context, length, depth
+};
+
+/// Columns: bits per element, bytes per token in the cache at the longest context, how often
+/// smaller than the reference's; then KL and agreement, pass keys, speeds.
+std::string sweep_table(const std::vector<SweepRow>& rows);
+
+nlohmann::ordered_json sweep_json(const std::vector<SweepRow>& rows);
+
+/// KL against bytes at the longest context; the size of a point is the speed of decoding at the
+/// longest depth. Rows without KL are left out.
+std::vector<ParetoPoint> pareto_points(const std::vector<SweepRow>& rows);
+
+}  // namespace larder
