@@ -58,6 +58,29 @@ TEST_F(RequestTest, RefusesPromptLongerThanContext) {
   EXPECT_EQ(refusal(), "the prompt has 65 tokens, the context holds 64");
 }
 
+TEST_F(RequestTest, ScoresThePromptFromAPlaceOn) {
+  request_.max_tokens = 1;
+  request_.prompt_logprobs = true;
+  const auto scored = [&] {
+    std::vector<std::pair<std::int32_t, float>> all;
+    for (const TokenEvent& event : run()) {
+      for (const TokenLogprob& p : event.prompt) all.emplace_back(p.token, p.logprob);
+    }
+    return all;
+  };
+  const auto n_prompt = static_cast<std::uint32_t>(request_.prompt.size());
+  const auto all = scored();
+  ASSERT_EQ(all.size(), n_prompt - 1);
+  request_.prompt_logprobs_begin = 3;
+  EXPECT_EQ(scored(), decltype(all)(all.begin() + 2, all.end()));
+  request_.prompt_logprobs_begin = n_prompt;
+  EXPECT_TRUE(scored().empty());
+  request_.prompt_logprobs_begin = n_prompt + 1;
+  EXPECT_THAT(refusal(), HasSubstr("prompt_logprobs_begin"));
+  request_.prompt_logprobs_begin = 0;
+  EXPECT_THAT(refusal(), HasSubstr("prompt_logprobs_begin is 0"));
+}
+
 TEST_F(RequestTest, RefusesTokensOutOfRange) {
   request_.prompt = {1, 512};
   EXPECT_EQ(refusal(), "prompt token 1 is 512, the model has ids 0 to 511");

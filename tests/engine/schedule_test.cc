@@ -34,6 +34,7 @@ std::vector<Request> make_requests(std::mt19937& random, std::size_t n,
     r.sampling.seed = random();
     r.n_logprobs = 0;
     r.prompt_logprobs = random() % 4 == 0;
+    r.prompt_logprobs_begin = 1 + draw(random, static_cast<std::uint32_t>(r.prompt.size()));
   }
   return requests;
 }
@@ -240,7 +241,6 @@ TEST_P(ScheduleOf, ReusedPrefixGivesTheSameTokens) {
   std::mt19937 random(23);
   for (int round = 0; round < 10; ++round) {
     auto requests = make_requests(random, 2, GetParam());
-    for (auto& r : requests) r.prompt_logprobs = false;
     // The second prompt continues, or leaves, the first one somewhere.
     const std::size_t common = 1 + random() % requests[0].prompt.size();
     std::copy_n(requests[0].prompt.begin(), std::min(common, requests[1].prompt.size()),
@@ -277,7 +277,6 @@ TEST_P(ScheduleOf, KeptCachesGiveWayToThoseWhoRun) {
   for (int round = 0; round < 12; ++round) {
     auto requests = make_requests(random, 6, GetParam());
     for (auto& r : requests) {
-      r.prompt_logprobs = false;
       std::copy_n(requests[0].prompt.begin(), std::min(r.prompt.size(), requests[0].prompt.size()),
                   r.prompt.begin());
     }
