@@ -1,6 +1,6 @@
 # What a newcomer types; each target installs what it needs (Debian 12 packages) and builds.
 .DEFAULT_GOAL := help
-.PHONY: help setup build run chat larder test test-python compare-attention bench bench-micro fuzz tidy format tsan clean
+.PHONY: help setup build run chat larder test test-python compare-attention bench bench-micro formats fuzz tidy format tsan clean
 
 MODEL ?= models/larder-4m.gguf
 ARGS ?=
@@ -11,6 +11,8 @@ FUZZ_SECONDS ?= 20
 BENCH_MODELS ?= build/bench-models
 PEER_PYTHON ?= python3
 LONG_FUZZ_SECONDS ?= 1800
+# make formats: the text on which KL is measured, of some ten thousand words at least.
+TEXT ?=
 SOURCES = $(shell git ls-files '*.h' '*.cc')
 
 help:              ## this list
@@ -73,6 +75,15 @@ bench-micro:       ## the micro benchmarks of kernels; ARGS=--benchmark_filter=.
 	cmake --preset release --log-level=WARNING
 	cmake --build --preset release
 	set -e; for b in build/release/bin/*_bench; do $$b $(ARGS); done
+
+formats:           ## memory, quality and speed of storage formats: MODEL=, TEXT= -> docs/results/formats.md
+	@[ -n "$(TEXT)" ] || { echo "make formats TEXT=file [MODEL=file.gguf]"; exit 2; }
+	@scripts/setup.sh build
+	cmake --preset release --log-level=WARNING
+	cmake --build --preset release --target larder
+	mkdir -p docs/results
+	build/release/bin/larder eval sweep -m $(MODEL) --text $(TEXT) --configs scripts/formats.txt \
+	  --results build/formats.jsonl --svg docs/img/formats.svg --report docs/results/formats.md $(ARGS)
 
 fuzz:              ## every fuzz target for LONG_FUZZ_SECONDS (default 1800)
 	@scripts/setup.sh build test

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <utility>
@@ -15,10 +16,9 @@
 #include "model/config.h"
 #include "model/io/model_source.h"
 #include "model/io/output_file.h"
-#include "progress.h"
 #include "sweep.h"
 #include "sweep_report.h"
-#include "terminal.h"
+#include "sweep_run.h"
 #include "text_input.h"
 
 namespace larder {
@@ -77,59 +77,22 @@ Result<std::vector<std::string>> config_lines(const SweepFlags& flags) {
   return lines;
 }
 
-/// Measures what the store does not hold; fills the rows.
-Result<std::vector<SweepRow>> measure(const SweepPlan& plan, SweepStore& store) {
-  LARDER_ASSIGN(const std::vector<SweepCell> cells, sweep_cells(plan));
-  double cost_left = 0, cost_done = 0;
-  std::size_t n_missing = 0;
-  for (const SweepCell& cell : cells) {
-    if (store.find(cell.key) != nullptr) continue;
-    cost_left += cell.cost;
-    ++n_missing;
-  }
-  if (n_missing < cells.size()) {
-    std::fprintf(stderr, "%zu of %zu cells were measured before\n", cells.size() - n_missing,
-                 cells.size());
-  }
-  std::vector<SweepRow> rows;
-  for (const SweepConfig& config : plan.configs) {
-    SweepRow row;
-    row.name = config.name;
-    row.flags = config.flags;
-    rows.push_back(std::move(row));
-  }
-  SweepRunner runner(plan);
-  ProgressBar bar("sweep");
-  const InterruptGuard guard;
-  for (const SweepCell& cell : cells) {
-    const std::string& name = plan.configs[cell.config].name;
-    if (store.find(cell.key) == nullptr) {
-      auto result = runner.run(cell, [&](double fraction) {
-        bar.update((cost_done + fraction * cell.cost) / cost_left, name);
-      });
-      if (!result) return fail(result.error().code, "{}: {}", name, result.error().message);
-      LARDER_TRY(store.add(cell.key, std::move(*result)));
-      cost_done += cell.cost;
-    }
-    SweepRow& row = rows[cell.config];
-    auto& measured = cell.measure == SweepMeasure::kl        ? row.kl
-                     : cell.measure == SweepMeasure::passkey ? row.passkey
-                                                             : row.speed;
-    measured[cell.size] = *store.find(cell.key);
-  }
-  return rows;
-}
-
 Result<void> write_file(const std::string& path, const std::string& text) {
   LARDER_ASSIGN(OutputFile file, OutputFile::create(path));
   LARDER_TRY(file.write(text.data(), text.size()));
   return file.finish();
 }
 
-/// How the text of a table with this model is headed; the flags that made it stand below.
+/// The table as Markdown, and what it is made of.
 std::string report_text(const SweepFlags& flags, const std::string& model,
                         const std::vector<SweepRow>& rows) {
-  std::string text = fmt::format("## {}\n\n{}\n", model, sweep_table(rows));
+  std::string text = fmt::format("# Configurations of {}\n\n{}\n", model, sweep_table(rows));
+  if (!flags.report_path.empty() && !flags.svg_path.empty()) {
+    namespace fs = std::filesystem;
+    const fs::path from = fs::absolute(flags.report_path).parent_path();
+    text += fmt::format("![memory against KL]({})\n\n",
+                        fs::absolute(flags.svg_path).lexically_relative(from).generic_string());
+  }
   for (const SweepRow& row : rows) {
     text += fmt::format("- {}: `{}`\n", row.name, row.flags.empty() ? "no flags" : row.flags);
   }
@@ -150,7 +113,7 @@ Result<void> run(SweepFlags& flags) {
     LARDER_ASSIGN(flags.plan.text, read_text_file(flags.text_path, kMaxTextBytes));
   }
   LARDER_ASSIGN(SweepStore store, SweepStore::open(flags.store_path));
-  LARDER_ASSIGN(const std::vector<SweepRow> rows, measure(flags.plan, store));
+  LARDER_ASSIGN(const std::vector<SweepRow> rows, run_sweep(flags.plan, store));
   LARDER_ASSIGN(const auto source, open_model(flags.plan.reference.model_path));
   const std::string model =
       source->config().name.empty() ? flags.plan.reference.model_path : source->config().name;

@@ -1,0 +1,16 @@
+// Runs the cells of a sweep that are missing.
+#pragma once
+
+#include <vector>
+
+#include "sweep.h"
+#include "sweep_report.h"
+
+namespace larder {
+
+/// Measures what the store does not hold, adds it there, and gives back one row per configuration.
+/// Draws a bar with the time that is left on a terminal. Errors: those of the measures, with the
+/// configuration's name; unavailable (Ctrl-C): what is finished stays in the store.
+Result<std::vector<SweepRow>> run_sweep(const SweepPlan& plan, SweepStore& store);
+
+}  // namespace larder
