@@ -54,11 +54,13 @@ Result<void> check(const RetrievalFlags& flags) {
   return {};
 }
 
-/// 256, 512, ... as far as the model was trained, at most 4096.
-std::vector<std::uint32_t> default_lengths(const ModelConfig& config) {
+/// 256 (RULER's lists need more: 512) and its doubles as far as the model was trained, at most
+/// 4096.
+std::vector<std::uint32_t> default_lengths(const ModelConfig& config, bool has_lists) {
   constexpr std::uint32_t kLeast = 256, kMost = 4096;
   std::vector<std::uint32_t> lengths;
-  for (std::uint32_t n = kLeast; n <= std::min(config.n_context_train, kMost); n *= 2) {
+  for (std::uint32_t n = has_lists ? 2 * kLeast : kLeast;
+       n <= std::min(config.n_context_train, kMost); n *= 2) {
     lengths.push_back(n);
   }
   if (lengths.empty()) lengths.push_back(config.n_context_train);
@@ -68,7 +70,8 @@ std::vector<std::uint32_t> default_lengths(const ModelConfig& config) {
 Result<std::unique_ptr<Engine>> open_for(RetrievalFlags& flags) {
   LARDER_ASSIGN(auto source, open_model(flags.engine.model_path));
   RetrievalPlan& plan = flags.plan;
-  if (plan.lengths.empty()) plan.lengths = default_lengths(source->config());
+  if (plan.lengths.empty())
+    plan.lengths = default_lengths(source->config(), flags.command == "ruler");
   const std::uint32_t longest = *std::max_element(plan.lengths.begin(), plan.lengths.end());
   if (flags.engine.n_context == 0) {
     flags.engine.n_context = context_with_room(flags.engine, longest);
