@@ -30,7 +30,9 @@ Result<void> run_until_idle(Engine& engine, const std::function<void(const Token
 }
 
 std::uint32_t context_with_room(const EngineOptions& options, std::uint32_t n_tokens) {
-  return n_tokens + 2 * options.kv.block_tokens;
+  // Each of the two has an open block, which is raw: as large as up to eight sealed ones.
+  constexpr std::uint32_t kSpareBlocks = 16;
+  return n_tokens + kSpareBlocks * options.kv.block_tokens;
 }
 
 }  // namespace larder

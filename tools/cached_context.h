@@ -23,8 +23,8 @@ Result<CachedContext> cache_context(Engine& engine, std::vector<std::int32_t> to
 /// engine's.
 Result<void> run_until_idle(Engine& engine, const std::function<void(const TokenEvent&)>& take);
 
-/// Room that an engine for contexts of `n_tokens` needs: a kept cache and the sequence that
-/// continues it stand side by side and share all blocks but the last.
+/// The ctx-size that an engine for contexts of `n_tokens` needs, so that its byte budget holds a
+/// kept cache and the sequence that continues it: they share all blocks but the last.
 std::uint32_t context_with_room(const EngineOptions& options, std::uint32_t n_tokens);
 
 }  // namespace larder

@@ -37,8 +37,8 @@ ContinuationOptions options_of(const ContextFlags& flags, std::size_t i) {
 
 }  // namespace
 
-std::uint32_t ContextFlags::longest() const {
-  return *std::max_element(contexts.begin(), contexts.end()) + each.n_continuation;
+std::uint64_t ContextFlags::longest() const {
+  return std::uint64_t{*std::max_element(contexts.begin(), contexts.end())} + each.n_continuation;
 }
 
 void add_context_flags(CLI::App& app, ContextFlags& flags) {
@@ -51,14 +51,14 @@ void add_context_flags(CLI::App& app, ContextFlags& flags) {
 }
 
 Result<std::uint32_t> context_for(const EngineOptions& options, const ContextFlags& flags) {
-  const std::uint64_t n_needed =
-      std::uint64_t{*std::max_element(flags.contexts.begin(), flags.contexts.end())} +
-      flags.each.n_continuation;
+  const std::uint64_t n_needed = flags.longest();
   if (n_needed > kMaxContext) {
     return fail(Errc::invalid_argument, "--contexts and --continuation make {} tokens, at most {}",
                 n_needed, kMaxContext);
   }
-  if (options.n_context == 0) return context_with_room(options, flags.longest());
+  if (options.n_context == 0) {
+    return context_with_room(options, static_cast<std::uint32_t>(n_needed));
+  }
   if (n_needed <= options.n_context) return options.n_context;
   return fail(Errc::invalid_argument,
               "--contexts and --continuation need {} tokens, ctx-size is {}", n_needed,

@@ -17,7 +17,8 @@ struct ContextFlags {
   std::vector<std::uint32_t> contexts;  // empty: sliding windows instead
   ContinuationOptions each;             // of every context; its n_context is not used
 
-  std::uint32_t longest() const;
+  /// Tokens of the longest context and what follows it. REQUIRES: contexts is not empty.
+  std::uint64_t longest() const;
 };
 
 /// Adds --contexts, --continuation and --windows.

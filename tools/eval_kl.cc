@@ -18,14 +18,17 @@ namespace {
 struct KlFlags {
   DivergenceFlags measure;
   ContextFlags contexts;
-  std::string reference_path, type_k, type_v;  // empty: as the model's
+  std::string reference_path;  // empty: the same model
+  std::string type_k, type_v;  // of the reference; empty: bf16
   bool json = false;
 };
 
 Result<void> run(KlFlags& flags) {
   EngineOptions& reference = flags.measure.reference;
   reference = flags.measure.model;
-  reference.kv.memory_bytes = 0;  // the budget of one model is none for another
+  // bf16, and a budget of its own: that of one model is none for another.
+  reference.kv = {};
+  reference.kv.block_tokens = flags.measure.model.kv.block_tokens;
   if (!flags.reference_path.empty()) reference.model_path = flags.reference_path;
   if (!flags.type_k.empty()) reference.kv.type_k = kv_format_name(flags.type_k);
   if (!flags.type_v.empty()) reference.kv.type_v = kv_format_name(flags.type_v);
@@ -61,9 +64,9 @@ void add_eval_kl_command(CLI::App& eval, int& exit_code) {
   command->add_option("--text,FILE", measure.text_path, "UTF-8 text")->required();
   command->add_option("--reference", flags->reference_path,
                       "model to compare with, of the same vocabulary (default: the same model)");
-  command->add_option("--reference-cache-type-k", flags->type_k, "the reference's format of keys");
+  command->add_option("--reference-cache-type-k", flags->type_k, "the reference's format of keys (default: bf16)");
   command->add_option("--reference-cache-type-v", flags->type_v,
-                      "the reference's format of values");
+                      "the reference's format of values (default: bf16)");
   add_number(*command, "--stride", measure.stride,
              "tokens by which the window moves (0: half the context)");
   add_number(*command, "--max-tokens", measure.max_tokens, "tokens of the text (0: all)");

@@ -94,7 +94,9 @@ std::string report_text(const SweepFlags& flags, const std::string& model,
                         fs::absolute(flags.svg_path).lexically_relative(from).generic_string());
   }
   for (const SweepRow& row : rows) {
-    text += fmt::format("- {}: `{}`\n", row.name, row.flags.empty() ? "no flags" : row.flags);
+    text += fmt::format("- {}: {}{}\n", row.name,
+                        row.flags.empty() ? "no flags" : fmt::format("`{}`", row.flags),
+                        row.refusal.empty() ? "" : "; not measured: " + row.refusal);
   }
   text += fmt::format(
       "\nKL in nats against the same model with `{}`, over {} tokens in at most {} places behind "
@@ -118,7 +120,7 @@ Result<void> run(SweepFlags& flags) {
   const std::string model =
       source->config().name.empty() ? flags.plan.reference.model_path : source->config().name;
   if (!flags.svg_path.empty()) {
-    const std::string title = model + ": the smaller the lower the better, area: speed of decoding";
+    const std::string title = model + ": lower and further left is better; area: speed of decoding";
     LARDER_TRY(write_file(flags.svg_path, pareto_chart(pareto_points(rows), title)));
   }
   const std::string text = report_text(flags, model, rows);

@@ -88,6 +88,7 @@ std::string sweep_table(const std::vector<SweepRow>& rows) {
     }
   }
   for (const SweepRow& row : rows) {
+    if (!row.refusal.empty()) continue;
     std::vector<std::string> texts = {row.name};
     for (std::string& text : memory_columns(row)) texts.push_back(std::move(text));
     for (std::size_t i = 0; i < all.size(); ++i) {
@@ -109,6 +110,7 @@ Json sweep_json(const std::vector<SweepRow>& rows) {
   Json list = Json::array();
   for (const SweepRow& row : rows) {
     Json one = {{"name", row.name}, {"flags", row.flags}};
+    if (!row.refusal.empty()) one["refusal"] = row.refusal;
     if (!row.kl.empty()) {
       const Json& r = row.kl.rbegin()->second;
       one["bits_per_element"] = number(r, "bits_per_element");

@@ -15,11 +15,13 @@ namespace larder {
 /// What one configuration achieved; cells that were not measured are absent.
 struct SweepRow {
   std::string name, flags;
+  std::string refusal;  // why it cannot run; empty: it can
   std::map<std::uint32_t, nlohmann::ordered_json> kl, passkey, speed;  // by context, length, depth
 };
 
 /// Columns: bits per element, bytes per token in the cache at the longest context, how often
-/// smaller than the reference's; then KL and agreement, pass keys, speeds.
+/// smaller than the reference's; then KL and agreement, pass keys, speeds. Without rows that were
+/// refused.
 std::string sweep_table(const std::vector<SweepRow>& rows);
 
 nlohmann::ordered_json sweep_json(const std::vector<SweepRow>& rows);

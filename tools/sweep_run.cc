@@ -1,5 +1,6 @@
 #include "sweep_run.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
 #include <utility>
@@ -9,20 +10,9 @@
 #include "terminal.h"
 
 namespace larder {
+namespace {
 
-Result<std::vector<SweepRow>> run_sweep(const SweepPlan& plan, SweepStore& store) {
-  LARDER_ASSIGN(const std::vector<SweepCell> cells, sweep_cells(plan));
-  double cost_left = 0, cost_done = 0;
-  std::size_t n_missing = 0;
-  for (const SweepCell& cell : cells) {
-    if (store.find(cell.key) != nullptr) continue;
-    cost_left += cell.cost;
-    ++n_missing;
-  }
-  if (n_missing < cells.size()) {
-    std::fprintf(stderr, "%zu of %zu cells were measured before\n", cells.size() - n_missing,
-                 cells.size());
-  }
+std::vector<SweepRow> empty_rows(const SweepPlan& plan) {
   std::vector<SweepRow> rows;
   for (const SweepConfig& config : plan.configs) {
     SweepRow row;
@@ -30,24 +20,70 @@ Result<std::vector<SweepRow>> run_sweep(const SweepPlan& plan, SweepStore& store
     row.flags = config.flags;
     rows.push_back(std::move(row));
   }
+  return rows;
+}
+
+/// Work that is left, in the units of SweepCell::cost. Says on standard error what is not.
+double cost_of_missing(const std::vector<SweepCell>& cells, const SweepStore& store) {
+  double cost = 0;
+  std::size_t n_found = 0;
+  for (const SweepCell& cell : cells) {
+    if (store.find(cell.key) != nullptr) {
+      ++n_found;
+    } else {
+      cost += cell.cost;
+    }
+  }
+  if (n_found > 0) {
+    std::fprintf(stderr, "%zu of %zu cells were measured before\n", n_found, cells.size());
+  }
+  return cost;
+}
+
+auto& measured_of(SweepRow& row, SweepMeasure measure) {
+  switch (measure) {
+    case SweepMeasure::kl:
+      return row.kl;
+    case SweepMeasure::passkey:
+      return row.passkey;
+    case SweepMeasure::speed:
+      break;
+  }
+  return row.speed;
+}
+
+}  // namespace
+
+Result<std::vector<SweepRow>> run_sweep(const SweepPlan& plan, SweepStore& store) {
+  LARDER_ASSIGN(const std::vector<SweepCell> cells, sweep_cells(plan));
+  const double cost_left = cost_of_missing(cells, store);
+  double cost_done = 0;
+  std::vector<SweepRow> rows = empty_rows(plan);
   SweepRunner runner(plan);
   ProgressBar bar("sweep");
   const InterruptGuard guard;
   for (const SweepCell& cell : cells) {
-    const std::string& name = plan.configs[cell.config].name;
-    if (store.find(cell.key) == nullptr) {
-      auto result = runner.run(cell, [&](double fraction) {
-        bar.update((cost_done + fraction * cell.cost) / cost_left, name);
-      });
-      if (!result) return fail(result.error().code, "{}: {}", name, result.error().message);
-      LARDER_TRY(store.add(cell.key, std::move(*result)));
-      cost_done += cell.cost;
-    }
     SweepRow& row = rows[cell.config];
-    auto& measured = cell.measure == SweepMeasure::kl        ? row.kl
-                     : cell.measure == SweepMeasure::passkey ? row.passkey
-                                                             : row.speed;
-    measured[cell.size] = *store.find(cell.key);
+    const bool is_missing = store.find(cell.key) == nullptr;
+    if (is_missing && row.refusal.empty()) {
+      auto result = runner.run(cell, [&](double fraction) {
+        bar.update((cost_done + fraction * cell.cost) / cost_left, row.name);
+      });
+      if (result) {
+        LARDER_TRY(store.add(cell.key, std::move(*result)));
+      } else if (result.error().code == Errc::unsupported) {
+        row.refusal = result.error().message;
+      } else {
+        return fail(result.error().code, "{}: {}", row.name, result.error().message);
+      }
+    }
+    if (is_missing) cost_done += cell.cost;
+    const auto* found = store.find(cell.key);
+    if (found != nullptr) measured_of(row, cell.measure)[cell.size] = *found;
+  }
+  const auto is_refused = [](const SweepRow& row) { return !row.refusal.empty(); };
+  if (!rows.empty() && std::all_of(rows.begin(), rows.end(), is_refused)) {
+    return fail(Errc::unsupported, "{}: {}", rows.front().name, rows.front().refusal);
   }
   return rows;
 }

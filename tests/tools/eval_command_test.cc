@@ -47,13 +47,16 @@ TEST(EvalContexts, PerplexityAndKlBehindEach) {
   EXPECT_EQ(ppl["contexts"][1]["context"], 64);
   EXPECT_EQ(ppl["contexts"][1]["scored_tokens"], 48);
   const json kl = json_of({"eval", "kl", "-m", stories_model(), story(), "--contexts", "32,64",
-                           "--continuation", "16", "--windows", "3", "-ctk", "f16",
-                           "--reference-cache-type-k", "bf16"});
+                           "--continuation", "16", "--windows", "3", "-ctk", "f16"});
   ASSERT_EQ(kl.size(), 2U);
   EXPECT_GT(kl[0]["kl_mean"], 0);
   EXPECT_EQ(kl[1]["scored_tokens"], 48);
   EXPECT_GE(kl[1]["cached_bytes_per_token"], kl[1]["kv_bytes_per_token"]);
   EXPECT_NEAR(ppl["contexts"][1]["perplexity"], kl[1]["reference_perplexity"], 1e-3);
+  const json same = json_of({"eval", "kl", "-m", stories_model(), story(), "--contexts", "64",
+                             "--continuation", "16", "--windows", "3", "-ctk", "f16",
+                             "--reference-cache-type-k", "f16"});
+  EXPECT_EQ(same[0]["kl_max"], 0);
 }
 
 TEST(EvalRetrieval, PrintsAndDrawsWhatWasFound) {

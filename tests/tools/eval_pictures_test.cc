@@ -1,8 +1,11 @@
 // The pictures of larder eval: heat maps and memory against KL.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <limits>
+#include <set>
 
 #include "pareto_chart.h"
 #include "retrieval_report.h"
@@ -54,6 +57,20 @@ TEST(ParetoChart, DrawsEveryPointAndTheFront) {
   const std::size_t begin = svg.find("class=\"front\" points=\"") + 22;
   const std::string front = svg.substr(begin, svg.find('"', begin) - begin);
   EXPECT_EQ(std::count(front.begin(), front.end(), ','), 3);  // all but "worse"
+}
+
+TEST(ParetoChart, NamesOfNeighboursStandApart) {
+  std::vector<ParetoPoint> points;
+  for (int i = 0; i < 6; ++i) points.push_back({fmt::format("point {}", i), 400, 1e-3, 10});
+  const std::string svg = pareto_chart(points, "");
+  std::set<std::string> places;
+  for (const ParetoPoint& point : points) {
+    const std::size_t end = svg.find(">" + point.name + "</text>");
+    ASSERT_NE(end, svg.npos);
+    const std::size_t begin = svg.rfind("<text", end);
+    places.insert(svg.substr(begin, end - begin));
+  }
+  EXPECT_EQ(places.size(), points.size());
 }
 
 TEST(ParetoChart, OnePointNoneAndNoNumbersAreDrawn) {

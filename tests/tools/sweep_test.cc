@@ -146,6 +146,12 @@ TEST(SweepReport, LeavesOutWhatWasNotMeasured) {
   EXPECT_EQ(points[1].speed, 55.5);
   EXPECT_EQ(points[1].bytes_per_token, 100);
   EXPECT_EQ(sweep_json({small})[0]["kl"]["512"]["kl_mean"], 0.0125);
+  SweepRow refused;
+  refused.name = "odd";
+  refused.refusal = "rows of 8 elements";
+  EXPECT_EQ(sweep_table({bf16, small, refused}), table);
+  EXPECT_EQ(sweep_json({refused})[0]["refusal"], "rows of 8 elements");
+  EXPECT_EQ(pareto_points({refused}).size(), 0U);
 }
 
 TEST(Fingerprint, TellsModelsApart) {
