@@ -76,14 +76,15 @@ bench-micro:       ## the micro benchmarks of kernels; ARGS=--benchmark_filter=.
 	cmake --build --preset release
 	set -e; for b in build/release/bin/*_bench; do $$b $(ARGS); done
 
-formats:           ## memory, quality and speed of storage formats: MODEL=, TEXT= -> docs/results/formats.md
+formats:           ## memory, quality and speed of storage formats:           ## memory, quality and speed of storage formats: MODEL=, TEXT= -> docs/results/formats-NAME.md
 	@[ -n "$(TEXT)" ] || { echo "make formats TEXT=file [MODEL=file.gguf]"; exit 2; }
 	@scripts/setup.sh build
 	cmake --preset release --log-level=WARNING
 	cmake --build --preset release --target larder
 	mkdir -p docs/results
 	build/release/bin/larder eval sweep -m $(MODEL) --text $(TEXT) --configs scripts/formats.txt \
-	  --results build/formats.jsonl --svg docs/img/formats.svg --report docs/results/formats.md $(ARGS)
+	  --results build/formats.jsonl --svg docs/img/formats-$(basename $(notdir $(MODEL))).svg \
+	  --report docs/results/formats-$(basename $(notdir $(MODEL))).md $(ARGS)
 
 fuzz:              ## every fuzz target for LONG_FUZZ_SECONDS (default 1800)
 	@scripts/setup.sh build test
