@@ -64,7 +64,8 @@ void add_eval_kl_command(CLI::App& eval, int& exit_code) {
   command->add_option("--text,FILE", measure.text_path, "UTF-8 text")->required();
   command->add_option("--reference", flags->reference_path,
                       "model to compare with, of the same vocabulary (default: the same model)");
-  command->add_option("--reference-cache-type-k", flags->type_k, "the reference's format of keys (default: bf16)");
+  command->add_option("--reference-cache-type-k", flags->type_k,
+                      "the reference's format of keys (default: bf16)");
   command->add_option("--reference-cache-type-v", flags->type_v,
                       "the reference's format of values (default: bf16)");
   add_number(*command, "--stride", measure.stride,

@@ -20,8 +20,8 @@ struct Axes {
   double low_decade = -6, high_decade = 0, most_speed = 0;
 
   double x(double bytes) const {
-    const double share = std::log2(std::max(bytes, low_bytes) / low_bytes) /
-                         std::log2(high_bytes / low_bytes);
+    const double share =
+        std::log2(std::max(bytes, low_bytes) / low_bytes) / std::log2(high_bytes / low_bytes);
     return kLeft + share * (kWidth - kLeft - kRight);
   }
   double y(double kl) const {

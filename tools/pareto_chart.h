@@ -13,8 +13,8 @@ struct ParetoPoint {
   double speed = 0;  // tokens per second; 0: not measured
 };
 
-/// An SVG: bytes across, KL down, both on logarithmic scales, area of a point by speed. A line joins
-/// the points that no other beats in both. Legible on light and on dark pages.
+/// An SVG: bytes across, KL down, both on logarithmic scales, area of a point by speed. A line
+/// joins the points that no other beats in both. Legible on light and on dark pages.
 std::string pareto_chart(std::span<const ParetoPoint> points, const std::string& title);
 
 }  // namespace larder

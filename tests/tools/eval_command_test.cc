@@ -53,9 +53,9 @@ TEST(EvalContexts, PerplexityAndKlBehindEach) {
   EXPECT_EQ(kl[1]["scored_tokens"], 48);
   EXPECT_GE(kl[1]["cached_bytes_per_token"], kl[1]["kv_bytes_per_token"]);
   EXPECT_NEAR(ppl["contexts"][1]["perplexity"], kl[1]["reference_perplexity"], 1e-3);
-  const json same = json_of({"eval", "kl", "-m", stories_model(), story(), "--contexts", "64",
-                             "--continuation", "16", "--windows", "3", "-ctk", "f16",
-                             "--reference-cache-type-k", "f16"});
+  const json same =
+      json_of({"eval", "kl", "-m", stories_model(), story(), "--contexts", "64", "--continuation",
+               "16", "--windows", "3", "-ctk", "f16", "--reference-cache-type-k", "f16"});
   EXPECT_EQ(same[0]["kl_max"], 0);
 }
 

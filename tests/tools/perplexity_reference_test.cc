@@ -39,8 +39,8 @@ TEST_P(PerplexityReference, AgreesWithTheIndependentImplementation) {
   std::ifstream file(std::string(LARDER_TEST_DATA) + "/perplexity/story.txt");
   std::ostringstream text;
   text << file.rdbuf();
-  const auto result = measure_perplexity(**engine, text.str(), {c.n_context, c.stride, 0, 3},
-                                         [](double, double) {});
+  const auto result = measure_perplexity(
+      **engine, text.str(), PerplexityOptions{c.n_context, c.stride, 0, 3}, [](double, double) {});
   ASSERT_TRUE(result) << result.error().message;
   EXPECT_EQ(result->n_scored_tokens, 470U);
   EXPECT_EQ(result->n_scored_bytes, text.str().size());
