@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/fail.h"
+#include "perplexity.h"
 
 namespace larder {
 
@@ -34,10 +35,11 @@ Result<void> check_continuations(const Engine& engine, const ContinuationOptions
                 "a context of {} tokens and {} behind it need ctx-size {}, it is {}",
                 options.n_context, options.n_continuation, n_window, engine.options().n_context);
   }
-  if (n_tokens < n_window) {
+  const bool bos = begins_with_bos(engine.tokenizer());
+  if (const std::uint64_t n_needed = n_window - (bos ? 1 : 0); n_tokens < n_needed) {
     return fail(Errc::invalid_argument,
-                "the text has {} tokens, a context of {} and {} behind it are {}", n_tokens,
-                options.n_context, options.n_continuation, n_window);
+                "the text has {} tokens, a context of {} and {} behind it take {}{}", n_tokens,
+                options.n_context, options.n_continuation, n_needed, bos ? " and BOS" : "");
   }
   return {};
 }

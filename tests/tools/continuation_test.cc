@@ -64,9 +64,9 @@ TEST(CheckContinuations, NamesWhatDoesNotFit) {
     const auto checked = check_continuations(*engine, options, n_tokens);
     return checked ? "" : checked.error().message;
   };
-  EXPECT_EQ(refusal({64, 32, 4, 0}, 96), "");
-  EXPECT_EQ(refusal({64, 32, 4, 0}, 95),
-            "the text has 95 tokens, a context of 64 and 32 behind it are 96");
+  EXPECT_EQ(refusal({64, 32, 4, 0}, 95), "");
+  EXPECT_EQ(refusal({64, 32, 4, 0}, 94),
+            "the text has 94 tokens, a context of 64 and 32 behind it take 95 and BOS");
   EXPECT_EQ(refusal({100, 32, 4, 0}, 1000),
             "a context of 100 tokens and 32 behind it need ctx-size 132, it is 128");
   EXPECT_NE(refusal({1, 32, 4, 0}, 1000), "");
