@@ -99,11 +99,12 @@ std::string report_text(const SweepFlags& flags, const std::string& model,
                         row.refusal.empty() ? "" : "; not measured: " + row.refusal);
   }
   text += fmt::format(
-      "\nKL in nats against the same model with `{}`, over {} tokens in at most {} places behind "
-      "each context; bytes are those of the cached context, from the allocator; speeds are tokens "
-      "per second of one sequence: 512 tokens of a prompt, and decoding, behind each depth.\n",
-      result_options(flags.plan.reference), flags.plan.continuation.n_continuation,
-      flags.plan.continuation.n_windows);
+      "\nKL in nats against the same model with keys in {} and values in {}, over {} tokens in at "
+      "most {} places behind each context; bytes are those of the cached context, from the "
+      "allocator; speeds are tokens per second of one sequence: 512 tokens of a prompt, and "
+      "decoding, behind each depth.\n",
+      flags.plan.reference.kv.type_k, flags.plan.reference.kv.type_v,
+      flags.plan.continuation.n_continuation, flags.plan.continuation.n_windows);
   return text;
 }
 

@@ -148,7 +148,7 @@ std::string heat_map(std::span<const RetrievalCell> cells, const std::string& ti
          fmt::format("{:.0f} %", 100 * row.first));
   }
   const double width =
-      std::max(360.0, kLeft + kField * static_cast<double>(columns.size()) + kRight);
+      std::max(460.0, kLeft + kField * static_cast<double>(columns.size()) + kRight);
   const double height = kTop + kRow * static_cast<double>(rows.size()) + kBottom;
   text(8, height - 10, "start", "depth: the share of the text that stands before what is asked");
   for (const RetrievalCell& cell : cells) {
