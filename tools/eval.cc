@@ -3,6 +3,7 @@
 #include "eval_kl.h"
 #include "eval_perplexity.h"
 #include "eval_retrieval.h"
+#include "eval_sensitivity.h"
 #include "eval_sweep.h"
 
 namespace larder {
@@ -14,6 +15,7 @@ void add_eval_command(CLI::App& app, int& exit_code) {
   add_eval_kl_command(*eval, exit_code);
   add_eval_retrieval_commands(*eval, exit_code);
   add_eval_sweep_command(*eval, exit_code);
+  add_eval_sensitivity_command(*eval, exit_code);
 }
 
 }  // namespace larder

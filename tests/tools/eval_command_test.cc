@@ -141,6 +141,31 @@ TEST(EvalSweep, MeasuresOnceAndGoesOn) {
   EXPECT_THAT(content(results), testing::StartsWith(cells));
 }
 
+TEST(EvalSensitivity, FindsATableWithinTheBudget) {
+  const std::string results = temporary_path("sensitivity.jsonl");
+  const std::vector<std::string> command = {
+      "eval",      "sensitivity", "-m",     tiny_model(),     "--text", story(),     "--formats",
+      "int8,int4", "--bits",      "7",      "--context",      "64",     "--windows", "2",
+      "--results", results,       "--continuation", "16"};
+  const json found = json_of(command);
+  ASSERT_EQ(found["sensitivity"].size(), 8U);  // 2 layers, K and V, 2 formats
+  for (const json& one : found["sensitivity"]) EXPECT_GT(one["kl_mean"], 0);
+  const json& measured = found["measured"];
+  EXPECT_LE(measured["kv_bytes_per_token"], found["budget_bytes_per_token"]);
+  EXPECT_GT(measured["kl_mean"], 0);
+  // What it prints can be given to any command.
+  const json kl = json_of({"eval", "kl", "-m", tiny_model(), "--text", story(), "--contexts", "64",
+                           "--windows", "2", "--continuation", "16", "--kv-layers",
+                           found["kv_layers"]});
+  EXPECT_EQ(kl[0]["kl_mean"], measured["kl_mean"]);
+  EXPECT_EQ(json_of(command), found);  // from the file
+  expect_refused({"eval", "sensitivity", "-m", tiny_model(), "--text", story()}, {"--formats"});
+  expect_refused({"eval", "sensitivity", "-m", tiny_model(), "--text", story(), "--formats",
+                  "int8", "--budget", "8", "--context", "64", "--windows", "2", "--continuation",
+                  "16"},
+                 {"bytes per token must be saved"});
+}
+
 TEST(EvalBadInput, IsNamed) {
   const std::string model = tiny_model();
   expect_refused({"eval", "kl", "-m", model, story(), "--contexts", "64,x"}, {"--contexts", "'x'"});
