@@ -123,7 +123,8 @@ std::string as_text(const SensitivityFlags& flags, const std::vector<LayerSide>&
     table.rows.push_back(std::move(row));
   }
   const Json& r = solution.measured.kl.begin()->second;
-  return "KL, nats, of one layer's keys or values in each format (-: not supported, or no smaller)\n\n" +
+  return "KL, nats, of one layer's keys or values in each format (-: not supported, or no "
+         "smaller)\n\n" +
          plain_table(table) + "\n" +
          fact_list(
              {{"--kv-layers", solution.layers},

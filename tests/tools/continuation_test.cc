@@ -10,6 +10,7 @@
 #include "codec/kv_codec.h"
 #include "divergence.h"
 #include "perplexity.h"
+#include "process.h"
 
 namespace larder {
 namespace {
@@ -132,20 +133,23 @@ std::vector<std::vector<float>> scored_one_by_one(Engine& engine,
 /// behind the same cache are one thing, in every storage format.
 TEST(Continuation, ScoringAtOnceIsDecodingTokenByToken) {
   int n_tested = 0;
-  for (const KvCodec* codec : kv_codecs()) {
-    SCOPED_TRACE(codec->name);
-    EngineOptions options = stories_options();
-    options.kv.type_k = options.kv.type_v = codec->name;
-    auto opened = Engine::open(options);
-    if (!opened) continue;  // not for keys, not for values, or not for heads of 8 channels
-    ++n_tested;
-    const auto prompt = literal_tokens((*opened)->tokenizer(), kText, 90);
-    ASSERT_EQ(prompt.size(), 90U);
-    const auto at_once = scored_at_once(**opened, prompt, 57);
-    ASSERT_EQ(at_once.size(), 33U);
-    EXPECT_EQ(at_once, scored_one_by_one(**opened, prompt, 57));
+  for (const std::string& model : {stories_model(), tiny_model()}) {
+    for (const KvCodec* codec : kv_codecs()) {
+      SCOPED_TRACE(testing::Message() << model << ", " << codec->name);
+      EngineOptions options = stories_options();
+      options.model_path = model;
+      options.kv.type_k = options.kv.type_v = codec->name;
+      auto opened = Engine::open(options);
+      if (!opened) continue;  // not for keys, not for values, or not for heads of 8 or 16 channels
+      ++n_tested;
+      const auto prompt = literal_tokens((*opened)->tokenizer(), kText, 90);
+      ASSERT_EQ(prompt.size(), 90U);
+      const auto at_once = scored_at_once(**opened, prompt, 57);
+      ASSERT_EQ(at_once.size(), 33U);
+      EXPECT_EQ(at_once, scored_one_by_one(**opened, prompt, 57));
+    }
   }
-  EXPECT_GE(n_tested, 3);
+  EXPECT_GE(n_tested, 2 * 3 + 6);
 }
 
 TEST(Continuation, PerplexityAndDivergenceAgreeWithSlidingWindows) {

@@ -141,12 +141,23 @@ TEST(EvalSweep, MeasuresOnceAndGoesOn) {
   EXPECT_THAT(content(results), testing::StartsWith(cells));
 }
 
+TEST(EvalSweep, NamesWhatTheModelDoesNotSupport) {
+  std::vector<std::string> command = {
+      "eval", "sweep",     "-m", stories_model(), "--no-kl",  "--passkey",
+      "300",  "--samples", "5",  "--no-speed",    "--config", "small heads: -ctk int8 -ctv int8"};
+  expect_refused(command, {"small heads: "});
+  command.insert(command.end(), {"--config", "bf16:"});
+  const json both = json_of(command);
+  EXPECT_THAT(both["configurations"][0]["refusal"].get<std::string>(), HasSubstr("int8"));
+  EXPECT_EQ(both["configurations"][1]["passkey"]["300"]["samples"], 5);
+}
+
 TEST(EvalSensitivity, FindsATableWithinTheBudget) {
   const std::string results = temporary_path("sensitivity.jsonl");
   const std::vector<std::string> command = {
-      "eval",      "sensitivity", "-m",     tiny_model(),     "--text", story(),     "--formats",
-      "int8,int4", "--bits",      "7",      "--context",      "64",     "--windows", "2",
-      "--results", results,       "--continuation", "16"};
+      "eval",      "sensitivity", "-m",        tiny_model(), "--text",         story(),
+      "--formats", "int8,int4",   "--bits",    "7",          "--context",      "64",
+      "--windows", "2",           "--results", results,      "--continuation", "16"};
   const json found = json_of(command);
   ASSERT_EQ(found["sensitivity"].size(), 8U);  // 2 layers, K and V, 2 formats
   for (const json& one : found["sensitivity"]) EXPECT_GT(one["kl_mean"], 0);
@@ -154,15 +165,14 @@ TEST(EvalSensitivity, FindsATableWithinTheBudget) {
   EXPECT_LE(measured["kv_bytes_per_token"], found["budget_bytes_per_token"]);
   EXPECT_GT(measured["kl_mean"], 0);
   // What it prints can be given to any command.
-  const json kl = json_of({"eval", "kl", "-m", tiny_model(), "--text", story(), "--contexts", "64",
-                           "--windows", "2", "--continuation", "16", "--kv-layers",
-                           found["kv_layers"]});
+  const json kl =
+      json_of({"eval", "kl", "-m", tiny_model(), "--text", story(), "--contexts", "64", "--windows",
+               "2", "--continuation", "16", "--kv-layers", found["kv_layers"]});
   EXPECT_EQ(kl[0]["kl_mean"], measured["kl_mean"]);
   EXPECT_EQ(json_of(command), found);  // from the file
   expect_refused({"eval", "sensitivity", "-m", tiny_model(), "--text", story()}, {"--formats"});
-  expect_refused({"eval", "sensitivity", "-m", tiny_model(), "--text", story(), "--formats",
-                  "int8", "--budget", "8", "--context", "64", "--windows", "2", "--continuation",
-                  "16"},
+  expect_refused({"eval", "sensitivity", "-m", tiny_model(), "--text", story(), "--formats", "int8",
+                  "--budget", "8", "--context", "64", "--windows", "2", "--continuation", "16"},
                  {"bytes per token must be saved"});
 }
 
