@@ -7,10 +7,6 @@
 namespace larder {
 namespace {
 
-constexpr std::size_t round_up(std::size_t n, std::size_t unit) {
-  return (n + unit - 1) / unit * unit;
-}
-
 /// What a token and layer store.
 std::string row_text(const KvPlan& plan, const ModelConfig& config) {
   if (config.has_latent()) {
