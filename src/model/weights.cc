@@ -307,7 +307,7 @@ void Weights::embed(std::size_t token, float* out) const {
 
 /// Slice by slice, so that little of the file is in memory beside the panels.
 void Weights::pack(ThreadPool& pool, LinearWeight& w) {
-  constexpr std::size_t kSliceBytes = std::size_t{8} << 20;
+  constexpr std::size_t kSliceBytes = std::size_t{2} << 20;
   const std::size_t row = row_bytes(w.dtype, w.n_in);
   const std::size_t n_panels = std::max<std::size_t>(kSliceBytes / row / kPanelRows, 1);
   std::byte* const panels = panels_.take(packed_bytes(w.dtype, w.n_out, w.n_in));

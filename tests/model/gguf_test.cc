@@ -196,6 +196,17 @@ TEST(Gguf, LargeHeaders) {
   EXPECT_THAT(many.error(), HasSubstr("exceeds the limit of 4194304"));
 }
 
+TEST(GgufMetadata, DropsWhatBeginsSo) {
+  GgufMetadata meta("f");
+  meta.set("tokenizer.ggml.tokens", std::vector<std::string>{"a", "b"});
+  meta.set("tokenizer.x", std::uint64_t{1});
+  meta.set("token", std::uint64_t{2});
+  meta.drop("tokenizer.");
+  EXPECT_EQ(meta.entries().size(), 1U);
+  EXPECT_EQ(meta.u32("token").value(), 2U);
+  EXPECT_FALSE(meta.has("tokenizer.x"));
+}
+
 TEST(GgufMetadata, LookUpsNameKeyAndValue) {
   GgufMetadata meta("x.gguf");
   meta.set("n", std::uint64_t{1} << 40);

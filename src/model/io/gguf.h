@@ -59,6 +59,8 @@ class GgufMetadata {
   Result<std::vector<double>> floats(std::string_view key) const;
   /// `type` is the width in the file (of the elements, for an array); by default the widest.
   void set(std::string key, GgufValue value, std::optional<GgufType> type = {});
+  /// Drops every key that begins so, and its memory.
+  void drop(std::string_view prefix);
   /// Width with which the file holds the value (of the elements, for an array), so that a copy can
   /// be written as it was. REQUIRES: has(key).
   GgufType type(std::string_view key) const;
@@ -75,7 +77,8 @@ struct GgufTensor {
   TensorView view;
 };
 
-/// A mapped file. Immutable; thread-safe. Views point into the mapping and live as long as it.
+/// A mapped file. Thread-safe while nothing is dropped. Views point into the mapping and live as
+/// long as it.
 class GgufFile {
  public:
   /// Reads header and directory; checks every count, length, offset, alignment, overlap and type
@@ -88,6 +91,8 @@ class GgufFile {
   ~GgufFile();
 
   const GgufMetadata& metadata() const noexcept;
+  /// Drops metadata that was read and is not needed again: a vocabulary takes megabytes.
+  void drop_metadata(std::string_view prefix);
   std::span<const GgufTensor> tensors() const noexcept;
   const GgufTensor* find(std::string_view name) const;
   std::uint64_t file_bytes() const noexcept;

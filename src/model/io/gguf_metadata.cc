@@ -145,6 +145,12 @@ Result<std::vector<double>> GgufMetadata::floats(std::string_view key) const {
   return exactly<std::vector<double>>(origin_, key, *value, kKindNames[6]);
 }
 
+void GgufMetadata::drop(std::string_view prefix) {
+  const auto begins = [&](const auto& entry) { return entry.first.starts_with(prefix); };
+  std::erase_if(entries_, begins);
+  std::erase_if(types_, begins);
+}
+
 void GgufMetadata::set(std::string key, GgufValue value, std::optional<GgufType> type) {
   types_[key] = type.value_or(kWidest[value.index()]);
   entries_[std::move(key)] = std::move(value);

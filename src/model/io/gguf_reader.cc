@@ -221,6 +221,9 @@ Result<std::unique_ptr<GgufFile>> GgufFile::parse(std::span<const std::byte> byt
 }
 
 const GgufMetadata& GgufFile::metadata() const noexcept { return impl_->metadata; }
+
+void GgufFile::drop_metadata(std::string_view prefix) { impl_->metadata.drop(prefix); }
+
 std::span<const GgufTensor> GgufFile::tensors() const noexcept { return impl_->tensors; }
 std::uint64_t GgufFile::file_bytes() const noexcept { return impl_->bytes.size(); }
 

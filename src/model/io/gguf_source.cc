@@ -151,6 +151,7 @@ Result<std::unique_ptr<ModelSource>> source_of(std::unique_ptr<GgufFile> file,
     return tl::unexpected<Error>(std::move(full).error());
   }
   LARDER_ASSIGN(const auto defaults, read_generation_defaults(file->metadata()));
+  file->drop_metadata("tokenizer.");
   return std::unique_ptr<ModelSource>(std::make_unique<GgufSource>(
       std::move(file), std::move(config), std::move(tokenizer), defaults));
 }
