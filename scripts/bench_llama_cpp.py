@@ -35,7 +35,7 @@ def parse_arguments():
     parser.add_argument("-ctk", "--cache-type", default="f16", help="f16, bf16, q8_0, q4_0")
     parser.add_argument("-fa", "--flash-attn", type=int, default=1)
     parser.add_argument("--start", type=int, default=0, metavar="CONTEXT",
-                        help="only: seconds from nothing to the first token, and peak memory")
+                        help="only: seconds from nothing to the first and the 64th token, peak memory")
     arguments = parser.parse_args()
     for name in ("n_prompt", "n_gen", "n_depth"):
         text = getattr(arguments, name)
@@ -204,9 +204,13 @@ def start(arguments):
     peer = Peer(arguments, arguments.start)
     peer.decode([(t, i, 0) for i, t in enumerate(peer.random_tokens(8))])
     seconds = time.perf_counter() - peer.begin
+    for i in range(8, 8 + 63):
+        peer.decode([(peer.random_tokens(1)[0], i, 0)])
+    seconds_64 = time.perf_counter() - peer.begin
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return [{"engine": "llama.cpp", "model_filename": arguments.model, "test": "start",
-             "n_context": arguments.start, "seconds": seconds, "peak_bytes": peak}]
+             "n_context": arguments.start, "seconds": seconds, "seconds_64": seconds_64,
+             "peak_bytes": peak}]
 
 
 def main():

@@ -148,22 +148,30 @@ def has_peer(arguments):
     return probe.returncode == 0
 
 
+TIMES_OUTPUT = """
+import json, os, resource, subprocess, sys, time
+begin = time.perf_counter()
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+times = []
+while os.read(child.stdout.fileno(), 1 << 16):
+    times.append(time.perf_counter() - begin)
+child.wait()
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+print(json.dumps({"seconds": times[0], "seconds_64": times[-1], "peak_bytes": peak}))
+"""
+
+
 def start_larder(arguments, path):
-    """Seconds from the start of the program to its first token; peak bytes with 32k of context."""
-    command = arguments.prefix.split() + [
-        sys.executable, "-c",
-        "import os,resource,subprocess,sys,time\n"
-        "b=time.perf_counter()\n"
-        "p=subprocess.Popen(sys.argv[1:],stdout=subprocess.PIPE,stderr=subprocess.DEVNULL)\n"
-        "p.stdout.read(1); t=time.perf_counter()-b; p.stdout.read(); p.wait()\n"
-        "r=resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss*1024\n"
-        "print('[{\"seconds\":%f,\"peak_bytes\":%d}]'%(t,r))",
-        arguments.larder, "run", "-m", path, "-c", "32768", "-t", str(arguments.threads), "-n", "4",
-        "-p", "a b c d e f g h", "--temp", "0"]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)[0]
+    """Seconds from the start of the program to its first byte of text and to its last, of 64
+    tokens; peak bytes with 32k of context."""
+    command = [sys.executable, "-c", TIMES_OUTPUT] + arguments.prefix.split() + [
+        arguments.larder, "run", "-m", path, "-c", "32768", "-t", str(arguments.threads), "-n", "64",
+        "--ignore-eos", "-p", "a b c d e f g h", "--temp", "0"]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def measure_start(arguments, with_peer):
+    """Two rows: to the first token, and to the 64th, behind which all deferred work is done."""
     path = model_path(arguments, "1b-q8_0")
     command = [arguments.peer_python, os.path.join(HERE, "bench_llama_cpp.py"), "-m", path,
                "--start", "32768", "-t", str(arguments.threads)]
@@ -172,11 +180,12 @@ def measure_start(arguments, with_peer):
         measures.append(lambda: run_json(arguments, command)[0])
     ours, theirs = (in_turn(arguments, measures) + [[]])[:2]
     middle = lambda runs, key: statistics.median(run[key] for run in runs) if runs else None
-    seconds = lambda runs: [run["seconds"] for run in runs]
-    return {"title": "start to first token", "model": "1b-q8_0", "target": 3.0, "unit": "s",
-            "ours_rounds": seconds(ours), "peer_rounds": seconds(theirs), "ours": middle(ours, "seconds"), "peer": middle(theirs, "seconds"),
-            "weights_bytes": os.path.getsize(path), "ours_bytes": middle(ours, "peak_bytes"),
-            "peer_bytes": middle(theirs, "peak_bytes")}
+    result = {"unit": "s"}
+    for key in ("seconds", "seconds_64"):
+        result[key] = {"ours_rounds": [run[key] for run in ours], "ours": middle(ours, key),
+                       "peer_rounds": [run[key] for run in theirs], "peer": middle(theirs, key)}
+    return dict(result, weights_bytes=os.path.getsize(path), ours_bytes=middle(ours, "peak_bytes"),
+                peer_bytes=middle(theirs, "peak_bytes"))
 
 
 def measure_cell(arguments, one, with_peer):
@@ -222,9 +231,19 @@ def row(result):
             "" if "share_of_limit" not in result else f"{result['share_of_limit']:.0%}"]
 
 
+def lines_of(result):
+    """The start has two rows in the table, everything else one."""
+    if result["unit"] != "s":
+        return [result]
+    named = {"model": "1b-q8_0", "unit": "s"}
+    return [dict(result["seconds"], **named, title="start to first token, s", target=3.0),
+            dict(result["seconds_64"], **named, title="start to 64th token, s", target=None)]
+
+
 def table(results):
     rows = [["model", "cell", "Larder", "llama.cpp", "ratio", "aim", "reached", "of read limit"]]
-    rows += [row(result) for result in results]
+    for result in results:
+        rows += [row(one) for one in lines_of(result)]
     widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
     lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(r, widths)) + " |" for r in rows]
     lines.insert(1, "| " + " | ".join("-" * w for w in widths) + " |")
@@ -252,10 +271,13 @@ def state(arguments):
         return f"{git or 'no commit'}, binary {hashlib.sha256(file.read()).hexdigest()[:12]}"
 
 
-def key_of(arguments, one):
-    parts = [state(arguments).rsplit(" ", 1)[1], f"{arguments.threads} threads",
-             f"{arguments.repetitions} rounds", one["model"], one["title"]]
-    return ", ".join(parts)
+def key_of(arguments, binary, one):
+    return ", ".join([binary, f"{arguments.threads} threads", f"{arguments.repetitions} rounds",
+                      one["model"], one["title"]])
+
+
+def has_peer_figure(result):
+    return all(one.get("peer") is not None for one in lines_of(result))
 
 
 def main():
@@ -271,10 +293,11 @@ def main():
     with_peer = has_peer(arguments)
     cells = all_cells() + [{"title": "start to first token", "model": "1b-q8_0"}]
     cells = [c for c in cells if arguments.only in f"{c['model']} {c['title']}"]
+    of = state(arguments)
     results, begin, n_measured = [], time.monotonic(), 0
     for i, one in enumerate(cells):
-        key = key_of(arguments, one)
-        if arguments.again or key not in kept or (with_peer and kept[key].get("peer") is None):
+        key = key_of(arguments, of.rsplit(" ", 1)[1], one)
+        if arguments.again or key not in kept or (with_peer and not has_peer_figure(kept[key])):
             left = (time.monotonic() - begin) / max(1, n_measured) * (len(cells) - i)
             eta = f", about {left / 60:.0f} min left" if n_measured else ""
             print(f"{i + 1}/{len(cells)} {key}{eta}", file=sys.stderr, flush=True)
@@ -285,12 +308,13 @@ def main():
             with open(kept_path, "w", encoding="utf-8") as file:
                 json.dump(kept, file, indent=2)
         results.append(kept[key])
-    print(f"{machine()}; commit {state(arguments)}; {arguments.threads} threads; median (and range) of {arguments.repetitions} rounds\n")
+    print(f"{machine()}; commit {of}; {arguments.threads} threads; median (and range) of "
+          f"{arguments.repetitions} rounds\n")
     print(table(results), end="")
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump({"machine": machine(), "state": state(arguments), "threads": arguments.threads, "cells": results}, file,
-                      indent=2)
+            json.dump({"machine": machine(), "state": of, "threads": arguments.threads,
+                       "cells": results}, file, indent=2)
 
 
 if __name__ == "__main__":
