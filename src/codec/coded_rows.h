@@ -1,4 +1,4 @@
-// What storage formats of codes and row scales (simd/code_book.h) have in common.
+// What storage formats of codes (simd/code_book.h) have in common.
 #pragma once
 
 #include <fmt/format.h>
@@ -12,8 +12,13 @@ namespace larder {
 
 template <const simd::CodeBook& kBook>
 struct CodedRows {
-  static std::size_t n_bytes(BlockShape shape) {
-    return shape.block_tokens * (std::size_t{shape.head_dim} * kBook.bits / 8 + 2);
+  static constexpr bool kRanges = kBook.fit == simd::CodeFit::range;
+  static std::size_t k_bytes(BlockShape shape) {
+    return simd::code_bytes(kBook, shape) +
+           (kRanges ? 4 * std::size_t{shape.head_dim} : 2 * std::size_t{shape.block_tokens});
+  }
+  static std::size_t v_bytes(BlockShape shape) {
+    return simd::code_bytes(kBook, shape) + (kRanges ? 4 : 2) * std::size_t{shape.block_tokens};
   }
 
   static std::string refusal_k(BlockShape shape) {
@@ -44,7 +49,8 @@ struct CodedRows {
     codec.raw = KvFormat::bf16;
     codec.name = name;
     codec.rotates = rotates;
-    codec.k_bytes = codec.v_bytes = n_bytes;
+    codec.k_bytes = k_bytes;
+    codec.v_bytes = v_bytes;
     codec.refusal_k = refusal_k;
     codec.refusal_v = refusal_v;
     codec.read_k = read_k;

@@ -27,7 +27,9 @@ enum class KvFormat : std::uint8_t {
   rot5,
   rot4,
   rot3,
-  rot2
+  rot2,
+  kivi4,
+  kivi2
 };
 
 /// What the run-time choice of a format comes to. One constant table per format (see `kv_codec`);

@@ -19,8 +19,10 @@ SealedRun::SealedRun(const AttentionContext& context, const simd::KvRun& k, cons
                      std::size_t n_queries, float* decoded)
     : context_(context),
       block_{context.shape.block_tokens, context.shape.head_dim},
-      few_(n_queries <= kFewQueries && context.simd.run_scores_codes != nullptr) {
+      few_(n_queries <= kFewQueries && context.simd.run_scores_codes != nullptr),
+      scaled_(decoded + 2 * side_floats(block_.head_dim)) {
   set_side(k_, *context.layout.k, k, decoded);
+  if (has_ranges(k_)) k_.n_groups = block_.head_dim;
   set_side(v_, *context.layout.v, v, decoded + side_floats(block_.head_dim));
 }
 
@@ -30,20 +32,25 @@ void SealedRun::set_side(Side& side, const KvCodec& codec, const simd::KvRun& ru
   side.run = run;
   side.decodes = codec.codes != nullptr && !few_;
   side.n_decoded = 0;
+  side.n_groups = block_.block_tokens;
   side.scales = memory;
-  side.rows = reinterpret_cast<std::byte*>(memory + kRunTokens);
+  side.zeros = memory + kRunTokens + kMaxRunBlocks * std::size_t{block_.head_dim};
+  side.rows = reinterpret_cast<std::byte*>(memory + 2 * kRunTokens +
+                                           2 * kMaxRunBlocks * std::size_t{block_.head_dim});
 }
 
 void SealedRun::decode(Side& side, std::size_t n_blocks, simd::DecodeCodesFn decode_codes) const {
   const simd::CodeBook& codes = *side.codec->codes;
   const std::size_t part_bytes = std::size_t{block_.block_tokens} * block_.head_dim * 2;
-  const std::size_t code_bytes = part_bytes / 16 * codes.bits;
+  const std::size_t n_code_bytes = simd::code_bytes(codes, block_), n = side.n_groups;
   for (std::size_t& b = side.n_decoded; b < n_blocks; ++b) {
     const std::byte* part = side.run.parts[b];
     side.parts[b] = side.rows + b * part_bytes;
     decode_codes(codes, part, block_, side.rows + b * part_bytes);
-    simd::code_scales(part + code_bytes, block_.block_tokens,
-                      side.scales + b * block_.block_tokens);
+    context_.simd.read_halves(part + n_code_bytes, n, side.scales + b * n);
+    if (has_ranges(side)) {
+      context_.simd.read_halves(part + n_code_bytes + 2 * n, n, side.zeros + b * n);
+    }
   }
 }
 
@@ -59,13 +66,51 @@ void SealedRun::scores(const float* q, std::size_t n_blocks, simd::ScoreTile sco
     return;
   }
   decode(k_, n_blocks, context_.simd.decode_codes_k);
+  if (has_ranges(k_)) return score_ranges(q, n_blocks, scores);
   context_.scores(q, {k_.parts.data(), n_blocks, 0}, block_, scores);
   multiply(k_.scales, n_blocks * block_.block_tokens, scores);
+}
+
+// Scales and zeros of channels are the queries' matter, block by block.
+void SealedRun::score_ranges(const float* q, std::size_t n_blocks, simd::ScoreTile scores) const {
+  const std::size_t d = block_.head_dim, n = block_.block_tokens;
+  for (std::size_t b = 0; b < n_blocks; ++b) {
+    const float* const scales = k_.scales + b * d;
+    for (std::size_t i = 0; i < scores.n_q * d; ++i) scaled_[i] = q[i] * scales[i % d];
+    float* const to = scores.data + b * n;
+    context_.scores(scaled_, {k_.parts.data() + b, 1, 0}, block_, {to, scores.n_q, scores.stride});
+    for (std::size_t i = 0; i < scores.n_q; ++i) {
+      const float added = context_.simd.dot(q + i * d, k_.zeros + b * d, d);
+      for (std::size_t t = 0; t < n; ++t) to[i * scores.stride + t] += added;
+    }
+  }
+}
+
+// The zeros of V add the same to all channels. Block by block, so that the sum does not depend on
+// how many blocks without weight come after.
+void SealedRun::add_zeros(simd::ScoreTile weights, std::size_t n_blocks, float* out) {
+  const std::size_t n = block_.block_tokens;
+  const std::size_t n_code_bytes = simd::code_bytes(*v_.codec->codes, block_);
+  if (!v_.decodes) {
+    for (std::size_t b = 0; b < n_blocks; ++b) {
+      context_.simd.read_halves(v_.run.parts[b] + n_code_bytes + 2 * n, n, v_.zeros + b * n);
+    }
+  }
+  for (std::size_t i = 0; i < weights.n_q; ++i) {
+    float sum = 0;
+    for (std::size_t b = 0; b < n_blocks; ++b) {
+      sum += context_.simd.dot(weights.data + i * weights.stride + b * n, v_.zeros + b * n, n);
+    }
+    float* const to = out + i * block_.head_dim;
+    for (std::uint32_t c = 0; c < block_.head_dim; ++c) to[c] += sum;
+  }
 }
 
 void SealedRun::accumulate(simd::ScoreTile weights, std::size_t n_blocks, float* out) {
   const auto n_tokens = static_cast<std::uint32_t>(n_blocks * block_.block_tokens);
   const std::size_t n_after = v_.run.n_blocks - n_blocks + v_.run.n_next;
+  if (v_.decodes) decode(v_, n_blocks, context_.simd.decode_codes_v);
+  if (has_ranges(v_)) add_zeros(weights, n_blocks, out);
   if (!v_.decodes) {
     const simd::KvRun run{v_.run.parts, n_blocks, n_after};
     if (v_.codec->codes != nullptr) {
@@ -75,7 +120,6 @@ void SealedRun::accumulate(simd::ScoreTile weights, std::size_t n_blocks, float*
     }
     return;
   }
-  decode(v_, n_blocks, context_.simd.decode_codes_v);
   multiply(v_.scales, n_tokens, weights);
   context_.accumulate(weights, {v_.parts.data(), n_blocks, 0}, block_, n_tokens, out);
 }

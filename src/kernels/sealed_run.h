@@ -17,11 +17,15 @@ inline constexpr std::uint32_t kMaxRunBlocks = kRunTokens / kMinBlockTokens;
 /// registers, where the instruction set has them. Both give the same bits.
 class SealedRun {
  public:
-  /// Of one side, K or V, of a run, in floats: decoded rows and their scales.
+  /// Of one side, K or V, of a run, in floats: decoded rows, and scales and zeros of rows or, for
+  /// each block, of channels.
   static constexpr std::size_t side_floats(std::size_t head_dim) {
-    return kRunTokens * (head_dim / 2 + 1);
+    return kRunTokens * (head_dim / 2 + 2) + 2 * kMaxRunBlocks * head_dim;
   }
-  static constexpr std::size_t n_floats(std::size_t head_dim) { return 2 * side_floats(head_dim); }
+  /// Both sides, and queries multiplied by the scales of channels.
+  static constexpr std::size_t n_floats(std::size_t head_dim) {
+    return 2 * side_floats(head_dim) + simd::kRunQueries * head_dim;
+  }
 
   /// `k` and `v`: parts of the same blocks. `decoded` [n_floats(head_dim)] is overwritten.
   SealedRun(const AttentionContext& context, const simd::KvRun& k, const simd::KvRun& v,
@@ -39,15 +43,23 @@ class SealedRun {
     bool decodes;
     std::size_t n_decoded = 0;  // blocks
     std::byte* rows;
-    float* scales;
+    float* scales;  // [blocks][groups], groups as in simd/code_book.h
+    float* zeros;   // the same, with CodeFit::range
+    std::size_t n_groups;
     std::array<const std::byte*, kMaxRunBlocks> parts;
   };
+  static bool has_ranges(const Side& side) {
+    return side.codec->codes != nullptr && side.codec->codes->fit == simd::CodeFit::range;
+  }
   void set_side(Side& side, const KvCodec& codec, const simd::KvRun& run, float* memory) const;
+  void score_ranges(const float* q, std::size_t n_blocks, simd::ScoreTile scores) const;
+  void add_zeros(simd::ScoreTile weights, std::size_t n_blocks, float* out);
   void decode(Side& side, std::size_t n_blocks, simd::DecodeCodesFn decode_codes) const;
 
   const AttentionContext& context_;
   const simd::BlockShape block_;
-  const bool few_;  // queries
+  const bool few_;       // queries
+  float* const scaled_;  // [kRunQueries, head_dim]
   Side k_, v_;
 };
 

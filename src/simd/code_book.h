@@ -9,8 +9,10 @@ namespace larder::simd {
 /// How the scale of a row is found.
 enum class CodeFit : std::uint8_t {
   largest,  // the largest magnitude of the row becomes the largest of the table
-  norm,  // for tables made for N(0, 1): the row is divided by its root mean square, and the scale
-         // makes the decoded row as long as the row was
+  range,  // the smallest and the largest element become those of the table, of V in each row, of K
+          // in each channel over the rows of the block (KIVI, arXiv:2402.02750)
+  norm,   // for tables made for N(0, 1): the row is divided by its root mean square, and the scale
+          // makes the decoded row as long as the row was
 };
 
 /// What finds the code of a value without looking at the bounds; the result is the same.
@@ -26,7 +28,8 @@ enum class CodeSearch : std::uint8_t {
 /// channels, or of two tokens and 16 channels of V, in the order in which the bf16 layouts keep
 /// their 32 values (codec/kv_codec.h), so that a decoded plane is an operand of VDPBF16PS.
 ///   K [n / 16 tiles][d / 2 planes], V [d / 16][n / 2 planes], codes packed as below;
-///   then [n] scales, f16. The decoded row is scale * values.
+///   then [n] scales, f16. The decoded row is scale * values. With CodeFit::range: [g] scales and
+///   [g] zeros, f16, g = d of K, n of V; an element is zero + scale * value.
 /// Planes are packed in groups of `group_planes(bits)`. Code j of each plane of a group is in the
 /// 16-bit words j of the group's `n_words(bits)` vectors of 64 bytes:
 ///   2, 4 bits: plane i at bit i * bits;

@@ -124,22 +124,27 @@ inline constexpr std::size_t kMaxHeadDim = 1024;  // of a model (ModelConfig)
 
 // Blocks of codes: see simd/code_book.h. REQUIRES: head_dim a multiple of 16, and a whole number of
 // groups of planes.
-/// A full bf16 part -> codes. NaN counts as zero, what is beyond +-65504 as that.
+/// A full bf16 part -> codes. NaN counts as zero, what is beyond +-65504 as that; with
+/// CodeFit::range as zero, too.
 using EncodeCodesFn = void (*)(const CodeBook& book, const std::byte* bf16, BlockShape shape,
                                std::byte* part);
 /// The values of the codes, not yet scaled, as a bf16 part keeps them.
 using DecodeCodesFn = void (*)(const CodeBook& book, const std::byte* part, BlockShape shape,
                                std::byte* bf16);
 /// RunScoresFn and RunAccumulateFn over parts of codes: to the bit what the bf16 primitives give
-/// for decoded parts, scores multiplied by the rows' scales afterwards, weights before.
-/// REQUIRES: n_tokens is a whole number of blocks.
+/// for decoded parts, scores multiplied by the rows' scales afterwards, weights before. With
+/// CodeFit::range: queries are multiplied by the channels' scales before, and their product with
+/// the zeros (`dot`) is added to the scores of each block; zeros of V are the caller's. REQUIRES:
+/// n_tokens is a whole number of blocks.
 using CodeScoresFn = void (*)(const CodeBook& book, const float* q, const KvRun& k,
                               BlockShape shape, ScoreTile scores);
 using CodeAccumulateFn = void (*)(const CodeBook& book, ScoreTile weights, const KvRun& v,
                                   BlockShape shape, std::uint32_t n_tokens, float* out);
 
-/// The scales [n] behind the codes of a part.
-void code_scales(const std::byte* scales, std::size_t n, float* out) noexcept;
+/// Bytes of the codes of a part; its scales stand behind them.
+constexpr std::size_t code_bytes(const CodeBook& book, BlockShape shape) noexcept {
+  return std::size_t{shape.block_tokens} * shape.head_dim * book.bits / 8;
+}
 
 struct Table {
   std::string_view name;  // "scalar", "avx2", "avx512"
@@ -176,6 +181,8 @@ struct Table {
   RunAccumulateFn run_accumulate_f32, run_accumulate_f16, run_accumulate_bf16;
   EncodeCodesFn encode_codes_k, encode_codes_v;
   DecodeCodesFn decode_codes_k, decode_codes_v;
+  /// f16 -> f32, as scales and zeros stand in parts; n a multiple of 16.
+  void (*read_halves)(const std::byte* halves, std::size_t n, float* out);
   CodeScoresFn run_scores_codes;          // null in sets that only decode
   CodeAccumulateFn run_accumulate_codes;  // null where that is
   /// Asks for the cache lines of [data, data + n) without waiting for them.

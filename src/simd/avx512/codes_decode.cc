@@ -74,4 +74,12 @@ void decode_codes_v(const CodeBook& book, const std::byte* part, BlockShape shap
   }
 }
 
+void read_halves(const std::byte* halves, std::size_t n, float* out) {
+  constexpr __mmask16 kAll = 0xffff;
+  for (std::size_t i = 0; i < n; i += kLanes) {
+    const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(halves + 2 * i));
+    _mm512_storeu_ps(out + i, _mm512_maskz_cvtph_ps(kAll, half));
+  }
+}
+
 }  // namespace larder::simd::avx512

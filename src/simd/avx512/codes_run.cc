@@ -2,6 +2,7 @@
 // adds its pairs in the order of kv_bf16.cc, so that the sums are those of decoded blocks.
 #include "simd/avx512/codes.h"
 #include "simd/avx512/planes.h"
+#include "simd/avx512/primitives.h"
 #include "simd/unroll.h"
 
 namespace larder::simd::avx512 {
@@ -26,15 +27,9 @@ inline __m512 load_scales(const std::byte* scales) {
 
 // Where a part's codes end and how far ahead of it stands what is fetched meanwhile: about 8 KB,
 // as for bf16 blocks.
-struct PartBytes {
-  std::size_t codes, all;
-  PartBytes(const CodeBook& book, BlockShape shape)
-      : codes(std::size_t{shape.block_tokens} * shape.head_dim * book.bits / 8),
-        all(codes + 2 * std::size_t{shape.block_tokens}) {}
-};
-inline std::ptrdiff_t distance_ahead(const KvRun& run, std::size_t b, const PartBytes& bytes) {
+inline std::ptrdiff_t distance_ahead(const KvRun& run, std::size_t b, std::size_t part_bytes) {
   constexpr std::size_t kBytesAhead = 8192;
-  const std::size_t next = b + (bytes.all < kBytesAhead ? kBytesAhead / bytes.all : 1);
+  const std::size_t next = b + (part_bytes < kBytesAhead ? kBytesAhead / part_bytes : 1);
   if (next >= run.n_blocks + run.n_next) return 0;
   return run.parts[next] - run.parts[b];
 }
@@ -76,15 +71,33 @@ template <int kBits, int kQ, int kT>
   }
 }
 
+// What becomes of a sum of products: it is multiplied by the row's scale, or gets what the zeros of
+// the channels add to each row of a block.
+struct Finish {
+  const std::byte* scales;  // of the tile's rows, or
+  const float* added;       // [queries]
+};
+
 template <int kBits, int kQ, int kT>
-void score_and_scale(const PlaneReader<kBits>& reader, const std::uint32_t* q,
-                     const std::byte* codes, const std::byte* scales, std::ptrdiff_t ahead,
-                     std::size_t head_dim, ScoreTile out) {
+void score_and_finish(const PlaneReader<kBits>& reader, const std::uint32_t* q,
+                      const std::byte* codes, const Finish& finish, std::ptrdiff_t ahead,
+                      std::size_t head_dim, ScoreTile out) {
   __m512 sums[kQ][kT];
   score_tiles<kBits, kQ, kT>(reader, q, codes, ahead, head_dim, sums);
+  if (finish.added != nullptr) {
+    LARDER_UNROLL
+    for (int i = 0; i < kQ; ++i) {
+      const __m512 added = _mm512_set1_ps(finish.added[i]);
+      LARDER_UNROLL
+      for (int t = 0; t < kT; ++t) {
+        _mm512_storeu_ps(out.data + i * out.stride + t * kLanes, _mm512_add_ps(sums[i][t], added));
+      }
+    }
+    return;
+  }
   LARDER_UNROLL
   for (int t = 0; t < kT; ++t) {
-    const __m512 scale = load_scales(scales + t * 2 * kLanes);
+    const __m512 scale = load_scales(finish.scales + t * 2 * kLanes);
     LARDER_UNROLL
     for (int i = 0; i < kQ; ++i) {
       _mm512_storeu_ps(out.data + i * out.stride + t * kLanes, _mm512_mul_ps(sums[i][t], scale));
@@ -92,23 +105,28 @@ void score_and_scale(const PlaneReader<kBits>& reader, const std::uint32_t* q,
   }
 }
 
+// `added` as in Finish; null where rows have scales.
 template <int kBits, int kQ>
-void score_run(const CodeBook& book, const std::uint32_t* q, const KvRun& k, BlockShape shape,
-               ScoreTile out) {
+void score_run(const CodeBook& book, const std::uint32_t* q, const KvRun& k, const float* added,
+               BlockShape shape, ScoreTile out) {
   const PlaneReader<kBits> reader(book);
-  const PartBytes bytes(book, shape);
+  const std::size_t n_bytes = code_bytes(book, shape);
   const std::size_t tile_bytes = kLanes * shape.head_dim * kBits / 8;
+  const std::size_t part_bytes = n_bytes + (added != nullptr ? 4 * std::size_t{shape.head_dim}
+                                                             : 2 * std::size_t{shape.block_tokens});
   for (std::size_t b = 0; b < k.n_blocks; ++b) {
     const std::byte* tile = k.parts[b];
-    const std::byte* scales = tile + bytes.codes;
-    const std::ptrdiff_t ahead = distance_ahead(k, b, bytes);
+    const std::byte* scales = tile + n_bytes;
+    const std::ptrdiff_t ahead = distance_ahead(k, b, part_bytes);
     std::size_t t = 0;
     for (; t + 2 * kLanes <= shape.block_tokens; t += 2 * kLanes, tile += 2 * tile_bytes) {
-      score_and_scale<kBits, kQ, 2>(reader, q, tile, scales + 2 * t, ahead, shape.head_dim, out);
+      const Finish finish{scales + 2 * t, added};
+      score_and_finish<kBits, kQ, 2>(reader, q, tile, finish, ahead, shape.head_dim, out);
       out.data += 2 * kLanes;
     }
     if (t < shape.block_tokens) {
-      score_and_scale<kBits, kQ, 1>(reader, q, tile, scales + 2 * t, ahead, shape.head_dim, out);
+      const Finish finish{scales + 2 * t, added};
+      score_and_finish<kBits, kQ, 1>(reader, q, tile, finish, ahead, shape.head_dim, out);
       out.data += kLanes;
     }
   }
@@ -121,7 +139,8 @@ void add_channels(const CodeBook& book, const std::uint32_t* weights, const KvRu
                   BlockShape shape, std::size_t first, float* out) {
   using Reader = PlaneReader<kBits>;
   const Reader reader(book);
-  const PartBytes bytes(book, shape);
+  const std::size_t part_bytes = code_bytes(book, shape) + (book.fit == CodeFit::range ? 4 : 2) *
+                                                               std::size_t{shape.block_tokens};
   const std::size_t lane_bytes = shape.block_tokens * kLanes * kBits / 8;  // of 16 channels
   __m512 sums[kQ][kC];
   LARDER_UNROLL
@@ -133,7 +152,7 @@ void add_channels(const CodeBook& book, const std::uint32_t* weights, const KvRu
   }
   for (std::size_t b = 0; b < v.n_blocks; ++b) {
     const std::byte* codes = v.parts[b] + first / kLanes * lane_bytes;
-    const std::ptrdiff_t ahead = distance_ahead(v, b, bytes);
+    const std::ptrdiff_t ahead = distance_ahead(v, b, part_bytes);
     for (std::size_t pair = 0; pair < shape.block_tokens / 2; pair += Reader::kPlanes) {
       LARDER_UNROLL
       for (int c = 0; c < kC; ++c) {
@@ -185,8 +204,8 @@ inline void pack_query(const float* x, std::size_t n, std::uint32_t* out) {
   }
 }
 
-// The same for the weights of a run, each multiplied by its row's scale.
-inline void pack_weights(const float* x, const float* scales, std::size_t n, std::uint32_t* out) {
+// The same for x * scales.
+inline void pack_scaled(const float* x, const float* scales, std::size_t n, std::uint32_t* out) {
   for (std::size_t i = 0; i < n; i += 2 * kLanes) {
     const __mmask16 rest = n - i > kLanes ? kAll : __mmask16{0};
     const __m512 low = _mm512_mul_ps(_mm512_loadu_ps(x + i), _mm512_loadu_ps(scales + i));
@@ -196,8 +215,8 @@ inline void pack_weights(const float* x, const float* scales, std::size_t n, std
   }
 }
 
-using ScoreRun = void (*)(const CodeBook&, const std::uint32_t*, const KvRun&, BlockShape,
-                          ScoreTile);
+using ScoreRun = void (*)(const CodeBook&, const std::uint32_t*, const KvRun&, const float*,
+                          BlockShape, ScoreTile);
 using AddRun = void (*)(const CodeBook&, const std::uint32_t*, const KvRun&, BlockShape, float*);
 struct Kernels {
   ScoreRun score[kQueries];
@@ -223,10 +242,37 @@ const Kernels& kernels(std::uint32_t bits) {
   }
 }
 
+// Each block has its own scales and zeros of the channels.
+void score_ranges(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
+                  ScoreTile scores) {
+  alignas(64) std::uint32_t packed[kQueries * kQueryPairs];
+  alignas(64) float scales[kMaxHeadDim], zeros[kMaxHeadDim];
+  float added[kQueries];
+  const Kernels& run = kernels(book.bits);
+  const std::size_t d = shape.head_dim;
+  for (std::size_t b = 0; b < k.n_blocks; ++b) {
+    const std::byte* const halves = k.parts[b] + code_bytes(book, shape);
+    read_halves(halves, d, scales);
+    read_halves(halves + 2 * d, d, zeros);
+    const KvRun block{k.parts + b, 1, k.n_blocks - b - 1 + k.n_next};
+    for (std::size_t first = 0; first < scores.n_q; first += kQueries) {
+      const std::size_t n = scores.n_q - first < kQueries ? scores.n_q - first : kQueries;
+      for (std::size_t i = 0; i < n; ++i) {
+        const float* const x = q + (first + i) * d;
+        pack_scaled(x, scales, d, packed + i * kQueryPairs);
+        added[i] = dot(x, zeros, d);
+      }
+      float* const to = scores.data + first * scores.stride + b * shape.block_tokens;
+      run.score[n - 1](book, packed, block, added, shape, {to, n, scores.stride});
+    }
+  }
+}
+
 }  // namespace
 
 void run_scores_codes(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
                       ScoreTile scores) {
+  if (book.fit == CodeFit::range) return score_ranges(book, q, k, shape, scores);
   alignas(64) std::uint32_t packed[kQueries * kQueryPairs];
   const Kernels& run = kernels(book.bits);
   while (scores.n_q > 0) {
@@ -234,7 +280,7 @@ void run_scores_codes(const CodeBook& book, const float* q, const KvRun& k, Bloc
     for (std::size_t i = 0; i < n; ++i) {
       pack_query(q + i * shape.head_dim, shape.head_dim, packed + i * kQueryPairs);
     }
-    run.score[n - 1](book, packed, k, shape, scores);
+    run.score[n - 1](book, packed, k, nullptr, shape, scores);
     q += n * shape.head_dim;
     scores.data += n * scores.stride;
     scores.n_q -= n;
@@ -246,22 +292,22 @@ void run_accumulate_codes(const CodeBook& book, ScoreTile weights, const KvRun& 
   alignas(64) std::uint32_t packed[kQueries * kWeightPairs];
   alignas(64) float scales[kMaxRunTokens];
   const Kernels& run = kernels(book.bits);
-  const PartBytes bytes(book, shape);
+  const std::size_t n_bytes = code_bytes(book, shape);
   KvRun left = v;
   const std::size_t chunk_blocks = kMaxRunTokens / shape.block_tokens;
   for (std::size_t n_blocks = n_tokens / shape.block_tokens; n_blocks > 0;) {
     const std::size_t n_now = n_blocks < chunk_blocks ? n_blocks : chunk_blocks;
     const std::size_t n = n_now * shape.block_tokens;
     for (std::size_t t = 0; t < n; t += kLanes) {
-      const std::byte* part = left.parts[t / shape.block_tokens] + bytes.codes;
+      const std::byte* part = left.parts[t / shape.block_tokens] + n_bytes;
       _mm512_store_ps(scales + t, load_scales(part + 2 * (t % shape.block_tokens)));
     }
     const KvRun now{left.parts, n_now, left.n_blocks - n_now + left.n_next};
     for (std::size_t first = 0; first < weights.n_q; first += kQueries) {
       const std::size_t n_q = weights.n_q - first < kQueries ? weights.n_q - first : kQueries;
       for (std::size_t i = 0; i < n_q; ++i) {
-        pack_weights(weights.data + (first + i) * weights.stride, scales, n,
-                     packed + i * kWeightPairs);
+        pack_scaled(weights.data + (first + i) * weights.stride, scales, n,
+                    packed + i * kWeightPairs);
       }
       run.add[n_q - 1](book, packed, now, shape, out + first * shape.head_dim);
     }

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "tensor/half.h"
 
@@ -80,6 +81,13 @@ Place place_v(std::size_t token, std::size_t channel, BlockShape shape) {
           2 * (channel % kLanes) + token % 2};
 }
 
+struct Groups {
+  std::size_t n, size;
+};
+struct Element {
+  std::size_t token, channel;
+};
+
 // The same place in a bf16 part, in bytes: planes of K stand in its order, V has the channels of
 // two tokens side by side.
 std::size_t at_k(std::size_t token, std::size_t channel, BlockShape shape) {
@@ -90,14 +98,21 @@ std::size_t at_v(std::size_t token, std::size_t channel, BlockShape shape) {
   return ((token / 2 * shape.head_dim + channel) * 2 + token % 2) * 2;
 }
 
-// How one side, K or V, is laid out.
+// How one side, K or V, is laid out, and which elements have a scale and a zero of CodeFit::range
+// in common: (g, i) for i < size.
 struct Keys {
   static constexpr auto kPlace = place_k;
   static constexpr auto kAt = at_k;
+  static Groups groups(BlockShape shape) { return {shape.head_dim, shape.block_tokens}; }
+  static Element element(std::size_t g, std::size_t i) { return {i, g}; }
+  static std::size_t group_of(Element e) { return e.channel; }
 };
 struct Values {
   static constexpr auto kPlace = place_v;
   static constexpr auto kAt = at_v;
+  static Groups groups(BlockShape shape) { return {shape.block_tokens, shape.head_dim}; }
+  static Element element(std::size_t g, std::size_t i) { return {g, i}; }
+  static std::size_t group_of(Element e) { return e.token; }
 };
 
 std::uint16_t load(const std::byte* bf16) {
@@ -151,12 +166,49 @@ std::uint16_t encode_row(const CodeBook& book, const float* row, std::uint32_t h
   return scale;
 }
 
-std::size_t code_bytes(const CodeBook& book, BlockShape shape) {
-  return std::size_t{shape.block_tokens} * shape.head_dim * book.bits / 8;
+void store(std::uint16_t half, std::byte* to) { std::memcpy(to, &half, sizeof(half)); }
+float load_half(const std::byte* half) { return f16_to_f32(load(half)); }
+
+template <class Side>
+void encode_ranges(const CodeBook& book, const std::byte* bf16, BlockShape shape, std::byte* part) {
+  const Groups groups = Side::groups(shape);
+  const std::size_t n_bytes = code_bytes(book, shape);
+  const float top = value(book, (1U << book.bits) - 1U);
+  std::memset(part, 0, n_bytes);
+  const Planes planes(book.bits, part);
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const auto at = [&](std::size_t g, std::size_t i) {
+    const Element e = Side::element(g, i);
+    return bf16_to_f32(load(bf16 + Side::kAt(e.token, e.channel, shape)));
+  };
+  const auto is_good = [](float x) { return std::abs(x) <= kMaxElement; };
+  for (std::size_t g = 0; g < groups.n; ++g) {
+    float low = kInfinity, high = -kInfinity;
+    for (std::size_t i = 0; i < groups.size; ++i) {
+      const float x = at(g, i);
+      if (!is_good(x)) continue;  // so that it leaves other rows alone
+      low = std::min(low, x);
+      high = std::max(high, x);
+    }
+    if (low > high) low = high = 0;
+    const std::uint16_t zero_half = f32_to_f16(low);
+    const float zero = f16_to_f32(zero_half);
+    const std::uint16_t scale_half = f32_to_f16(std::max(high - zero, 0.0F) / top);
+    const float scale = f16_to_f32(scale_half), factor = scale > 0 ? 1 / scale : 0.0F;
+    store(scale_half, part + n_bytes + 2 * g);
+    store(zero_half, part + n_bytes + 2 * (groups.n + g));
+    for (std::size_t i = 0; i < groups.size; ++i) {
+      const Element e = Side::element(g, i);
+      const Place to = Side::kPlace(e.token, e.channel, shape);
+      const float x = is_good(at(g, i)) ? at(g, i) : 0.0F;
+      planes.put(to.plane, to.j, nearest(book, (x - zero) * factor));
+    }
+  }
 }
 
 template <class Side>
 void encode(const CodeBook& book, const std::byte* bf16, BlockShape shape, std::byte* part) {
+  if (book.fit == CodeFit::range) return encode_ranges<Side>(book, bf16, shape, part);
   std::array<float, kMaxHeadDim> row;
   std::array<unsigned, kMaxHeadDim> codes;
   const std::size_t n_bytes = code_bytes(book, shape);
@@ -167,7 +219,7 @@ void encode(const CodeBook& book, const std::byte* bf16, BlockShape shape, std::
       row[c] = finite(bf16_to_f32(load(bf16 + Side::kAt(t, c, shape))));
     }
     const std::uint16_t scale = encode_row(book, row.data(), shape.head_dim, codes.data());
-    std::memcpy(part + n_bytes + 2 * t, &scale, sizeof(scale));
+    store(scale, part + n_bytes + 2 * std::size_t{t});
     for (std::uint32_t c = 0; c < shape.head_dim; ++c) {
       const Place at = Side::kPlace(t, c, shape);
       planes.put(at.plane, at.j, codes[c]);
@@ -191,13 +243,19 @@ template <class Side>
 void read_row(const CodeBook& book, const std::byte* part, std::uint32_t row, BlockShape shape,
               float* out) {
   const Planes planes(book.bits, const_cast<std::byte*>(part));
-  float scale;
-  code_scales(part + code_bytes(book, shape) + 2 * row, 1, &scale);
+  const std::byte* const scales = part + code_bytes(book, shape);
   for (std::uint32_t c = 0; c < shape.head_dim; ++c) {
     const Place at = Side::kPlace(row, c, shape);
     unsigned codes[kPlane];
     planes.get(at.plane, codes);
-    out[c] = scale * value(book, codes[at.j]);
+    const float of_table = value(book, codes[at.j]);
+    if (book.fit == CodeFit::range) {
+      const std::size_t g = Side::group_of({row, c});
+      const std::byte* const zeros = scales + 2 * Side::groups(shape).n;
+      out[c] = load_half(zeros + 2 * g) + load_half(scales + 2 * g) * of_table;
+    } else {
+      out[c] = load_half(scales + 2 * std::size_t{row}) * of_table;
+    }
   }
 }
 
@@ -228,6 +286,10 @@ void decode_codes_v(const CodeBook& book, const std::byte* part, BlockShape shap
   }
 }
 
+void read_halves(const std::byte* halves, std::size_t n, float* out) {
+  for (std::size_t i = 0; i < n; ++i) out[i] = load_half(halves + 2 * i);
+}
+
 void read_code_row_k(const CodeBook& book, const std::byte* part, std::uint32_t row,
                      BlockShape shape, float* out) {
   read_row<Keys>(book, part, row, shape, out);
@@ -238,15 +300,3 @@ void read_code_row_v(const CodeBook& book, const std::byte* part, std::uint32_t 
 }
 
 }  // namespace larder::simd::scalar
-
-namespace larder::simd {
-
-void code_scales(const std::byte* scales, std::size_t n, float* out) noexcept {
-  for (std::size_t t = 0; t < n; ++t) {
-    std::uint16_t half;
-    std::memcpy(&half, scales + t * sizeof(half), sizeof(half));
-    out[t] = f16_to_f32(half);
-  }
-}
-
-}  // namespace larder::simd

@@ -53,6 +53,7 @@ constinit const Table kTable = {
     .encode_codes_v = encode_codes_v,
     .decode_codes_k = decode_codes_k,
     .decode_codes_v = decode_codes_v,
+    .read_halves = read_halves,
     .run_scores_codes = nullptr,
     .run_accumulate_codes = nullptr,
     .fetch = fetch_lines,
