@@ -7,6 +7,7 @@
 #include "codec/f16.h"
 #include "codec/f32.h"
 #include "codec/fp8.h"
+#include "codec/ggml_rows.h"
 #include "codec/int4.h"
 #include "codec/int8.h"
 #include "codec/kivi.h"
@@ -15,10 +16,10 @@
 namespace larder {
 
 std::span<const KvCodec* const> kv_codecs() noexcept {
-  static const std::array kCodecs{&f32_codec(),  &f16_codec(),   &bf16_codec(), &int8_codec(),
-                                  &fp8_codec(),  &rot8_codec(),  &rot5_codec(), &rot4_codec(),
-                                  &int4_codec(), &kivi4_codec(), &rot3_codec(), &rot2_codec(),
-                                  &kivi2_codec()};
+  static const std::array kCodecs{&f32_codec(),  &f16_codec(),  &bf16_codec(), &q8_0_codec(),
+                                  &int8_codec(), &fp8_codec(),  &rot8_codec(), &rot5_codec(),
+                                  &q4_0_codec(), &rot4_codec(), &int4_codec(), &kivi4_codec(),
+                                  &rot3_codec(), &rot2_codec(), &kivi2_codec()};
   return kCodecs;
 }
 

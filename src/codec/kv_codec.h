@@ -29,7 +29,9 @@ enum class KvFormat : std::uint8_t {
   rot3,
   rot2,
   kivi4,
-  kivi2
+  kivi2,
+  q8_0,
+  q4_0
 };
 
 /// What the run-time choice of a format comes to. One constant table per format (see `kv_codec`);
@@ -46,7 +48,7 @@ enum class KvFormat : std::uint8_t {
 ///                and AMX instructions read them.
 ///  - V f32, f16: [n][d].
 ///  - V bf16:     [n / 2][d][2 tokens]: pairs of tokens interleaved.
-/// That of the sealed formats: simd/code_book.h.
+/// Those of the sealed formats: simd/code_book.h, tensor/quant_blocks.h.
 struct KvCodec {
   KvFormat format;
   KvFormat raw;           // format of open blocks of this codec; its own of a raw one
@@ -72,8 +74,13 @@ struct KvCodec {
   simd::RowScoresFn (*row_scores)(const simd::Table& table) = nullptr;
   simd::RunScoresFn (*run_scores)(const simd::Table& table) = nullptr;
   simd::RunAccumulateFn (*run_accumulate)(const simd::Table& table) = nullptr;
-  /// Sealed formats only: the table of their codes.
+  /// Sealed formats only: the table of their codes, or
   const simd::CodeBook* codes = nullptr;
+  /// how a full block of format `raw` becomes a part, and a part a bf16 part, rounded.
+  void (*encode_k)(const std::byte* open, BlockShape shape, std::byte* part) = nullptr;
+  void (*encode_v)(const std::byte* open, BlockShape shape, std::byte* part) = nullptr;
+  simd::DecodeRowsFn (*decode_k)(const simd::Table& table) = nullptr;
+  simd::DecodeRowsFn (*decode_v)(const simd::Table& table) = nullptr;
 
   bool is_raw() const noexcept { return raw == format; }
 };

@@ -62,11 +62,15 @@ struct Append {
     std::byte* v_part = k_part + layout.v_offset;
     if (layout.k->codes != nullptr) {
       compute.simd.encode_codes_k(*layout.k->codes, raw_k, of, k_part);
+    } else if (layout.k->encode_k != nullptr) {
+      layout.k->encode_k(raw_k, of, k_part);
     } else {
       std::memcpy(k_part, raw_k, layout.k->k_bytes(of));
     }
     if (layout.v->codes != nullptr) {
       compute.simd.encode_codes_v(*layout.v->codes, raw_v, of, v_part);
+    } else if (layout.v->encode_v != nullptr) {
+      layout.v->encode_v(raw_v, of, v_part);
     } else {
       std::memcpy(v_part, raw_v, layout.v->v_bytes(of));
     }

@@ -5,6 +5,7 @@ namespace {
 
 // Decoding a part once and reading it again as bf16 pays from about this many queries on.
 constexpr std::size_t kFewQueries = 8;
+constexpr std::size_t kFetchedAhead = 4;  // parts
 
 void multiply(const float* scales, std::size_t n, simd::ScoreTile tile) {
   for (std::size_t i = 0; i < tile.n_q; ++i) {
@@ -22,15 +23,22 @@ SealedRun::SealedRun(const AttentionContext& context, const simd::KvRun& k, cons
       few_(n_queries <= kFewQueries && context.simd.run_scores_codes != nullptr),
       scaled_(decoded + 2 * side_floats(block_.head_dim)) {
   set_side(k_, *context.layout.k, k, decoded);
+  k_.n_bytes = k_.codec->k_bytes(block_);
+  k_.decode_codes = context.simd.decode_codes_k;
+  if (k_.codec->decode_k != nullptr) k_.decode_rows = k_.codec->decode_k(context.simd);
   if (has_ranges(k_)) k_.n_groups = block_.head_dim;
   set_side(v_, *context.layout.v, v, decoded + side_floats(block_.head_dim));
+  v_.n_bytes = v_.codec->v_bytes(block_);
+  v_.decode_codes = context.simd.decode_codes_v;
+  if (v_.codec->decode_v != nullptr) v_.decode_rows = v_.codec->decode_v(context.simd);
 }
 
 void SealedRun::set_side(Side& side, const KvCodec& codec, const simd::KvRun& run,
                          float* memory) const {
   side.codec = &codec;
   side.run = run;
-  side.decodes = codec.codes != nullptr && !few_;
+  side.decode_rows = nullptr;
+  side.decodes = codec.codes != nullptr ? !few_ : codec.decode_k != nullptr;
   side.n_decoded = 0;
   side.n_groups = block_.block_tokens;
   side.scales = memory;
@@ -39,18 +47,24 @@ void SealedRun::set_side(Side& side, const KvCodec& codec, const simd::KvRun& ru
                                            2 * kMaxRunBlocks * std::size_t{block_.head_dim});
 }
 
-void SealedRun::decode(Side& side, std::size_t n_blocks, simd::DecodeCodesFn decode_codes) const {
-  const simd::CodeBook& codes = *side.codec->codes;
+void SealedRun::decode(Side& side, std::size_t n_blocks) const {
   const std::size_t part_bytes = std::size_t{block_.block_tokens} * block_.head_dim * 2;
-  const std::size_t n_code_bytes = simd::code_bytes(codes, block_), n = side.n_groups;
   for (std::size_t& b = side.n_decoded; b < n_blocks; ++b) {
     const std::byte* part = side.run.parts[b];
-    side.parts[b] = side.rows + b * part_bytes;
-    decode_codes(codes, part, block_, side.rows + b * part_bytes);
-    context_.simd.read_halves(part + n_code_bytes, n, side.scales + b * n);
-    if (has_ranges(side)) {
-      context_.simd.read_halves(part + n_code_bytes + 2 * n, n, side.zeros + b * n);
+    if (b + kFetchedAhead < side.run.n_blocks + side.run.n_next) {
+      context_.simd.fetch(side.run.parts[b + kFetchedAhead], side.n_bytes);
     }
+    side.parts[b] = side.rows + b * part_bytes;
+    if (side.decode_rows != nullptr) {
+      side.decode_rows(part, block_, side.rows + b * part_bytes);
+      continue;
+    }
+    const simd::CodeBook& codes = *side.codec->codes;
+    const std::size_t n_code_bytes = simd::code_bytes(codes, block_), n = side.n_groups;
+    side.decode_codes(codes, part, block_, side.rows + b * part_bytes);
+    context_.simd.read_halves(part + n_code_bytes, n, side.scales + b * n);
+    if (!has_ranges(side)) continue;
+    context_.simd.read_halves(part + n_code_bytes + 2 * n, n, side.zeros + b * n);
   }
 }
 
@@ -65,9 +79,10 @@ void SealedRun::scores(const float* q, std::size_t n_blocks, simd::ScoreTile sco
     }
     return;
   }
-  decode(k_, n_blocks, context_.simd.decode_codes_k);
+  decode(k_, n_blocks);
   if (has_ranges(k_)) return score_ranges(q, n_blocks, scores);
   context_.scores(q, {k_.parts.data(), n_blocks, 0}, block_, scores);
+  if (k_.decode_rows != nullptr) return;
   multiply(k_.scales, n_blocks * block_.block_tokens, scores);
 }
 
@@ -76,7 +91,9 @@ void SealedRun::score_ranges(const float* q, std::size_t n_blocks, simd::ScoreTi
   const std::size_t d = block_.head_dim, n = block_.block_tokens;
   for (std::size_t b = 0; b < n_blocks; ++b) {
     const float* const scales = k_.scales + b * d;
-    for (std::size_t i = 0; i < scores.n_q * d; ++i) scaled_[i] = q[i] * scales[i % d];
+    for (std::size_t i = 0; i < scores.n_q; ++i) {
+      for (std::size_t c = 0; c < d; ++c) scaled_[i * d + c] = q[i * d + c] * scales[c];
+    }
     float* const to = scores.data + b * n;
     context_.scores(scaled_, {k_.parts.data() + b, 1, 0}, block_, {to, scores.n_q, scores.stride});
     for (std::size_t i = 0; i < scores.n_q; ++i) {
@@ -109,7 +126,7 @@ void SealedRun::add_zeros(simd::ScoreTile weights, std::size_t n_blocks, float* 
 void SealedRun::accumulate(simd::ScoreTile weights, std::size_t n_blocks, float* out) {
   const auto n_tokens = static_cast<std::uint32_t>(n_blocks * block_.block_tokens);
   const std::size_t n_after = v_.run.n_blocks - n_blocks + v_.run.n_next;
-  if (v_.decodes) decode(v_, n_blocks, context_.simd.decode_codes_v);
+  if (v_.decodes) decode(v_, n_blocks);
   if (has_ranges(v_)) add_zeros(weights, n_blocks, out);
   if (!v_.decodes) {
     const simd::KvRun run{v_.run.parts, n_blocks, n_after};
@@ -120,7 +137,7 @@ void SealedRun::accumulate(simd::ScoreTile weights, std::size_t n_blocks, float*
     }
     return;
   }
-  multiply(v_.scales, n_tokens, weights);
+  if (v_.decode_rows == nullptr) multiply(v_.scales, n_tokens, weights);
   context_.accumulate(weights, {v_.parts.data(), n_blocks, 0}, block_, n_tokens, out);
 }
 

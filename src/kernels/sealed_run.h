@@ -14,7 +14,7 @@ inline constexpr std::uint32_t kMaxRunBlocks = kRunTokens / kMinBlockTokens;
 
 /// Multiplies queries and weights with sealed blocks. Parts that many queries read are decoded to
 /// bf16 once, the first time they are asked for; few queries go through the kernels that decode in
-/// registers, where the instruction set has them. Both give the same bits.
+/// registers, where format and instruction set have them. Both give the same bits.
 class SealedRun {
  public:
   /// Of one side, K or V, of a run, in floats: decoded rows, and scales and zeros of rows or, for
@@ -40,7 +40,10 @@ class SealedRun {
   struct Side {
     const KvCodec* codec;
     simd::KvRun run;
+    simd::DecodeCodesFn decode_codes;
+    simd::DecodeRowsFn decode_rows;  // null where there are codes, or raw rows
     bool decodes;
+    std::size_t n_bytes;        // of a part
     std::size_t n_decoded = 0;  // blocks
     std::byte* rows;
     float* scales;  // [blocks][groups], groups as in simd/code_book.h
@@ -54,7 +57,7 @@ class SealedRun {
   void set_side(Side& side, const KvCodec& codec, const simd::KvRun& run, float* memory) const;
   void score_ranges(const float* q, std::size_t n_blocks, simd::ScoreTile scores) const;
   void add_zeros(simd::ScoreTile weights, std::size_t n_blocks, float* out);
-  void decode(Side& side, std::size_t n_blocks, simd::DecodeCodesFn decode_codes) const;
+  void decode(Side& side, std::size_t n_blocks) const;
 
   const AttentionContext& context_;
   const simd::BlockShape block_;

@@ -122,6 +122,10 @@ inline constexpr std::size_t kRunQueries = 12;
 
 inline constexpr std::size_t kMaxHeadDim = 1024;  // of a model (ModelConfig)
 
+/// Parts that are rows of ggml blocks, [n][d / 32] (tensor/quant_blocks.h), as bf16 parts; values
+/// are rounded to bf16. REQUIRES: head_dim a multiple of 32.
+using DecodeRowsFn = void (*)(const std::byte* part, BlockShape shape, std::byte* bf16);
+
 // Blocks of codes: see simd/code_book.h. REQUIRES: head_dim a multiple of 16, and a whole number of
 // groups of planes.
 /// A full bf16 part -> codes. NaN counts as zero, what is beyond +-65504 as that; with
@@ -181,6 +185,7 @@ struct Table {
   RunAccumulateFn run_accumulate_f32, run_accumulate_f16, run_accumulate_bf16;
   EncodeCodesFn encode_codes_k, encode_codes_v;
   DecodeCodesFn decode_codes_k, decode_codes_v;
+  DecodeRowsFn decode_q8_0_k, decode_q8_0_v, decode_q4_0_k, decode_q4_0_v;
   /// f16 -> f32, as scales and zeros stand in parts; n a multiple of 16.
   void (*read_halves)(const std::byte* halves, std::size_t n, float* out);
   CodeScoresFn run_scores_codes;          // null in sets that only decode

@@ -9,6 +9,7 @@
 
 #include "codec/bf16.h"
 #include "codec/fp8.h"
+#include "codec/ggml_rows.h"
 #include "codec/hadamard.h"
 #include "codec/int4.h"
 #include "codec/int8.h"
@@ -109,6 +110,25 @@ struct Kivi {
 using Kivi4 = Kivi<kivi4_codec, 4>;
 using Kivi2 = Kivi<kivi2_codec, 2>;
 
+template <const KvCodec& (*kCodec)(), DType kType>
+struct Ggml {  // blocks of 32 elements
+  static const KvCodec& codec() { return kCodec(); }
+  static constexpr std::size_t kBits = kType == DType::q8_0 ? 8 : 4;
+  static std::size_t scale_bytes(BlockShape shape, Side) {
+    return shape.block_tokens * shape.head_dim / 32 * 2;
+  }
+  static double relative_error(const Rows& rows, Side) {
+    Rows blocks;
+    for (const auto& row : rows) {
+      for (auto at = row.begin(); at != row.end(); at += 32) blocks.emplace_back(at, at + 32);
+    }
+    constexpr double kTop = kType == DType::q8_0 ? 127 : 8;
+    return largest_square(blocks) / (kTop * kTop * 12);
+  }
+};
+using Q8 = Ggml<q8_0_codec, DType::q8_0>;
+using Q4 = Ggml<q4_0_codec, DType::q4_0>;
+
 std::string refusal(const KvCodec& codec, Side side, BlockShape shape) {
   return side == Side::k ? codec.refusal_k(shape) : codec.refusal_v(shape);
 }
@@ -141,8 +161,27 @@ std::vector<std::byte> seal(const KvCodec& codec, Side side, const simd::Table& 
     (k ? raw.append_k : raw.append_v)(rows[t].data(), t, shape, open.data());
   }
   std::vector<std::byte> part(k ? codec.k_bytes(shape) : codec.v_bytes(shape));
-  (k ? table.encode_codes_k : table.encode_codes_v)(*codec.codes, open.data(), shape, part.data());
+  if (codec.codes == nullptr) {
+    (k ? codec.encode_k : codec.encode_v)(open.data(), shape, part.data());
+  } else {
+    (k ? table.encode_codes_k : table.encode_codes_v)(*codec.codes, open.data(), shape,
+                                                      part.data());
+  }
   return part;
+}
+
+/// A part as attention decodes it.
+std::vector<std::byte> decode(const KvCodec& codec, Side side, const simd::Table& table,
+                              BlockShape shape, const std::vector<std::byte>& part) {
+  const bool k = side == Side::k;
+  std::vector<std::byte> bf16(std::size_t{shape.block_tokens} * shape.head_dim * 2);
+  if (codec.codes == nullptr) {
+    (k ? codec.decode_k : codec.decode_v)(table)(part.data(), shape, bf16.data());
+  } else {
+    (k ? table.decode_codes_k : table.decode_codes_v)(*codec.codes, part.data(), shape,
+                                                      bf16.data());
+  }
+  return bf16;
 }
 
 Rows read(const KvCodec& codec, Side side, BlockShape shape, const std::vector<std::byte>& part) {
@@ -183,7 +222,7 @@ class SealedCodecTest : public testing::Test {
     }
   }
 };
-using Formats = testing::Types<Int8, Fp8, Int4, Rot8, Rot5, Rot4, Rot3, Rot2, Kivi4, Kivi2>;
+using Formats = testing::Types<Int8, Fp8, Int4, Rot8, Rot5, Rot4, Rot3, Rot2, Kivi4, Kivi2, Q8, Q4>;
 TYPED_TEST_SUITE(SealedCodecTest, Formats);
 
 TYPED_TEST(SealedCodecTest, IsFoundByItsNameAndNumber) {
@@ -246,12 +285,8 @@ TYPED_TEST(SealedCodecTest, EverySetDecodesToTheSameBits) {
   this->for_each_case([&](BlockShape shape, Side side, const simd::Table& table) {
     const auto part =
         seal(this->codec(), side, simd::scalar_table(), shape, normal_rows(rng, shape));
-    const bool k = side == Side::k;
-    std::vector<std::byte> a(std::size_t{shape.block_tokens} * shape.head_dim * 2), b = a;
-    const simd::Table& scalar = simd::scalar_table();
-    const simd::CodeBook& book = *this->codec().codes;
-    (k ? scalar.decode_codes_k : scalar.decode_codes_v)(book, part.data(), shape, a.data());
-    (k ? table.decode_codes_k : table.decode_codes_v)(book, part.data(), shape, b.data());
+    const auto a = decode(this->codec(), side, simd::scalar_table(), shape, part);
+    const auto b = decode(this->codec(), side, table, shape, part);
     ASSERT_TRUE(a == b);
   });
 }
@@ -298,6 +333,26 @@ TYPED_TEST(SealedCodecTest, NoNumberIsZeroAndNothingLeavesItsRow) {
     zero[3][1] = 0;
     ASSERT_EQ(back[3], read(codec, side, shape, seal(codec, side, table, shape, zero))[3]);
   });
+}
+
+TEST(GgmlRows, HaveTheBytesThatGgmlWrites) {
+  std::vector<float> row(32);
+  for (int i = 0; i < 32; ++i) row[static_cast<std::size_t>(i)] = static_cast<float>(i - 20) * 0.5F;
+  const BlockShape shape{16, 32};
+  const Rows rows(16, row);
+  const auto q8 = seal(q8_0_codec(), Side::k, simd::scalar_table(), shape, rows);
+  // The scale is 10 / 127: f16 0x2d0a.
+  EXPECT_EQ(std::to_integer<int>(q8[34]), 0x0a);
+  EXPECT_EQ(std::to_integer<int>(q8[35]), 0x2d);
+  EXPECT_EQ(static_cast<std::int8_t>(q8[36]), -127);
+  EXPECT_EQ(static_cast<std::int8_t>(q8[37]), -121);  // -9.5 is -120.65 steps
+  EXPECT_EQ(static_cast<std::int8_t>(q8[34 + 2 + 31]), 70);
+  const auto q4 = seal(q4_0_codec(), Side::v, simd::scalar_table(), shape, rows);
+  // The scale is -10 / -8: f16 0x3d00; element 0 has code 0, element 16 (-2) 8 - 1.6 rounded.
+  EXPECT_EQ(std::to_integer<int>(q4[18]), 0x00);
+  EXPECT_EQ(std::to_integer<int>(q4[19]), 0x3d);
+  EXPECT_EQ(std::to_integer<int>(q4[20]), 0x60);
+  EXPECT_EQ(std::to_integer<int>(q4[20 + 15]), 0xc6);  // elements 15 (-2.5) and 31 (5.5)
 }
 
 TEST(Hadamard, KeepsProductsAndIsItsOwnInverse) {

@@ -72,11 +72,14 @@ TEST(SealedAttention, AgreesWithTheReferenceOverRaggedBatches) {
     for (const simd::Table* table : simd::available()) {
       // Encoding rounds a little differently in each set: the reference reads what this set wrote.
       PagedCache cache(c, rng), expected(c, rng);
+      const bool rounds = table->rounds_bf16 || kv_codec(c.k).decode_k != nullptr ||
+                          kv_codec(c.v).decode_v != nullptr;
+      const double tolerance = rounds ? 1.5e-2 : 2e-5;
       cache.run(schedule, {*table, pool}, attend);
       expected.run(schedule, {*table, pool}, reference_attend);
       for (std::size_t s = 0; s < c.lengths.size(); ++s) {
         for (std::size_t i = 0; i < cache.out()[s].size(); ++i) {
-          ASSERT_NEAR(cache.out()[s][i], expected.out()[s][i], table->rounds_bf16 ? 1.5e-2 : 2e-5)
+          ASSERT_NEAR(cache.out()[s][i], expected.out()[s][i], tolerance)
               << table->name << " sequence " << s << " element " << i;
         }
       }
@@ -89,7 +92,7 @@ TEST(SealedAttention, BitsDependOnPositionAlone) {
   for (std::uint32_t seed = 100; seed < 112; ++seed) {
     std::mt19937 rng(seed);
     AttentionShape shape = random_shape(rng);
-    shape.head_dim = std::array{16U, 32U, 48U}[seed % 3];
+    shape.head_dim = std::array{16U, 32U, 64U}[seed % 3];
     shape.n_heads = shape.n_kv_heads * (1 + seed % 5);
     const auto formats = random_formats(shape, rng);
     const AttentionCase c =

@@ -3,6 +3,7 @@
 #include "simd/avx2/row_scores.h"
 #include "simd/kv_run.h"
 #include "simd/scalar/codes.h"
+#include "simd/scalar/ggml_rows.h"
 
 namespace larder::simd::avx2 {
 
@@ -53,6 +54,10 @@ constinit const Table kTable = {
     .encode_codes_v = scalar::encode_codes_v,
     .decode_codes_k = scalar::decode_codes_k,
     .decode_codes_v = scalar::decode_codes_v,
+    .decode_q8_0_k = scalar::decode_q8_0_k,
+    .decode_q8_0_v = scalar::decode_q8_0_v,
+    .decode_q4_0_k = scalar::decode_q4_0_k,
+    .decode_q4_0_v = scalar::decode_q4_0_v,
     .read_halves = scalar::read_halves,
     .run_scores_codes = nullptr,
     .run_accumulate_codes = nullptr,

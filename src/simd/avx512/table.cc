@@ -1,4 +1,5 @@
 #include "simd/avx512/codes.h"
+#include "simd/avx512/ggml_rows.h"
 #include "simd/avx512/kv.h"
 #include "simd/avx512/primitives.h"
 #include "simd/avx512/row_scores.h"
@@ -53,6 +54,10 @@ constinit const Table kTable = {
     .encode_codes_v = encode_codes_v,
     .decode_codes_k = decode_codes_k,
     .decode_codes_v = decode_codes_v,
+    .decode_q8_0_k = decode_q8_0_k,
+    .decode_q8_0_v = decode_q8_0_v,
+    .decode_q4_0_k = decode_q4_0_k,
+    .decode_q4_0_v = decode_q4_0_v,
     .read_halves = read_halves,
     .run_scores_codes = run_scores_codes,
     .run_accumulate_codes = run_accumulate_codes,

@@ -1,5 +1,6 @@
 #include "simd/kv_run.h"
 #include "simd/scalar/codes.h"
+#include "simd/scalar/ggml_rows.h"
 #include "simd/scalar/kv.h"
 #include "simd/scalar/primitives.h"
 #include "simd/scalar/row_scores.h"
@@ -53,6 +54,10 @@ constinit const Table kTable = {
     .encode_codes_v = encode_codes_v,
     .decode_codes_k = decode_codes_k,
     .decode_codes_v = decode_codes_v,
+    .decode_q8_0_k = decode_q8_0_k,
+    .decode_q8_0_v = decode_q8_0_v,
+    .decode_q4_0_k = decode_q4_0_k,
+    .decode_q4_0_v = decode_q4_0_v,
     .read_halves = read_halves,
     .run_scores_codes = nullptr,
     .run_accumulate_codes = nullptr,
