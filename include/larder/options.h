@@ -12,6 +12,7 @@ struct KvOptions {
   std::string type_k = "bf16";      // storage format of keys
   std::string type_v = "bf16";      // storage format of values
   std::string layers;               // formats of single layers: "0-1:bf16,2-:rot4/int4"
+  std::uint32_t raw_blocks = 0;     // first blocks that sealing layers keep raw
   std::uint32_t block_tokens = 32;  // rows per block
   std::uint64_t memory_bytes = 0;   // 0: what n_context * n_sequences needs
   bool prefix_caching = false;      // what was computed stays for those who begin alike
@@ -24,6 +25,8 @@ void for_each_field(KvOptions& o, F&& f) {
   f("cache-type-v", o.type_v, "storage format of values: as for keys");
   f("kv-layers", o.layers,
     "formats of single layers, K/V or one for both, e.g. 0-1:bf16,2-:rot4/int4; others as above");
+  f("kv-raw-blocks", o.raw_blocks,
+    "first blocks of a sequence that are not encoded (attention sinks): 0 to 64");
   f("block-size", o.block_tokens, "tokens per KV block: a power of two, 16 to 128");
   f("kv-memory", o.memory_bytes, "byte budget of the KV cache, e.g. 512M (0: fits the context)");
 }

@@ -24,7 +24,7 @@ std::string Engine::Impl::format_name() const {
   const bool one_for_all =
       first.k == first.v &&
       std::count(plan.formats.begin(), plan.formats.end(), first) == std::ssize(plan.formats);
-  return one_for_all ? std::string(first.k->name) : formats_text(plan.formats);
+  return (one_for_all ? std::string(first.k->name) : formats_text(plan.formats)) + raw_text();
 }
 
 std::vector<CacheView::Layers> Engine::Impl::layers_of(const SequenceCache& cache) const {

@@ -101,6 +101,7 @@ struct Engine::Impl {
   PrefixKey prefix_key(std::span<const TokenId> tokens, std::string_view salt) const;
   void report_prefix(const Sequence& sequence, const PrefixMatch& match);
   std::string format_name() const;
+  std::string raw_text() const;
   std::vector<CacheView::Layers> layers_of(const SequenceCache& cache) const;
   void fork_samples(Sequence& first, std::uint32_t row);
   void draw(Draw& draw, std::span<const float> logits) const;

@@ -196,6 +196,13 @@ Result<void> Engine::Impl::stretch_kept(RequestId id, std::vector<TokenId> token
                 "a kept cache of {} rows cannot be stretched to {}: blocks of {} rows, context {}",
                 cache.n_rows(), n_tokens, options.kv.block_tokens, options.n_context);
   }
+  if (cache.n_rows() / options.kv.block_tokens <= plan.shape.raw_blocks) {
+    return fail(
+        Errc::invalid_argument,
+        "a kept cache of {} rows cannot be stretched: its blocks of {} rows are all among the "
+        "first {}, which stay raw",
+        cache.n_rows(), options.kv.block_tokens, plan.shape.raw_blocks);
+  }
   if (!stretch_cache(cache, plan.shape, pool, store, {n_tokens, options.n_batch})) {
     return fail(Errc::unavailable, "no blocks for a kept cache of {} rows", n_tokens);
   }
@@ -215,13 +222,19 @@ EngineStats Engine::Impl::current_stats() const {
   return stats;
 }
 
+/// What the formats do not say.
+std::string Engine::Impl::raw_text() const {
+  const std::uint32_t n = plan.shape.raw_blocks;
+  return n == 0 ? "" : fmt::format(", first {} block{} raw", n, n == 1 ? "" : "s");
+}
+
 std::string Engine::Impl::description() const {
   const std::uint32_t trained = source->config().n_context_train;
   return fmt::format("{}, {} thread{}, {}, {}-token blocks, {} KV budget, context {} x {}{}",
                      compute.simd.name, options.n_threads, options.n_threads == 1 ? "" : "s",
                      source->config().has_latent()
                          ? fmt::format("latent rows {}", plan.formats[0].v->name)
-                         : formats_text(plan.formats),
+                         : formats_text(plan.formats) + raw_text(),
                      options.kv.block_tokens, format_bytes(pool.budget_bytes()), options.n_context,
                      options.n_sequences,
                      options.n_context > trained ? fmt::format(" (trained for {})", trained) : "");

@@ -103,6 +103,7 @@ Result<void> lay_out(const ModelConfig& config, std::uint32_t block_tokens, KvPl
     LARDER_TRY(check_storable(formats, layer, shape));
     KvLayout layout = make_kv_layout(*formats.k, *formats.v, shape);
     if (config.has_latent()) layout.v_offset = 0;
+    if (layout.seals()) layout.raw_blocks = plan.shape.raw_blocks;
     const std::size_t block_bytes = kv_block_bytes(layout, shape);
     const BlockClass full = classes.find(block_bytes, false);
     const BlockClass open = layout.seals() ? classes.find(layout.open_bytes, true) : full;
@@ -150,6 +151,10 @@ Result<KvPlan> plan_kv(const ModelConfig& config, const EngineOptions& options,
   KvPlan plan;
   LARDER_ASSIGN(plan.formats, layer_formats(options.kv, config.n_layers));
   if (config.has_latent()) LARDER_TRY(check_latent(plan));
+  const bool any_seals = std::any_of(
+      plan.formats.begin(), plan.formats.end(),
+      [](const KvFormats& formats) { return !formats.k->is_raw() || !formats.v->is_raw(); });
+  plan.shape.raw_blocks = any_seals ? options.kv.raw_blocks : 0;
   LARDER_TRY(lay_out(config, options.kv.block_tokens, plan));
   std::vector<std::uint64_t> n_extents(plan.pool.classes.size());
   count_for_context(plan.shape, plan.pool.classes, options.n_context, options.n_batch, n_extents);

@@ -13,6 +13,7 @@ void repeat_blocks(const BlockTable& table, std::uint32_t begin, const BlockPool
                    BlockStore& store) {
   const auto blocks = table.blocks();
   for (std::size_t i = begin - table.first_block(); i < blocks.size(); ++i) {
+    LARDER_CHECK(pool.block_class(blocks[i - 1]) == pool.block_class(blocks[i]));
     store.copy(blocks[i - 1], blocks[i], pool.block_bytes(pool.block_class(blocks[i])));
   }
 }

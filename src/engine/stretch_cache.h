@@ -16,8 +16,8 @@ struct Stretch {
 
 /// Lengthens `cache` by repeating the bytes of its newest full block of each head; rows that end in
 /// an open block of a layer that seals are zeros. False when blocks run out; the cache is then
-/// shorter than asked for. REQUIRES: its rows are a whole number of blocks, one at least; nobody
-/// shares its last block.
+/// shorter than asked for. REQUIRES: its rows are a whole number of blocks, more than
+/// stay raw; nobody shares its last block.
 bool stretch_cache(SequenceCache& cache, const CacheShape& shape, const BlockPool& pool,
                    BlockStore& store, const Stretch& stretch);
 

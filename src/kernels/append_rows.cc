@@ -59,6 +59,10 @@ struct Append {
     const std::byte* raw_k = open(block);
     const std::byte* raw_v = raw_k + layout.open_v_offset;
     std::byte* k_part = table_block(block);
+    if (layout.is_raw(block)) {
+      std::memcpy(k_part, raw_k, layout.open_bytes);
+      return;
+    }
     std::byte* v_part = k_part + layout.v_offset;
     if (layout.k->codes != nullptr) {
       compute.simd.encode_codes_k(*layout.k->codes, raw_k, of, k_part);

@@ -58,7 +58,10 @@ class Parts {
     n_ = blocks.size();
     for (std::size_t b = 0; b < n_; ++b) {
       parts_[b] = context.layout.pool + to_offset(blocks[b]);
-      parts_[n_ + b] = parts_[b] + context.layout.v_offset;
+      const auto block = static_cast<std::uint32_t>(queries.blocks.begin + b);
+      const KvLayout& layout = context.layout;
+      const bool is_open = layout.seals() && layout.is_raw(block);
+      parts_[n_ + b] = parts_[b] + (is_open ? layout.open_v_offset : layout.v_offset);
     }
     const auto after =
         queries.cached->blocks.subspan(queries.blocks.end - queries.cached->first_block);
@@ -70,6 +73,13 @@ class Parts {
   // The first `n` blocks.
   simd::KvRun k(std::size_t n) const { return {parts_.data(), n, n < n_ ? 0 : n_ + n_next_}; }
   simd::KvRun v(std::size_t n) const { return {parts_.data() + n_, n, n < n_ ? 0 : n_next_}; }
+  // All blocks from `first` on.
+  simd::KvRun k_from(std::size_t first) const {
+    return {parts_.data() + first, n_ - first, n_ + n_next_};
+  }
+  simd::KvRun v_from(std::size_t first) const {
+    return {parts_.data() + n_ + first, n_ - first, n_next_};
+  }
 
  private:
   static constexpr std::size_t kMaxNext = 8;
@@ -113,8 +123,8 @@ class TogetherRun {
         block_{context.shape.block_tokens, context.shape.head_dim},
         scores_(space.scores),
         parts_(context, queries),
-        n_parts_(queries.blocks.end - queries.blocks.begin),
-        sealed_(context, parts_.k(n_parts_), parts_.v(n_parts_), queries.end - queries.begin,
+        n_raw_(n_raw_blocks(context.layout, queries.blocks)),
+        sealed_(context, parts_.k_from(n_raw_), parts_.v_from(n_raw_), queries.end - queries.begin,
                 space.decoded) {}
 
   // Queries [begin, begin + n), kRunQueries at most.
@@ -128,6 +138,11 @@ class TogetherRun {
     std::uint32_t first;     // its first row
     std::uint32_t n_rows;    // that any of them sees
   };
+  // How many of the first blocks are as open ones, though they are full and the layer seals.
+  static std::size_t n_raw_blocks(const KvLayout& layout, RowRange blocks) {
+    if (!layout.seals() || layout.raw_blocks <= blocks.begin) return 0;
+    return std::min(layout.raw_blocks, blocks.end) - blocks.begin;
+  }
   std::uint32_t own_block(std::size_t query) const {
     return position(context_, tile_, query / tile_.group) / block_.block_tokens;
   }
@@ -149,7 +164,7 @@ class TogetherRun {
   const simd::BlockShape block_;
   float* const scores_;
   const Parts parts_;
-  const std::size_t n_parts_;
+  const std::size_t n_raw_;  // of the blocks of the table, the first ones
   SealedRun sealed_;
   RowRange scored_{};         // of the queries at hand
   std::size_t n_blocks_ = 0;  // of the table, that they read
@@ -178,7 +193,12 @@ void TogetherRun::for_each_own_block(std::size_t begin, std::size_t end, F&& f) 
 
 void TogetherRun::score(std::size_t begin, std::size_t n, simd::ScoreTile rows) {
   const float* q = tile_.q + begin * block_.head_dim;
-  if (n_blocks_ > 0) sealed_.scores(q, n_blocks_, rows);
+  const std::size_t n_raw = std::min(n_raw_, n_blocks_);
+  if (n_raw > 0) context_.scores(q, parts_.k(n_raw), block_, rows);
+  if (n_blocks_ > n_raw) {
+    float* to = rows.data + n_raw * block_.block_tokens;
+    sealed_.scores(q, n_blocks_ - n_raw, {to, rows.n_q, rows.stride});
+  }
   for_each_own_block(begin, begin + n, [&](const OwnBlock& own) {
     float* to = rows.data + (own.begin - begin) * rows.stride + (own.first - scored_.begin);
     context_.scores(tile_.q + own.begin * block_.head_dim, {&own.part, 1, 0}, block_,
@@ -201,7 +221,15 @@ void TogetherRun::accumulate(std::size_t begin, std::size_t n, simd::ScoreTile r
       std::fill_n(weights + i * rows.stride, own.n_rows, 0.0F);  // not those of the sealed block
     }
   });
-  if (n_blocks_ > 0) sealed_.accumulate(rows, n_blocks_, out);
+  const std::size_t n_raw = std::min(n_raw_, n_blocks_);
+  if (n_raw > 0) {
+    const auto n_tokens = static_cast<std::uint32_t>(n_raw * block_.block_tokens);
+    context_.accumulate(rows, parts_.v(n_raw), block_, n_tokens, out);
+  }
+  if (n_blocks_ > n_raw) {
+    float* weights = rows.data + n_raw * block_.block_tokens;
+    sealed_.accumulate({weights, rows.n_q, rows.stride}, n_blocks_ - n_raw, out);
+  }
 }
 
 void TogetherRun::attend(std::size_t begin, std::size_t n, const StateTile& states) {

@@ -27,10 +27,12 @@ struct KvLayout {
   const KvCodec* open_k = nullptr;
   const KvCodec* open_v = nullptr;
   std::size_t open_v_offset = 0;
-  std::size_t open_bytes = 0;  // of an open block, and of a fresh one
-  std::byte* fresh = nullptr;  // [slots, n_kv_heads, open_bytes]
+  std::size_t open_bytes = 0;    // of an open block, and of a fresh one
+  std::byte* fresh = nullptr;    // [slots, n_kv_heads, open_bytes]
+  std::uint32_t raw_blocks = 0;  // the first ones of a sequence are as open ones, also when full
 
   bool seals() const noexcept { return open_k != nullptr; }
+  bool is_raw(std::uint32_t block) const noexcept { return !seals() || block < raw_blocks; }
 };
 
 /// The layout of blocks whose parts begin at multiples of kBlockQuantum; `pool` and `fresh` are the

@@ -37,8 +37,11 @@ void count_for_context(const CacheShape& shape, std::span<const BlockClassSpec> 
       LARDER_CHECK(cls < classes.size());
       out[cls] += n * divide_up(layer.n_kv_heads, classes[cls].extent_blocks);
     };
-    add(layer.sealed_class, n_runs);
-    if (layer.seals()) add(layer.open_class, 1);
+    const std::uint64_t n_raw =
+        layer.seals() ? std::min<std::uint64_t>(n_runs, shape.raw_blocks) : 0;
+    // A window holds fewer of the sealed ones only while it holds raw ones.
+    add(layer.sealed_class, layer.window > 0 ? n_runs : n_runs - n_raw);
+    if (layer.seals()) add(layer.open_class, 1 + n_raw);
   }
 }
 
@@ -66,7 +69,7 @@ void SequenceCache::count_needed(std::uint32_t n,
   std::fill(extents_per_class.begin(), extents_per_class.end(), 0U);
   for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
     const Growth g = growth(l, n);
-    count_growth(l, g.n_runs, g, extents_per_class);
+    count_growth(l, g.n_runs - g.n_raw, g, extents_per_class);
   }
 }
 
@@ -77,23 +80,22 @@ void SequenceCache::count_in_steps(std::uint32_t n, std::uint32_t step_rows,
   for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
     const CacheLayer& layer = shape_->layers[l];
     const Growth g = growth(l, n);
-    std::uint64_t n_runs = g.n_runs;
+    std::uint64_t n_sealed = g.n_runs - g.n_raw;
     if (layer.window > 0) {
-      n_runs = std::min(n_runs, max_window_runs(layer.window, step_rows, shape_->block_tokens));
+      n_sealed = std::min(n_sealed, max_window_runs(layer.window, step_rows, shape_->block_tokens));
     }
-    count_growth(l, n_runs, g, extents_per_class);
+    count_growth(l, n_sealed, g, extents_per_class);
   }
 }
 
-void SequenceCache::count_growth(std::size_t layer, std::uint64_t n_runs, const Growth& growth,
+void SequenceCache::count_growth(std::size_t layer, std::uint64_t n_sealed, const Growth& growth,
                                  std::span<std::uint32_t> extents_per_class) const {
   const CacheLayer& of = shape_->layers[layer];
   extents_per_class[static_cast<std::size_t>(of.sealed_class)] +=
-      static_cast<std::uint32_t>(n_runs) * extents_per_run(of, of.sealed_class);
-  if (growth.copy_last || growth.open) {
-    extents_per_class[static_cast<std::size_t>(of.open_class)] +=
-        extents_per_run(of, of.open_class);
-  }
+      static_cast<std::uint32_t>(n_sealed) * extents_per_run(of, of.sealed_class);
+  const std::uint32_t n_open = growth.n_raw + (growth.copy_last || growth.open ? 1U : 0U);
+  extents_per_class[static_cast<std::size_t>(of.open_class)] +=
+      n_open * extents_per_run(of, of.open_class);
 }
 
 bool SequenceCache::reserve(std::uint32_t n, std::vector<BlockCopy>& copies) {
@@ -208,7 +210,9 @@ std::size_t SequenceCache::bytes() const {
   for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
     const CacheLayer& layer = shape_->layers[l];
     for (const BlockTable& table : tables(l)) {
-      total += table.blocks().size() * pool_->block_bytes(layer.sealed_class);
+      for (std::uint32_t run = table.first_block(); run < table.end_block(); ++run) {
+        total += pool_->block_bytes(is_raw(layer, run) ? layer.open_class : layer.sealed_class);
+      }
     }
     for (const BlockTable& open : open_tables(l)) {
       total += open.blocks().size() * pool_->block_bytes(layer.open_class);
@@ -247,6 +251,9 @@ SequenceCache::Growth SequenceCache::growth(std::size_t layer, std::uint32_t n) 
   const std::uint32_t end = heads.front().end_block();
   const std::uint32_t wanted = blocks_for(layer, n_rows_ + n);
   g.n_runs = wanted > end ? wanted - end : 0;
+  if (shape_->layers[layer].seals() && end < shape_->raw_blocks) {
+    g.n_raw = std::min(g.n_runs, shape_->raw_blocks - end);
+  }
   const auto is_shared = [this](const BlockTable& table) {
     return pool_->ref_count(table.blocks().back()) > 1;
   };
@@ -308,7 +315,10 @@ void SequenceCache::add_open(std::size_t layer) {
 }
 
 void SequenceCache::add_run(std::size_t layer) {
-  acquire_run(tables(layer), shape_->layers[layer].sealed_class,
+  const CacheLayer& of = shape_->layers[layer];
+  const auto heads = tables(layer);
+  const bool raw = !heads.empty() && is_raw(of, heads.front().end_block());
+  acquire_run(heads, raw ? of.open_class : of.sealed_class,
               [](BlockTable& table, BlockId id) { table.push(id); });
 }
 

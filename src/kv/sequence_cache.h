@@ -25,6 +25,7 @@ struct CacheLayer {  // facts of one layer that decide about its blocks
 struct CacheShape {
   std::uint32_t block_tokens;  // power of two, 16..128
   std::vector<CacheLayer> layers;
+  std::uint32_t raw_blocks = 0;  // first ones of a sequence that have the open class even when full
 };
 
 struct BlockCopy {  // the caller copies the bytes (store/block_store.h) before the step runs
@@ -111,6 +112,7 @@ class SequenceCache {
     bool copy_last = false;    // its last block is shared and will be written
     bool open = false;         // an open block is wanted beside the full ones
     std::uint32_t n_runs = 0;  // block runs to add
+    std::uint32_t n_raw = 0;   // of those, where the layer seals, of the open class
   };
   std::span<BlockTable> tables(std::size_t layer);
   std::span<const BlockTable> tables(std::size_t layer) const;
@@ -118,7 +120,10 @@ class SequenceCache {
   std::span<BlockTable> open_tables(std::size_t layer);
   std::span<const BlockTable> open_tables(std::size_t layer) const;
   std::uint32_t extents_per_run(const CacheLayer& layer, BlockClass cls) const;
-  void count_growth(std::size_t layer, std::uint64_t n_runs, const Growth& growth,
+  bool is_raw(const CacheLayer& layer, std::uint32_t run) const {
+    return layer.seals() && run < shape_->raw_blocks;
+  }
+  void count_growth(std::size_t layer, std::uint64_t n_sealed, const Growth& growth,
                     std::span<std::uint32_t> extents_per_class) const;
   std::uint32_t blocks_for(std::uint32_t n_rows) const;
   std::uint32_t blocks_for(std::size_t layer, std::uint32_t n_rows) const;

@@ -104,6 +104,7 @@ TEST(KvFormats, AKeptCacheOfSealedBlocksIsStretchedToo) {
   o.n_context = 160;
   o.n_threads = 1;
   o.kv = options("int8", "rot4", "");
+  o.kv.raw_blocks = 1;
   const auto engine = open_fixture(o);
   ASSERT_TRUE(engine) << engine.error().message;
   Request request;
@@ -118,6 +119,7 @@ TEST(KvFormats, AKeptCacheOfSealedBlocksIsStretchedToo) {
   ASSERT_TRUE((*engine)->submit(request));
   while (!(*engine)->idle()) ASSERT_TRUE((*engine)->step());
   EXPECT_EQ((*engine)->stats().n_reused_tokens, 140U);
+  EXPECT_NE((*engine)->description().find("K int8, V rot4, first 1 block raw"), std::string::npos);
 }
 
 TEST(KvFormats, BytesOfATokenAreThoseOfItsFormats) {

@@ -31,6 +31,7 @@ struct Model {
   const char* k = "bf16";
   const char* v = "bf16";
   const char* layers = "";
+  std::uint32_t raw_blocks = 0;
 };
 inline std::ostream& operator<<(std::ostream& out, const Model& model) {
   return out << model.name << "_" << model.k << "_" << model.v << (*model.layers ? "_mixed" : "");
@@ -44,10 +45,10 @@ inline constexpr Model kExperts{"deepseek2_moe", 80, 640, 340};
 inline constexpr Model kQ8{"q8_0", 512}, kQ4{"q4_0", 512}, kBf16{"bf16", 512};
 inline constexpr Model kExpertsQ8{"experts_q8_0", 512, 640, 340};
 inline constexpr Model kExpertsBf16{"experts_bf16", 512, 640, 340};
-inline constexpr Model kRotated{"gemma2", 80, 160, 100, "rot4", "int8"};
+inline constexpr Model kRotated{"gemma2", 80, 160, 100, "rot4", "int8", "", 1};
 inline constexpr Model kMixed{"gemma2", 80, 160, 130, "f16", "rot4", "1:fp8/rot2"};
 inline constexpr Model kInt8{"phi3_long", 80, 160, 100, "int8", "int8"};
-inline constexpr Model kInt4{"bf16", 512, 160, 100, "rot4", "int4"};
+inline constexpr Model kInt4{"bf16", 512, 160, 100, "rot4", "int4", "", 2};
 inline constexpr Model kClaSealed{"cla_bf16", 512, 160, 100, "int8", "rot4"};
 inline constexpr Model kRawLayer{"phi3_long", 80, 160, 100, "bf16", "bf16", "1:rot4/int8"};
 
@@ -89,6 +90,7 @@ inline EngineOptions base_options(const Model& model = kStories) {
   options.kv.type_k = model.k;
   options.kv.type_v = model.v;
   options.kv.layers = model.layers;
+  options.kv.raw_blocks = model.raw_blocks;
   return options;
 }
 

@@ -19,11 +19,12 @@ struct AttentionCase {
   KvFormat k = KvFormat::bf16, v = KvFormat::bf16;
   std::vector<std::uint32_t> lengths;             // rows of each sequence
   std::vector<std::vector<float>> q, key, value;  // per sequence [length, heads, head_dim]
+  std::uint32_t raw_blocks = 0;
 };
 
 inline AttentionCase make_case(const AttentionShape& shape, KvFormat k, KvFormat v,
                                std::vector<std::uint32_t> lengths, std::mt19937& rng) {
-  AttentionCase c{shape, k, v, std::move(lengths), {}, {}, {}};
+  AttentionCase c{shape, k, v, std::move(lengths), {}, {}, {}, 0};
   std::normal_distribution<float> normal;
   const auto rows = [&](std::size_t n) {
     std::vector<float> x(n);
@@ -75,6 +76,7 @@ class PagedCache {
   PagedCache(const AttentionCase& c, std::mt19937& rng, std::uint32_t n_shared = 0) : case_(c) {
     const BlockShape block{c.shape.block_tokens, c.shape.head_dim};
     layout_ = make_kv_layout(kv_codec(c.k), kv_codec(c.v), block);
+    layout_.raw_blocks = c.raw_blocks;
     // Open blocks stand among the others.
     block_bytes_ = std::max(kv_block_bytes(layout_, block), layout_.open_bytes);
     std::vector<std::uint32_t> ids;

@@ -48,9 +48,9 @@ std::pair<KvFormat, KvFormat> random_formats(const AttentionShape& shape, std::m
 
 std::string describe(const AttentionCase& c) {
   const AttentionShape& s = c.shape;
-  return fmt::format("{}/{}: {}/{} heads of {}, blocks of {}, window {}, cap {}",
+  return fmt::format("{}/{}: {}/{} heads of {}, blocks of {}, {} raw, window {}, cap {}",
                      kv_codec(c.k).name, kv_codec(c.v).name, s.n_heads, s.n_kv_heads, s.head_dim,
-                     s.block_tokens, s.window, s.soft_cap);
+                     s.block_tokens, c.raw_blocks, s.window, s.soft_cap);
 }
 
 bool same_bits(const std::vector<std::vector<float>>& a, const std::vector<std::vector<float>>& b) {
@@ -65,8 +65,9 @@ TEST(SealedAttention, AgreesWithTheReferenceOverRaggedBatches) {
     std::mt19937 rng(seed);
     const AttentionShape shape = random_shape(rng);
     const auto formats = random_formats(shape, rng);
-    const AttentionCase c = make_case(shape, formats.first, formats.second,
-                                      {1 + static_cast<std::uint32_t>(rng() % 560), 33, 1}, rng);
+    AttentionCase c = make_case(shape, formats.first, formats.second,
+                                {1 + static_cast<std::uint32_t>(rng() % 560), 33, 1}, rng);
+    c.raw_blocks = static_cast<std::uint32_t>(rng() % 3);
     SCOPED_TRACE(testing::Message() << "seed " << seed << ": " << describe(c));
     const Schedule schedule = random_schedule(c, 200, rng);
     for (const simd::Table* table : simd::available()) {
@@ -95,10 +96,10 @@ TEST(SealedAttention, BitsDependOnPositionAlone) {
     shape.head_dim = std::array{16U, 32U, 64U}[seed % 3];
     shape.n_heads = shape.n_kv_heads * (1 + seed % 5);
     const auto formats = random_formats(shape, rng);
-    const AttentionCase c =
-        make_case(shape, formats.first, formats.second,
-                  {1025 + static_cast<std::uint32_t>(rng() % 100), 300, 40}, rng);
+    AttentionCase c = make_case(shape, formats.first, formats.second,
+                                {1025 + static_cast<std::uint32_t>(rng() % 100), 300, 40}, rng);
     SCOPED_TRACE(testing::Message() << "seed " << seed << ": " << describe(c));
+    c.raw_blocks = static_cast<std::uint32_t>(rng() % 3);
     const Schedule whole = {{{0, c.lengths[0]}}, {{1, c.lengths[1]}}, {{2, c.lengths[2]}}};
     const std::size_t n_sets = simd::available().size();
     const simd::Table* const table = simd::available()[n_sets - 1 - seed / 2 % n_sets];
@@ -127,6 +128,7 @@ TEST(SealedAttention, SharedBlocksChangeNothing) {
     }
     AttentionCase c = make_case(shape, formats.first, formats.second, lengths, rng);
     SCOPED_TRACE(testing::Message() << "seed " << seed << ": " << describe(c));
+    c.raw_blocks = static_cast<std::uint32_t>(rng() % 3);
     for (std::size_t s = 1; s < lengths.size(); ++s) {
       for (auto* rows : {&c.q, &c.key, &c.value}) {
         const std::size_t row_floats = (*rows)[0].size() / lengths[0];

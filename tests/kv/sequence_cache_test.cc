@@ -18,7 +18,7 @@ constexpr std::uint32_t kTokens = 16;
 const std::vector<BlockClassSpec> kClasses = {{512, 4}, {256, 2}};
 
 // Full and windowed layers of two classes; the third has more heads than an extent has blocks; the
-// last ones seal.
+// last ones seal, all but the first block.
 CacheShape mixed_shape() {
   return {kTokens,
           {{4, 0, kWide},
@@ -26,7 +26,8 @@ CacheShape mixed_shape() {
            {5, 0, kNarrow},
            {4, 1, kWide},
            {3, 0, kWide, kNarrow},
-           {2, 20, kWide, kNarrow}}};
+           {2, 20, kWide, kNarrow}},
+          1};
 }
 
 BlockPool make(std::size_t budget_bytes) { return *BlockPool::create({budget_bytes, kClasses}); }
@@ -143,6 +144,25 @@ TEST(SequenceCache, SealingLayersHaveOneOpenBlockBesideTheFullOnes) {
   EXPECT_EQ(cache.resumable_rows(40), 32U);
 }
 
+TEST(SequenceCache, TheFirstBlocksOfASealingLayerMayStayRaw) {
+  const CacheShape shape{kTokens, {{4, 0, kWide, kNarrow}}, 2};
+  BlockPool pool = make(1 << 20);
+  SequenceCache cache(shape, pool, 1000);
+  std::array<std::uint32_t, 2> needed;
+  cache.count_needed(40, needed);
+  EXPECT_EQ(needed, (std::array<std::uint32_t, 2>{3, 0}));
+  cache.count_needed(64, needed);
+  EXPECT_EQ(needed, (std::array<std::uint32_t, 2>{3, 4}));
+  std::vector<BlockCopy> copies;
+  ASSERT_TRUE(cache.reserve(70, copies));
+  cache.commit(70);
+  EXPECT_EQ(cache.bytes(), 3 * 4 * 512 + 2 * 4 * 256U);
+  EXPECT_EQ(cache.bytes(), pool.bytes_in_use());
+  std::array<std::uint64_t, 2> out;
+  count_for_context(shape, kClasses, 70, 512, out);
+  EXPECT_EQ(out, (std::array<std::uint64_t, 2>{3, 4}));
+}
+
 TEST(SequenceCache, ContextNeedsWhatItSays) {
   std::array<std::uint64_t, 2> out;
   count_for_context({kTokens, {{4, 0, kWide}}}, kClasses, 33, 512, out);
@@ -194,7 +214,7 @@ class World {
         for (std::uint32_t h = 0; h < shape_.layers[l].n_kv_heads; ++h) {
           for (const BlockId id : item.cache->table(l, h).blocks()) {
             ++live[id].first;
-            live[id].second = pool_.block_bytes(shape_.layers[l].sealed_class);
+            live[id].second = pool_.block_bytes(pool_.block_class(id));
           }
           if (!shape_.layers[l].seals() || item.rows.size() % kTokens == 0) continue;
           const BlockId open = item.cache->open_block(l, h);

@@ -23,8 +23,12 @@ class Rows {
       const std::uint32_t index = t / shape.block_tokens - cached.first_block;
       if (index >= cached.blocks.size()) break;
       const std::byte* block = layout.pool + to_offset(cached.blocks[index]);
-      layout.k->read_k(block, t % shape.block_tokens, block_, at(k_, t));
-      layout.v->read_v(block + layout.v_offset, t % shape.block_tokens, block_, at(v_, t));
+      const bool is_open = layout.seals() && layout.is_raw(t / shape.block_tokens);
+      const KvCodec& k = is_open ? *layout.open_k : *layout.k;
+      const KvCodec& v = is_open ? *layout.open_v : *layout.v;
+      const std::byte* v_part = block + (is_open ? layout.open_v_offset : layout.v_offset);
+      k.read_k(block, t % shape.block_tokens, block_, at(k_, t));
+      v.read_v(v_part, t % shape.block_tokens, block_, at(v_, t));
     }
     seals_ = layout.seals();
     const std::uint32_t begin = item.n_past / shape.block_tokens * shape.block_tokens;
