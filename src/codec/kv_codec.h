@@ -53,7 +53,7 @@ struct KvCodec {
   KvFormat format;
   KvFormat raw;           // format of open blocks of this codec; its own of a raw one
   std::string_view name;  // as users write it: "bf16"
-  /// Rows are cached, and queries meet them, multiplied by a Hadamard matrix (codec/hadamard.h).
+  /// Rows are cached, and queries meet them, multiplied by a Hadamard matrix (simd::Table).
   bool rotates = false;
   std::size_t (*k_bytes)(BlockShape shape);
   std::size_t (*v_bytes)(BlockShape shape);

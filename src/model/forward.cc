@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include "base/check.h"
-#include "codec/hadamard.h"
 #include "kernels/rmsnorm.h"
 #include "model/rope_table.h"
 
@@ -189,25 +188,25 @@ void ForwardPass::grouped_attention(std::uint32_t layer, const ForwardBatch& bat
   attend(compute_, shape, layout, items, q_.data(), attended_.data(), attention_scratch_);
   if (!layout.v->rotates) return;
   compute_.pool.for_each(n_rows_, [&](std::size_t row, unsigned) {
-    hadamard_rotate(attended_.data() + row * q_width, config_.n_heads, config_.head_dim);
+    compute_.simd.hadamard(attended_.data() + row * q_width, config_.n_heads, config_.head_dim);
   });
 }
 
-/// Into the basis that the rows of the layer are cached in (codec/hadamard.h).
+/// Into the basis that the rows of the layer are cached in (simd/simd.h).
 void ForwardPass::rotate_rows(const KvLayout& layout, bool owns_kv) {
   if (!layout.k->rotates && !layout.v->rotates) return;
   const std::size_t q_width = std::size_t{config_.n_heads} * config_.head_dim;
   const std::size_t kv_width = std::size_t{config_.n_kv_heads} * config_.head_dim;
   compute_.pool.for_each(n_rows_, [&](std::size_t row, unsigned) {
     if (layout.k->rotates) {
-      hadamard_rotate(q_.data() + row * q_width, config_.n_heads, config_.head_dim);
+      compute_.simd.hadamard(q_.data() + row * q_width, config_.n_heads, config_.head_dim);
     }
     if (!owns_kv) return;
     if (layout.k->rotates) {
-      hadamard_rotate(k_.data() + row * kv_width, config_.n_kv_heads, config_.head_dim);
+      compute_.simd.hadamard(k_.data() + row * kv_width, config_.n_kv_heads, config_.head_dim);
     }
     if (layout.v->rotates) {
-      hadamard_rotate(v_.data() + row * kv_width, config_.n_kv_heads, config_.head_dim);
+      compute_.simd.hadamard(v_.data() + row * kv_width, config_.n_kv_heads, config_.head_dim);
     }
   });
 }

@@ -146,7 +146,8 @@ using CodeAccumulateFn = void (*)(const CodeBook& book, ScoreTile weights, const
                                   BlockShape shape, std::uint32_t n_tokens, float* out);
 
 /// Bytes of the codes of a part; its scales stand behind them.
-constexpr std::size_t code_bytes(const CodeBook& book, BlockShape shape) noexcept {
+[[gnu::always_inline]] constexpr std::size_t code_bytes(const CodeBook& book,
+                                                        BlockShape shape) noexcept {
   return std::size_t{shape.block_tokens} * shape.head_dim * book.bits / 8;
 }
 
@@ -164,6 +165,11 @@ struct Table {
   void (*silu_mul)(const float* gate, const float* up, float* out, std::size_t n);
   void (*gelu_tanh_mul)(const float* gate, const float* up, float* out, std::size_t n);
   void (*tanh_cap)(float* x, float cap, std::size_t n);  // x = cap * tanh(x / cap)
+  /// Multiplies each piece of `size` elements of rows [n_rows, head_dim] by the orthonormal
+  /// Hadamard matrix, `size` the largest power of two that divides head_dim: spreads what stands
+  /// out in one channel over all of them (QuaRot, arXiv:2404.00456), leaves dot products as they
+  /// are, and is its own inverse. The same bits in all sets.
+  void (*hadamard)(float* rows, std::size_t n_rows, std::size_t head_dim);
 
   // --- linear layers -------------------------------------------------------------------------
   /// x: [n_rows, rows.n_cols] -> rows

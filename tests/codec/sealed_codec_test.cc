@@ -10,7 +10,6 @@
 #include "codec/bf16.h"
 #include "codec/fp8.h"
 #include "codec/ggml_rows.h"
-#include "codec/hadamard.h"
 #include "codec/int4.h"
 #include "codec/int8.h"
 #include "codec/kivi.h"
@@ -357,27 +356,32 @@ TEST(GgmlRows, HaveTheBytesThatGgmlWrites) {
 
 TEST(Hadamard, KeepsProductsAndIsItsOwnInverse) {
   std::mt19937 rng(5);
-  for (const std::uint32_t d : {2U, 12U, 64U, 80U, 96U, 128U, 256U, 7U}) {
-    Rows rows = normal_rows(rng, {2, d});
-    const Rows before = rows;
-    std::vector<float> both(rows[0]);
-    both.insert(both.end(), rows[1].begin(), rows[1].end());
-    hadamard_rotate(both.data(), 2, d);
-    double product = 0, rotated = 0;
-    for (std::uint32_t c = 0; c < d; ++c) {
-      product += double{before[0][c]} * before[1][c];
-      rotated += double{both[c]} * both[d + c];
+  for (const simd::Table* table : simd::available()) {
+    for (const std::uint32_t d : {2U, 12U, 64U, 80U, 96U, 128U, 256U, 7U}) {
+      SCOPED_TRACE(testing::Message() << table->name << " " << d);
+      const Rows before = normal_rows(rng, {2, d});
+      std::vector<float> both(before[0]);
+      both.insert(both.end(), before[1].begin(), before[1].end());
+      std::vector<float> expected = both;
+      table->hadamard(both.data(), 2, d);
+      simd::scalar_table().hadamard(expected.data(), 2, d);
+      EXPECT_EQ(both, expected);
+      double product = 0, rotated = 0;
+      for (std::uint32_t c = 0; c < d; ++c) {
+        product += double{before[0][c]} * before[1][c];
+        rotated += double{both[c]} * both[d + c];
+      }
+      EXPECT_NEAR(product, rotated, 1e-4);
+      table->hadamard(both.data(), 2, d);
+      for (std::uint32_t c = 0; c < d; ++c) EXPECT_NEAR(both[c], before[0][c], 1e-5);
     }
-    EXPECT_NEAR(product, rotated, 1e-4) << d;
-    hadamard_rotate(both.data(), 2, d);
-    for (std::uint32_t c = 0; c < d; ++c) EXPECT_NEAR(both[c], before[0][c], 1e-5) << d;
   }
 }
 
 TEST(Hadamard, SpreadsAnOutlierOverItsPowerOfTwo) {
   std::vector<float> row(80, 0.0F);
   row[17] = 4;
-  hadamard_rotate(row.data(), 1, 80);
+  simd::best().hadamard(row.data(), 1, 80);
   for (std::uint32_t c = 0; c < 80; ++c) EXPECT_EQ(std::abs(row[c]), c / 16 == 1 ? 1.0F : 0.0F);
 }
 

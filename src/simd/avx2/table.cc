@@ -4,6 +4,7 @@
 #include "simd/kv_run.h"
 #include "simd/scalar/codes.h"
 #include "simd/scalar/ggml_rows.h"
+#include "simd/scalar/hadamard.h"
 
 namespace larder::simd::avx2 {
 
@@ -19,6 +20,7 @@ constinit const Table kTable = {
     .silu_mul = silu_mul,
     .gelu_tanh_mul = gelu_tanh_mul,
     .tanh_cap = tanh_cap,
+    .hadamard = scalar::hadamard,
     .quantize_q8 = quantize_q8,
     .linear_f32 = linear_f32,
     .linear_f16 = linear_f16,

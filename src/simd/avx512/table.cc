@@ -1,5 +1,6 @@
 #include "simd/avx512/codes.h"
 #include "simd/avx512/ggml_rows.h"
+#include "simd/avx512/hadamard.h"
 #include "simd/avx512/kv.h"
 #include "simd/avx512/primitives.h"
 #include "simd/avx512/row_scores.h"
@@ -19,6 +20,7 @@ constinit const Table kTable = {
     .silu_mul = silu_mul,
     .gelu_tanh_mul = gelu_tanh_mul,
     .tanh_cap = tanh_cap,
+    .hadamard = hadamard,
     .quantize_q8 = quantize_q8,
     .linear_f32 = linear_f32,
     .linear_f16 = linear_f16,

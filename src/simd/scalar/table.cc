@@ -1,6 +1,7 @@
 #include "simd/kv_run.h"
 #include "simd/scalar/codes.h"
 #include "simd/scalar/ggml_rows.h"
+#include "simd/scalar/hadamard.h"
 #include "simd/scalar/kv.h"
 #include "simd/scalar/primitives.h"
 #include "simd/scalar/row_scores.h"
@@ -19,6 +20,7 @@ constinit const Table kTable = {
     .silu_mul = silu_mul,
     .gelu_tanh_mul = gelu_tanh_mul,
     .tanh_cap = tanh_cap,
+    .hadamard = hadamard,
     .quantize_q8 = quantize_q8,
     .linear_f32 = linear_f32,
     .linear_f16 = linear_f16,

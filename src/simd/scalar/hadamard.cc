@@ -1,10 +1,10 @@
-#include "codec/hadamard.h"
+#include "simd/scalar/hadamard.h"
 
 #include <cmath>
 
-namespace larder {
+namespace larder::simd::scalar {
 
-void hadamard_rotate(float* rows, std::size_t n_rows, std::size_t head_dim) noexcept {
+void hadamard(float* rows, std::size_t n_rows, std::size_t head_dim) {
   const std::size_t size = head_dim & (~head_dim + 1);
   const float norm = 1.0F / std::sqrt(static_cast<float>(size));
   const std::size_t n = n_rows * head_dim;
@@ -22,4 +22,4 @@ void hadamard_rotate(float* rows, std::size_t n_rows, std::size_t head_dim) noex
   for (std::size_t i = 0; i < n; ++i) rows[i] *= norm;
 }
 
-}  // namespace larder
+}  // namespace larder::simd::scalar
