@@ -69,7 +69,7 @@ struct GgmlRows {
 
   template <auto kRead>
   static void encode(const std::byte* bf16, BlockShape shape, std::byte* part) {
-    std::array<float, simd::kMaxHeadDim> row;
+    std::array<float, simd::kMaxHeadDim> row{};
     auto* blocks = reinterpret_cast<Block*>(part);
     for (std::uint32_t t = 0; t < shape.block_tokens; ++t) {
       (bf16_codec().*kRead)(bf16, t, shape, row.data());

@@ -3,6 +3,8 @@
 
 #include <immintrin.h>
 
+#include <cstdint>
+
 #include "simd/scalar/hadamard.h"
 
 namespace larder::simd::avx512 {

@@ -209,7 +209,7 @@ void encode_ranges(const CodeBook& book, const std::byte* bf16, BlockShape shape
 template <class Side>
 void encode(const CodeBook& book, const std::byte* bf16, BlockShape shape, std::byte* part) {
   if (book.fit == CodeFit::range) return encode_ranges<Side>(book, bf16, shape, part);
-  std::array<float, kMaxHeadDim> row;
+  std::array<float, kMaxHeadDim> row{};
   std::array<unsigned, kMaxHeadDim> codes;
   const std::size_t n_bytes = code_bytes(book, shape);
   std::memset(part, 0, n_bytes);

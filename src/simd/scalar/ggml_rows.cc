@@ -22,7 +22,7 @@ std::size_t at_v(std::size_t token, std::size_t channel, BlockShape shape) {
 
 template <DType kType, auto kAt>
 void decode(const std::byte* part, BlockShape shape, std::byte* bf16) {
-  std::array<float, kMaxHeadDim> row;
+  std::array<float, kMaxHeadDim> row{};
   const std::size_t n_bytes = row_bytes(kType, shape.head_dim);
   for (std::uint32_t t = 0; t < shape.block_tokens; ++t) {
     decode_row(kType, part + t * n_bytes, shape.head_dim, row.data());
