@@ -61,7 +61,7 @@ bool same_bits(const std::vector<std::vector<float>>& a, const std::vector<std::
 
 TEST(SealedAttention, AgreesWithTheReferenceOverRaggedBatches) {
   ThreadPool pool(2);
-  for (std::uint32_t seed = 0; seed < 16; ++seed) {
+  for (std::uint32_t seed = 0; seed < 10; ++seed) {
     std::mt19937 rng(seed);
     const AttentionShape shape = random_shape(rng);
     const auto formats = random_formats(shape, rng);
@@ -90,7 +90,7 @@ TEST(SealedAttention, AgreesWithTheReferenceOverRaggedBatches) {
 
 TEST(SealedAttention, BitsDependOnPositionAlone) {
   ThreadPool one(1), two(2), three(3);
-  for (std::uint32_t seed = 100; seed < 112; ++seed) {
+  for (std::uint32_t seed = 100; seed < 108; ++seed) {
     std::mt19937 rng(seed);
     AttentionShape shape = random_shape(rng);
     shape.head_dim = std::array{16U, 32U, 64U}[seed % 3];
@@ -116,7 +116,7 @@ TEST(SealedAttention, BitsDependOnPositionAlone) {
 
 TEST(SealedAttention, SharedBlocksChangeNothing) {
   ThreadPool one(1), two(2);
-  for (std::uint32_t seed = 200; seed < 208; ++seed) {
+  for (std::uint32_t seed = 200; seed < 205; ++seed) {
     std::mt19937 rng(seed);
     AttentionShape shape = random_shape(rng);
     shape.head_dim = seed % 2 == 0 ? 16 : 64;
