@@ -3,9 +3,9 @@
 #include <cstdio>
 #include <memory>
 #include <string>
-#include <thread>
 #include <utility>
 
+#include "base/thread_count.h"
 #include "bench_cases.h"
 #include "bench_chart.h"
 #include "bench_output.h"
@@ -93,10 +93,6 @@ Result<double> streamed_bytes(const std::string& model) {
   return n_bytes;
 }
 
-std::uint32_t chosen_threads(std::uint32_t asked) {
-  return asked != 0 ? asked : std::max(1U, std::thread::hardware_concurrency());
-}
-
 /// `before`: read bandwidth before the first case; the faster of that and now is the limit.
 Result<void> write_chart(const BenchCommand& command, std::span<const BenchResult> results,
                          double before) {
@@ -112,9 +108,7 @@ Result<void> write_chart(const BenchCommand& command, std::span<const BenchResul
   limit.kv_bytes_per_token = static_cast<double>(results.front().kv_bytes_per_token);
   LARDER_ASSIGN(limit.weights_bytes, streamed_bytes(command.model));
   const std::string svg = bench_chart(points, limit);
-  LARDER_ASSIGN(OutputFile file, OutputFile::create(command.chart));
-  LARDER_TRY(file.write(svg.data(), svg.size()));
-  LARDER_TRY(file.finish());
+  LARDER_TRY(write_file(command.chart, svg));
   std::fprintf(stderr, "wrote %s (read bandwidth %.1f GB/s)\n", command.chart.c_str(),
                limit.bytes_per_second / 1e9);
   return {};
@@ -127,7 +121,7 @@ void print_read_bandwidth(std::uint32_t n_threads) {
 
 Result<void> run(BenchCommand& command) {
   if (command.only_read) {
-    print_read_bandwidth(chosen_threads(command.bench.n_threads.front()));
+    print_read_bandwidth(thread_count(command.bench.n_threads.front()));
     return {};
   }
   if (command.model.empty() == command.random_shape.empty()) {
@@ -138,7 +132,7 @@ Result<void> run(BenchCommand& command) {
   command.bench.engine.model_path = command.model;
   LARDER_ASSIGN(const auto cases, bench_cases(command.bench));
   const double before =
-      command.chart.empty() ? 0 : read_bandwidth(chosen_threads(cases.front().engine.n_threads));
+      command.chart.empty() ? 0 : read_bandwidth(thread_count(cases.front().engine.n_threads));
   LARDER_ASSIGN(const auto results, measure(cases, command.bench.n_repetitions));
   std::fputs(bench_text(results, command.format).c_str(), stdout);
   return command.chart.empty() ? Result<void>{} : write_chart(command, results, before);

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/fail.h"
+#include "svg_text.h"
 
 namespace larder {
 namespace {
@@ -33,23 +34,6 @@ double tick_step(double most) {
     if (factor * power >= rough) return factor * power;
   }
   return 10 * power;
-}
-
-std::string xml_text(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '<':
-        out += "&lt;";
-        break;
-      case '&':
-        out += "&amp;";
-        break;
-      default:
-        out += c;
-    }
-  }
-  return out;
 }
 
 /// Places of one panel's values on the picture.

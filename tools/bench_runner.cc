@@ -6,9 +6,9 @@
 #include <utility>
 
 #include "base/fail.h"
+#include "cached_context.h"
 #include "model/config.h"
 #include "model/latent_forms.h"
-#include "terminal.h"
 
 namespace larder {
 namespace {
@@ -38,14 +38,6 @@ Request greedy(std::vector<std::int32_t> prompt, std::uint32_t max_tokens) {
   return request;
 }
 
-Result<void> step_until_idle(Engine& engine) {
-  while (!engine.idle()) {
-    if (InterruptGuard::interrupted()) return fail(Errc::unavailable, "interrupted");
-    LARDER_TRY(engine.step());
-  }
-  return {};
-}
-
 /// Computes the rows of depth, or the first of them where the others are to repeat these.
 Result<Prefixes> fill_depth(Engine& engine, const BenchCase& one, std::mt19937& random) {
   constexpr std::uint32_t kRepeated = 512;  // a whole number of blocks of any size
@@ -65,7 +57,7 @@ Result<Prefixes> fill_depth(Engine& engine, const BenchCase& one, std::mt19937& 
     request.keep_cache = true;
     LARDER_ASSIGN(prefixes.kept.back(), engine.submit(std::move(request)));
   }
-  LARDER_TRY(step_until_idle(engine));
+  LARDER_TRY(run_until_idle(engine));
   if (n_computed == one.depth) return prefixes;
   const std::size_t n_caches = one.shared_prefix ? 1 : prefixes.kept.size();
   for (std::size_t i = 0; i < n_caches; ++i) {
@@ -87,7 +79,7 @@ Result<double> time_once(Engine& engine, const BenchCase& one, const Prefixes& p
     LARDER_TRY(engine.submit(std::move(request)));
   }
   const auto begin = Clock::now();
-  LARDER_TRY(step_until_idle(engine));
+  LARDER_TRY(run_until_idle(engine));
   const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   const std::uint64_t n_reused = engine.stats().n_reused_tokens - n_reused_before;
   const std::uint64_t n_wanted = std::uint64_t{one.n_parallel} * one.depth;

@@ -15,7 +15,7 @@ Result<CachedContext> cache_context(Engine& engine, std::vector<std::int32_t> to
   request.keep_cache = true;
   CachedContext context;
   LARDER_ASSIGN(context.id, engine.submit(std::move(request)));
-  LARDER_TRY(run_until_idle(engine, [](const TokenEvent&) {}));
+  LARDER_TRY(run_until_idle(engine));
   context.kv_bytes = engine.stats().kv_bytes;
   return context;
 }
@@ -24,6 +24,7 @@ Result<void> run_until_idle(Engine& engine, const std::function<void(const Token
   while (!engine.idle()) {
     if (InterruptGuard::interrupted()) return fail(Errc::unavailable, "interrupted");
     LARDER_ASSIGN(const StepReport report, engine.step());
+    if (!take) continue;
     for (const TokenEvent& event : report.events) take(event);
   }
   return {};

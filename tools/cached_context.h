@@ -19,9 +19,10 @@ struct CachedContext {
 /// REQUIRES: the engine is idle and keeps nothing else. Errors: unavailable (Ctrl-C), the engine's.
 Result<CachedContext> cache_context(Engine& engine, std::vector<std::int32_t> tokens);
 
-/// Steps until nothing runs; `take` hears of every event. Errors: unavailable (Ctrl-C), the
-/// engine's.
-Result<void> run_until_idle(Engine& engine, const std::function<void(const TokenEvent&)>& take);
+/// Steps until nothing runs; `take`, if given, hears of every event. Errors: unavailable (Ctrl-C),
+/// the engine's.
+Result<void> run_until_idle(Engine& engine,
+                            const std::function<void(const TokenEvent&)>& take = nullptr);
 
 /// The ctx-size that an engine for contexts of `n_tokens` needs, so that its byte budget holds a
 /// kept cache and the sequence that continues it: they share all blocks but the last.

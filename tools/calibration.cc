@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/fail.h"
+#include "cached_context.h"
 #include "flag_values.h"
 #include "larder/engine.h"
 #include "model/config.h"
@@ -20,7 +21,6 @@
 namespace larder {
 namespace {
 
-constexpr std::uint64_t kMaxTextBytes = 256ULL << 20;
 constexpr std::uint64_t kMaxMomentBytes = 8ULL << 30;
 constexpr double kRidge = 0.01;
 
@@ -50,21 +50,17 @@ void add_rows(std::span<const float> rows, std::size_t n_embd, std::vector<doubl
 Result<void> run_windows(Engine& engine, std::span<const TokenId> tokens) {
   ProgressBar bar("calibrate");
   const InterruptGuard guard;
-  const TokenizerData& data = engine.tokenizer().data();
-  const bool bos = data.add_bos && data.bos != kNoToken;  // as measurements of perplexity do it
+  const bool bos = begins_with_bos(engine.tokenizer());  // as measurements of perplexity do it
   const std::size_t window = std::max(2U, engine.options().n_context) - (bos ? 1 : 0);
   for (std::size_t begin = 0; begin < tokens.size(); begin += window) {
     const auto part = tokens.subspan(begin, std::min(window, tokens.size() - begin));
     Request request;
-    if (bos) request.prompt.push_back(data.bos);
+    if (bos) request.prompt.push_back(engine.tokenizer().data().bos);
     request.prompt.insert(request.prompt.end(), part.begin(), part.end());
     request.max_tokens = 1;
     request.sampling.temperature = 0;
     LARDER_ASSIGN([[maybe_unused]] const RequestId id, engine.submit(std::move(request)));
-    while (!engine.idle()) {
-      if (InterruptGuard::interrupted()) return fail(Errc::unavailable, "interrupted");
-      LARDER_ASSIGN([[maybe_unused]] const StepReport report, engine.step());
-    }
+    LARDER_TRY(run_until_idle(engine));
     bar.update(static_cast<double>(begin + part.size()) / static_cast<double>(tokens.size()));
   }
   return {};

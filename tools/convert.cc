@@ -9,9 +9,9 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 
 #include "base/fail.h"
+#include "base/thread_count.h"
 #include "calibration.h"
 #include "commands.h"
 #include "divergence_report.h"
@@ -94,8 +94,7 @@ const std::string& reference_of(const ConvertFlags& flags) {
 /// What belongs together, before hours of work.
 Result<ConvertOptions> settled(const ConvertFlags& flags) {
   ConvertOptions options = flags.options;
-  options.n_threads =
-      flags.n_threads != 0 ? flags.n_threads : std::max(1U, std::thread::hardware_concurrency());
+  options.n_threads = thread_count(flags.n_threads);
   LARDER_ASSIGN(options.target, chosen_target(flags));
   if (flags.n_kv_heads) options.pool = PoolHeads{*flags.n_kv_heads, flags.align};
   if (flags.align && !options.pool) {

@@ -15,8 +15,6 @@
 namespace larder {
 namespace {
 
-constexpr std::uint64_t kMaxTextBytes = 256ULL << 20;
-
 Result<std::unique_ptr<Engine>> open_bounded(EngineOptions options) {
   LARDER_ASSIGN(auto source, open_model(options.model_path));
   options.n_batch = logit_bounded_batch(options.n_batch, source->config().n_vocab);

@@ -22,8 +22,6 @@
 namespace larder {
 namespace {
 
-constexpr std::uint64_t kMaxTextBytes = 256ULL << 20;  // hours of scoring on any CPU
-
 struct PerplexityFlags {
   EngineOptions engine;
   std::string text_path;

@@ -115,9 +115,7 @@ Result<void> write_picture(const RetrievalFlags& flags, const Engine& engine,
   const std::string svg = heat_map(
       cells, fmt::format("{}, {}: right answers, %", name,
                          flags.command == "needle" ? "one code in text" : "a pass key in text"));
-  LARDER_ASSIGN(OutputFile file, OutputFile::create(flags.svg_path));
-  LARDER_TRY(file.write(svg.data(), svg.size()));
-  return file.finish();
+  return write_file(flags.svg_path, svg);
 }
 
 Result<void> run(RetrievalFlags& flags) {

@@ -25,8 +25,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::uint64_t kMaxTextBytes = 256ULL << 20;
-
 struct SensitivityFlags {
   SweepPlan plan;
   std::vector<std::string> formats;

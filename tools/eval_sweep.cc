@@ -24,7 +24,7 @@
 namespace larder {
 namespace {
 
-constexpr std::uint64_t kMaxTextBytes = 256ULL << 20, kMaxConfigBytes = 1ULL << 20;
+constexpr std::uint64_t kMaxConfigBytes = 1ULL << 20;
 constexpr std::uint32_t kMaxSize = 1U << 24, kMaxSamples = 100000, kMaxRepetitions = 1000;
 
 struct SweepFlags {
@@ -75,12 +75,6 @@ Result<std::vector<std::string>> config_lines(const SweepFlags& flags) {
   }
   lines.insert(lines.end(), flags.configs.begin(), flags.configs.end());
   return lines;
-}
-
-Result<void> write_file(const std::string& path, const std::string& text) {
-  LARDER_ASSIGN(OutputFile file, OutputFile::create(path));
-  LARDER_TRY(file.write(text.data(), text.size()));
-  return file.finish();
 }
 
 /// The table as Markdown, and what it is made of.

@@ -4,8 +4,8 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <thread>
 
+#include "base/thread_count.h"
 #include "commands.h"
 #include "failure.h"
 #include "flag_values.h"
@@ -76,8 +76,7 @@ void print_tensors(const QuantizeReport& report) {
 
 int quantize(const QuantizeFlags& flags) {
   QuantizeOptions options = flags.options;
-  options.n_threads =
-      flags.n_threads != 0 ? flags.n_threads : std::max(1U, std::thread::hardware_concurrency());
+  options.n_threads = thread_count(flags.n_threads);
   ProgressBar bar("quantize");
   const auto report = quantize_file(options, [&bar](const QuantizeProgress& p) {
     bar.update(p.fraction,

@@ -2,7 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <array>
+#include <initializer_list>
 #include <type_traits>
 #include <utility>
 
@@ -14,8 +14,8 @@ namespace larder {
 namespace {
 
 /// The sweep's own.
-constexpr std::array<std::string_view, 4> kOwnFields = {"model", "ctx-size", "parallel",
-                                                        "kv-memory"};
+constexpr std::initializer_list<std::string_view> kOwnFields = {"model", "ctx-size", "parallel",
+                                                                "kv-memory"};
 
 std::string_view trimmed(std::string_view text) {
   const std::size_t begin = text.find_first_not_of(" \t\r");
@@ -47,7 +47,7 @@ Result<SweepConfig> parse_sweep_config(std::string_view line, const EngineOption
   CLI::App app("", config.name);
   app.set_help_flag();
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-  add_engine_flags(app, config.options, {"model", "ctx-size", "parallel", "kv-memory"});
+  add_engine_flags(app, config.options, kOwnFields);
   const std::vector<std::string> words = split_blanks(config.flags);
   std::vector<const char*> arguments = {config.name.c_str()};
   for (const std::string& word : words) arguments.push_back(word.c_str());

@@ -8,6 +8,9 @@
 
 namespace larder {
 
+/// Of a text to score: hours of work on any CPU.
+inline constexpr std::uint64_t kMaxTextBytes = 256ULL << 20;
+
 /// Errors: not_found, io, invalid_argument for a directory and for more than `max_bytes` (refused
 /// by its size, unread, where the file has one).
 Result<std::string> read_text_file(const std::string& path, std::uint64_t max_bytes);

@@ -3,10 +3,10 @@
 
 #include <algorithm>
 #include <exception>
-#include <thread>
 #include <utility>
 
 #include "base/fail.h"
+#include "base/thread_count.h"
 #include "engine/engine_impl.h"
 #include "engine/fingerprint.h"
 #include "engine/sampler.h"
@@ -29,7 +29,7 @@ void resolve(EngineOptions& options, const ModelConfig& config) {
   if (options.n_context == 0) {
     options.n_context = std::min(config.n_context_train, kDefaultContext);
   }
-  if (options.n_threads == 0) options.n_threads = std::max(1U, std::thread::hardware_concurrency());
+  options.n_threads = thread_count(options.n_threads);
 }
 
 Result<const simd::Table*> choose_isa(const std::string& name) {

@@ -116,14 +116,7 @@ bool SequenceCache::reserve(std::uint32_t n, std::vector<BlockCopy>& copies) {
 
 void SequenceCache::commit(std::uint32_t n) {
   LARDER_CHECK(n <= n_reserved_);
-  n_rows_ += n;
-  n_reserved_ = 0;
-  for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
-    for (BlockTable& table : tables(l)) table.truncate(blocks_for(l, n_rows_));
-  }
-  if (n_rows_ % shape_->block_tokens == 0) {
-    for (BlockTable& open : open_) open.clear();
-  }
+  end_at(n_rows_ + n);
   leave_windows();
 }
 
@@ -138,6 +131,11 @@ void SequenceCache::leave_windows() {
 
 void SequenceCache::truncate(std::uint32_t n_rows) {
   LARDER_CHECK(can_truncate(n_rows));
+  end_at(n_rows);
+}
+
+/// Gives back the blocks behind `n_rows`, and the open ones where no block is begun.
+void SequenceCache::end_at(std::uint32_t n_rows) {
   for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
     for (BlockTable& table : tables(l)) table.truncate(blocks_for(l, n_rows));
   }

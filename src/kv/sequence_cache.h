@@ -129,6 +129,7 @@ class SequenceCache {
   std::uint32_t blocks_for(std::size_t layer, std::uint32_t n_rows) const;
   static std::uint32_t first_visible_block(const CacheShape& shape, std::uint32_t n_rows,
                                            std::uint32_t window);
+  void end_at(std::uint32_t n_rows);
   void leave_windows();
   void copy_last_run(std::size_t layer, std::vector<BlockCopy>& copies);
   void add_run(std::size_t layer);

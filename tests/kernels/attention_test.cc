@@ -9,6 +9,7 @@
 
 #include "kernels/attention_cache.h"
 #include "kernels/reference/attention.h"
+#include "kernels/shared_blocks.h"
 
 namespace larder {
 namespace {
@@ -117,7 +118,6 @@ TEST(Attention, ASingleLongContextIsSplitOverThreadsWithTheSameBits) {
 // Blocks shared by some or all of the sequences are read for all of them together: the same bits as
 // when each has its own copy and runs alone.
 TEST(Attention, SharedBlocksChangeNothing) {
-  ThreadPool one(1), two(2);
   for (std::uint32_t seed = 200; seed < 206; ++seed) {
     std::mt19937 rng(seed);
     AttentionShape shape = random_shape(rng);
@@ -128,37 +128,10 @@ TEST(Attention, SharedBlocksChangeNothing) {
     std::vector<std::uint32_t> lengths;
     for (int s = 0; s < 5; ++s)
       lengths.push_back(n_shared + 1 + static_cast<std::uint32_t>(rng() % 7));
-    AttentionCase c = make_case(shape, kFormats[rng() % 3], kFormats[rng() % 3], lengths, rng);
-    for (std::size_t s = 1; s < lengths.size(); ++s) {
-      for (auto* rows : {&c.q, &c.key, &c.value}) {
-        const std::size_t row_floats = (*rows)[0].size() / lengths[0];
-        std::copy_n((*rows)[0].begin(), n_shared * row_floats, (*rows)[s].begin());
-      }
-    }
-    Schedule alone, together = {{{0, n_shared}}};
-    for (std::uint32_t s = 0; s < lengths.size(); ++s) {
-      alone.push_back({{s, n_shared}});
-      for (std::uint32_t n = n_shared; n < lengths[s]; ++n) alone.push_back({{s, 1}});
-    }
-    for (std::uint32_t n = n_shared; n < n_shared + 7; ++n) {
-      Step step;
-      for (std::uint32_t s = 0; s < lengths.size(); ++s) {
-        if (n < lengths[s]) step.emplace_back(s, 1);
-      }
-      std::shuffle(step.begin(), step.end(), rng);
-      if (!step.empty()) together.push_back(step);
-    }
-    const simd::Table* const table = simd::available()[seed % simd::available().size()];
-    PagedCache expected(c, rng), shared(c, rng, n_shared);
-    expected.run(alone, {*table, one}, attend);
-    shared.run(together, {*table, two}, attend);
-    const std::size_t row_floats = std::size_t{shape.n_heads} * shape.head_dim;
-    for (std::size_t s = 0; s < lengths.size(); ++s) {
-      const auto begin = static_cast<std::ptrdiff_t>(n_shared * row_floats);
-      ASSERT_TRUE(std::equal(expected.out()[s].begin() + begin, expected.out()[s].end(),
-                             shared.out()[s].begin() + begin))
-          << "sequence " << s;
-    }
+    const AttentionCase c =
+        make_case(shape, kFormats[rng() % 3], kFormats[rng() % 3], lengths, rng);
+    const auto tables = simd::available();
+    expect_sharing_changes_nothing(c, n_shared, *tables[seed % tables.size()], rng);
   }
 }
 

@@ -8,6 +8,7 @@
 #include "kernels/attention.h"
 #include "kernels/attention_cache.h"
 #include "kernels/reference/attention.h"
+#include "kernels/shared_blocks.h"
 
 namespace larder {
 namespace {
@@ -115,7 +116,6 @@ TEST(SealedAttention, BitsDependOnPositionAlone) {
 }
 
 TEST(SealedAttention, SharedBlocksChangeNothing) {
-  ThreadPool one(1), two(2);
   for (std::uint32_t seed = 200; seed < 205; ++seed) {
     std::mt19937 rng(seed);
     AttentionShape shape = random_shape(rng);
@@ -129,36 +129,7 @@ TEST(SealedAttention, SharedBlocksChangeNothing) {
     AttentionCase c = make_case(shape, formats.first, formats.second, lengths, rng);
     SCOPED_TRACE(testing::Message() << "seed " << seed << ": " << describe(c));
     c.raw_blocks = static_cast<std::uint32_t>(rng() % 3);
-    for (std::size_t s = 1; s < lengths.size(); ++s) {
-      for (auto* rows : {&c.q, &c.key, &c.value}) {
-        const std::size_t row_floats = (*rows)[0].size() / lengths[0];
-        std::copy_n((*rows)[0].begin(), n_shared * row_floats, (*rows)[s].begin());
-      }
-    }
-    Schedule alone, together = {{{0, n_shared}}};
-    for (std::uint32_t s = 0; s < lengths.size(); ++s) {
-      alone.push_back({{s, n_shared}});
-      for (std::uint32_t n = n_shared; n < lengths[s]; ++n) alone.push_back({{s, 1}});
-    }
-    for (std::uint32_t n = n_shared; n < n_shared + 40; ++n) {
-      Step step;
-      for (std::uint32_t s = 0; s < lengths.size(); ++s) {
-        if (n < lengths[s]) step.emplace_back(s, 1);
-      }
-      std::shuffle(step.begin(), step.end(), rng);
-      if (!step.empty()) together.push_back(step);
-    }
-    const simd::Table* const table = &simd::best();
-    PagedCache expected(c, rng), shared(c, rng, n_shared);
-    expected.run(alone, {*table, one}, attend);
-    shared.run(together, {*table, two}, attend);
-    const std::size_t row_floats = std::size_t{shape.n_heads} * shape.head_dim;
-    for (std::size_t s = 0; s < lengths.size(); ++s) {
-      const auto begin = static_cast<std::ptrdiff_t>(n_shared * row_floats);
-      ASSERT_TRUE(std::equal(expected.out()[s].begin() + begin, expected.out()[s].end(),
-                             shared.out()[s].begin() + begin))
-          << "sequence " << s;
-    }
+    expect_sharing_changes_nothing(c, n_shared, simd::best(), rng);
   }
 }
 

@@ -195,9 +195,7 @@ Result<void> write_config(const ModelSource& source, const ConvertOptions& optio
     }
   }
   const std::string text = config.dump(2) + "\n";
-  LARDER_ASSIGN(auto file, OutputFile::create((fs::path(options.output) / "config.json").string()));
-  LARDER_TRY(file.write(text.data(), text.size()));
-  return file.finish();
+  return write_file((fs::path(options.output) / "config.json").string(), text);
 }
 
 /// The type that most bytes of matrices have.

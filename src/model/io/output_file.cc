@@ -118,4 +118,10 @@ Result<void> OutputFile::finish() {
   return fail(Errc::io, "{}: cannot write: {}", path_, error.message());
 }
 
+Result<void> write_file(const std::string& path, std::string_view text) {
+  LARDER_ASSIGN(OutputFile file, OutputFile::create(path));
+  LARDER_TRY(file.write(text.data(), text.size()));
+  return file.finish();
+}
+
 }  // namespace larder

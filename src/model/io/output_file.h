@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdio>
 #include <string>
+#include <string_view>
 
 #include "larder/result.h"
 
@@ -33,5 +34,8 @@ class OutputFile {
   std::string part_path_;
   std::FILE* file_ = nullptr;
 };
+
+/// A whole text in one go. Errors: those of OutputFile.
+Result<void> write_file(const std::string& path, std::string_view text);
 
 }  // namespace larder
