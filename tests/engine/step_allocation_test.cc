@@ -10,13 +10,17 @@
 namespace larder {
 namespace {
 
-TEST(StepAllocation, NoneWhileDecoding) {
+EngineOptions small_options() {
   EngineOptions options;
   options.model_path = std::string(LARDER_MODELS_DIR) + "/stories260K.gguf";
   options.n_context = 400;
   options.n_sequences = 3;
   options.n_threads = 2;
-  auto engine = Engine::open(options);
+  return options;
+}
+
+TEST(StepAllocation, NoneWhileDecoding) {
+  auto engine = Engine::open(small_options());
   ASSERT_TRUE(engine);
   Request request;
   request.prompt = {1, 403, 407, 261};
@@ -35,6 +39,38 @@ TEST(StepAllocation, NoneWhileDecoding) {
   }
   EXPECT_EQ(n_allocations - before, 0U);
   EXPECT_TRUE(all);
+}
+
+// The tree takes memory for every block that it publishes, and for nothing else.
+TEST(StepAllocation, WithPrefixCachingOnlyWhereABlockFills) {
+  EngineOptions options = small_options();
+  options.kv.prefix_caching = true;
+  auto engine = Engine::open(options);
+  ASSERT_TRUE(engine);
+  Request request;
+  request.prompt = {1, 403, 407, 261};
+  request.max_tokens = 300;
+  request.ignore_eos = true;
+  request.sampling.temperature = 0;
+  ASSERT_TRUE((*engine)->submit(request));
+  StepReport report;
+  ASSERT_TRUE((*engine)->step(report));  // the prompt
+  std::uint32_t n_rows = 4;
+  for (int i = 0; i < 10; ++i, ++n_rows) ASSERT_TRUE((*engine)->step(report));
+  int n_filled = 0;
+  for (int i = 0; i < 200; ++i) {
+    const std::size_t before = n_allocations;
+    const bool ok = (*engine)->step(report).has_value();
+    const std::size_t n = n_allocations - before;
+    ASSERT_TRUE(ok);
+    ++n_rows;
+    if (n_rows % options.kv.block_tokens == 0) {
+      ++n_filled;
+    } else {
+      EXPECT_EQ(n, 0U) << n_rows << " rows";
+    }
+  }
+  EXPECT_GT(n_filled, 3);
 }
 
 }  // namespace
