@@ -14,8 +14,8 @@ namespace larder {
 namespace {
 
 /// The sweep's own.
-constexpr std::initializer_list<std::string_view> kOwnFields = {"model", "ctx-size", "parallel",
-                                                                "kv-memory"};
+const std::initializer_list<std::string_view> kOwnFields = {"model", "ctx-size", "parallel",
+                                                            "kv-memory"};
 
 std::string_view trimmed(std::string_view text) {
   const std::size_t begin = text.find_first_not_of(" \t\r");
