@@ -62,8 +62,13 @@ bool Scheduler::reserve(Sequence& sequence, std::uint32_t n_rows) {
 bool Scheduler::take(Sequence& sequence, std::uint32_t n_rows) {
   while (!reserve(sequence, n_rows)) {
     if (running_.size() == 1 && hooks_.drop_pins()) continue;
-    // The budget holds one sequence of the full context (plan_kv), so a lone one always fits.
-    LARDER_CHECK(running_.size() > 1);
+    if (running_.size() == 1) {
+      // The budget holds one sequence of the full context (plan_kv), so a lone one that begins
+      // always fits. One that ran beside others may have its blocks strewn over slabs that other
+      // block sizes want; it begins again, and alone.
+      LARDER_CHECK(sequence.cache.n_rows() > 0);
+      sequence.runs_alone = true;
+    }
     if (preempt_one() == &sequence) return false;
   }
   plan_.rows.push_back({&sequence, n_rows});
@@ -97,6 +102,7 @@ Sequence* Scheduler::preempt_one() {
 
 bool Scheduler::may_admit(Sequence& sequence) {
   if (1 + sequence.n_pending_samples > n_free_slots()) return false;
+  if (!running_.empty() && (sequence.runs_alone || running_.front()->runs_alone)) return false;
   if (sequence.cache.n_rows() == 0) hooks_.share_rows(sequence);
   if (!hooks_.is_underway(sequence, plan_) && has_room_for(sequence)) return true;
   sequence.cache.clear();

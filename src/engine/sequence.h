@@ -56,6 +56,7 @@ struct Sequence {
   std::uint32_t n_shared = 0;       // rows found cached that were counted
   std::uint64_t prefixes_seen = 0;  // PrefixTree::version() at the last look
   bool preempted = false;
+  bool runs_alone = false;  // found no room among blocks strewn by others: nobody joins it
   std::uint32_t n_pending_samples = 0;  // forked from this one once the prompt is computed
 };
 

@@ -85,7 +85,7 @@ TEST(Bench, DrawsItselfBesideAnotherEngine) {
   const std::string svg{std::istreambuf_iterator<char>(file), {}};
   EXPECT_THAT(svg, testing::StartsWith("<svg"));
   EXPECT_THAT(svg, HasSubstr("Larder, bf16"));
-  EXPECT_THAT(svg, HasSubstr("other &lt;&amp;> engine, f16: 5.0 tokens/s at depth 64"));
+  EXPECT_THAT(svg, HasSubstr("other &lt;&amp;&gt; engine, f16: 5.0 tokens/s at depth 64"));
   EXPECT_THAT(svg, HasSubstr("limit of the memory"));
 }
 
