@@ -76,7 +76,7 @@ bench-micro:       ## the micro benchmarks of kernels; ARGS=--benchmark_filter=.
 	cmake --build --preset release
 	set -e; for b in build/release/bin/*_bench; do $$b $(ARGS); done
 
-formats:           ## memory, quality and speed of storage formats:           ## memory, quality and speed of storage formats: MODEL=, TEXT= -> docs/results/formats-NAME.md
+formats:           ## memory, quality and speed of storage formats: MODEL=, TEXT= -> docs/results/formats-NAME.md
 	@[ -n "$(TEXT)" ] || { echo "make formats TEXT=file [MODEL=file.gguf]"; exit 2; }
 	@scripts/setup.sh build
 	cmake --preset release --log-level=WARNING
