@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -93,37 +94,59 @@ Result<double> streamed_bytes(const std::string& model) {
   return n_bytes;
 }
 
-/// `before`: read bandwidth before the first case; the faster of that and now is the limit.
-Result<void> write_chart(const BenchCommand& command, std::span<const BenchResult> results,
-                         double before) {
-  LARDER_ASSIGN(auto points, chart_points(bench_text(results, BenchFormat::json), "results"));
+/// A picture, and what of it is known before anything is measured.
+struct Chart {
+  OutputFile file;
+  std::vector<ChartPoint> peer;
+  double read_before;  // bandwidth; the faster of that and the one behind the last case is drawn
+};
+
+/// Before minutes of measuring: whether the picture can be written, and the peer's file read.
+Result<std::optional<Chart>> begin_chart(const BenchCommand& command, std::uint32_t n_threads) {
+  if (command.chart.empty()) {
+    if (command.peer.empty()) return std::nullopt;
+    return fail(Errc::invalid_argument, "--peer is drawn in a picture: it needs --chart");
+  }
+  LARDER_ASSIGN(OutputFile file, OutputFile::create(command.chart));
+  std::vector<ChartPoint> peer;
   if (!command.peer.empty()) {
     constexpr std::uint64_t kMaxPeerBytes = 16U << 20;
     LARDER_ASSIGN(const std::string text, read_text_file(command.peer, kMaxPeerBytes));
-    LARDER_ASSIGN(const auto others, chart_points(text, command.peer));
-    points.insert(points.end(), others.begin(), others.end());
+    LARDER_ASSIGN(peer, chart_points(text, command.peer));
   }
+  return Chart{std::move(file), std::move(peer), read_bandwidth(n_threads)};
+}
+
+Result<void> finish_chart(const BenchCommand& command, std::span<const BenchResult> results,
+                          Chart& chart) {
+  LARDER_ASSIGN(auto points, chart_points(bench_text(results, BenchFormat::json), "results"));
+  points.insert(points.end(), chart.peer.begin(), chart.peer.end());
   BandwidthLimit limit;
-  limit.bytes_per_second = std::max(before, read_bandwidth(results.front().n_threads));
+  limit.bytes_per_second = std::max(chart.read_before, read_bandwidth(results.front().n_threads));
   limit.kv_bytes_per_token = static_cast<double>(results.front().kv_bytes_per_token);
   LARDER_ASSIGN(limit.weights_bytes, streamed_bytes(command.model));
   const std::string svg = bench_chart(points, limit);
-  LARDER_TRY(write_file(command.chart, svg));
+  LARDER_TRY(chart.file.write(svg.data(), svg.size()));
+  LARDER_TRY(chart.file.finish());
   std::fprintf(stderr, "wrote %s (read bandwidth %.1f GB/s)\n", command.chart.c_str(),
                limit.bytes_per_second / 1e9);
   return {};
 }
 
-void print_read_bandwidth(std::uint32_t n_threads) {
+Result<void> print_read_bandwidth(const BenchCommand& command) {
+  if (!command.model.empty() || !command.random_shape.empty() ||
+      command.bench.n_threads.size() != 1) {
+    return fail(Errc::invalid_argument,
+                "--read-bandwidth measures memory alone: no model, one number of threads");
+  }
+  const unsigned n_threads = thread_count(command.bench.n_threads.front());
   std::printf("{\"n_threads\": %u, \"bytes_per_second\": %.0f}\n", n_threads,
               read_bandwidth(n_threads));
+  return {};
 }
 
 Result<void> run(BenchCommand& command) {
-  if (command.only_read) {
-    print_read_bandwidth(thread_count(command.bench.n_threads.front()));
-    return {};
-  }
+  if (command.only_read) return print_read_bandwidth(command);
   if (command.model.empty() == command.random_shape.empty()) {
     return fail(Errc::invalid_argument, "one of --model and --random-model is needed");
   }
@@ -131,11 +154,10 @@ Result<void> run(BenchCommand& command) {
   if (!command.random_shape.empty()) LARDER_TRY(make_random_model(command));
   command.bench.engine.model_path = command.model;
   LARDER_ASSIGN(const auto cases, bench_cases(command.bench));
-  const double before =
-      command.chart.empty() ? 0 : read_bandwidth(thread_count(cases.front().engine.n_threads));
+  LARDER_ASSIGN(auto chart, begin_chart(command, thread_count(cases.front().engine.n_threads)));
   LARDER_ASSIGN(const auto results, measure(cases, command.bench.n_repetitions));
   std::fputs(bench_text(results, command.format).c_str(), stdout);
-  return command.chart.empty() ? Result<void>{} : write_chart(command, results, before);
+  return chart ? finish_chart(command, results, *chart) : Result<void>{};
 }
 
 Result<std::pair<std::uint32_t, std::uint32_t>> parse_pair(const std::string& text) {

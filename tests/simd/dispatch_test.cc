@@ -41,7 +41,9 @@ TEST(Dispatch, EveryEntryIsFilled) {
     EXPECT_TRUE(t->encode_codes_k && t->encode_codes_v && t->decode_codes_k && t->decode_codes_v)
         << t->name;
     EXPECT_EQ(t->run_scores_codes == nullptr, t->run_accumulate_codes == nullptr) << t->name;
-    EXPECT_TRUE(t->fetch) << t->name;
+    EXPECT_TRUE(t->decode_q8_0_k && t->decode_q8_0_v && t->decode_q4_0_k && t->decode_q4_0_v)
+        << t->name;
+    EXPECT_TRUE(t->fetch && t->hadamard && t->read_halves) << t->name;
   }
 }
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -87,6 +88,26 @@ TEST(Bench, DrawsItselfBesideAnotherEngine) {
   EXPECT_THAT(svg, HasSubstr("Larder, bf16"));
   EXPECT_THAT(svg, HasSubstr("other &lt;&amp;&gt; engine, f16: 5.0 tokens/s at depth 64"));
   EXPECT_THAT(svg, HasSubstr("limit of the memory"));
+}
+
+TEST(Bench, RefusesBeforeItMeasures) {
+  const std::vector<std::string> base = {"bench", "-m", tiny_model(), "-p", "8", "-n",
+                                         "0",     "-r", "1",          "-t", "1"};
+  const auto refused = [&base](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = base;
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Outcome run = run_larder(arguments);
+    EXPECT_EQ(run.exit_code, 2);
+    EXPECT_EQ(run.out, "");  // no row was measured
+    return run.err;
+  };
+  EXPECT_THAT(refused({"--chart", "/nowhere/x.svg"}), HasSubstr("/nowhere/x.svg"));
+  const std::string chart = temporary_path("refused.svg");
+  EXPECT_THAT(refused({"--chart", chart, "--peer", "/nowhere/peer.json"}),
+              HasSubstr("/nowhere/peer.json"));
+  EXPECT_FALSE(std::filesystem::exists(chart));
+  EXPECT_THAT(refused({"--peer", "/nowhere/peer.json"}), HasSubstr("--chart"));
+  EXPECT_THAT(refused({"--read-bandwidth"}), HasSubstr("no model"));
 }
 
 TEST(Bench, PrintsATableAndCsv) {
