@@ -61,13 +61,19 @@ def all_cells():
     return cells
 
 
+def positive(text):
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
+    return int(text)
+
+
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--larder", required=True, help="the built binary")
     parser.add_argument("--models", required=True, help="folder for the random models")
     parser.add_argument("--peer-python", default=sys.executable)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--threads", type=positive, default=2)
+    parser.add_argument("--repetitions", type=positive, default=5)
     parser.add_argument("--only", default="", help="cells whose name holds this text")
     parser.add_argument("--again", action="store_true", help="measure finished cells again")
     parser.add_argument("--no-peer", action="store_true")
@@ -106,13 +112,12 @@ def median_and_range(speeds):
     return statistics.median(speeds), [min(speeds), max(speeds)]
 
 
-def share_of_limit(one, ours, n_bytes, limits):
-    """What decoding reads of what plain reading reaches in the same rounds: median of the shares.
-    A token reads all weights and the rows of its sequence, or of the shared prefix, once."""
+def shares_of_limit(one, ours, n_bytes, limits):
+    """What decoding reads of what plain reading reaches in the same round, for each round.
+    A step reads all weights and the rows of its sequences, or of the shared prefix, once."""
     per_step = n_bytes["weights"] + n_bytes["row"] * one["depth"] * \
         (1 if one["shared"] else one["batch"])
-    return statistics.median(speed / one["batch"] * per_step / limit
-                             for speed, limit in zip(ours, limits))
+    return [speed / one["batch"] * per_step / limit for speed, limit in zip(ours, limits)]
 
 
 def run_json(arguments, command):
@@ -142,10 +147,16 @@ def measure_peer(arguments, one):
 def has_peer(arguments):
     if arguments.no_peer:
         return False
-    probe = subprocess.run([arguments.peer_python, "-c", "import llama_cpp"], capture_output=True)
-    if probe.returncode:
-        print("llama-cpp-python is not installed: only Larder is measured", file=sys.stderr)
-    return probe.returncode == 0
+    probe = [arguments.peer_python, "-c", "import llama_cpp as l; l.llama_backend_init(); "
+             "print(l.__version__, l.llama_print_system_info().decode())"]
+    try:
+        found = subprocess.run(probe, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        print(f"{arguments.peer_python} has no llama-cpp-python: only Larder is measured "
+              "(docs/performance.md says how to build it)", file=sys.stderr)
+        return False
+    print(f"llama.cpp {found.strip()}", file=sys.stderr)
+    return True
 
 
 TIMES_OUTPUT = """
@@ -184,51 +195,65 @@ def measure_start(arguments, with_peer):
     for key in ("seconds", "seconds_64"):
         result[key] = {"ours_rounds": [run[key] for run in ours], "ours": middle(ours, key),
                        "peer_rounds": [run[key] for run in theirs], "peer": middle(theirs, key)}
+        for who, runs in (("ours", ours), ("peer", theirs)):
+            if runs:
+                result[key][who + "_range"] = median_and_range([run[key] for run in runs])[1]
     return dict(result, weights_bytes=os.path.getsize(path), ours_bytes=middle(ours, "peak_bytes"),
                 peer_bytes=middle(theirs, "peak_bytes"))
 
 
 def measure_cell(arguments, one, with_peer):
     result = dict(one, unit="tokens/s")
-    measures = [lambda: measure_larder(arguments, one)]
+    measures = {"ours": lambda: measure_larder(arguments, one)}
+    if one["gen"]:  # the memory's speed wanders: read before and behind
+        measures = {"before": lambda: read_speed(arguments), **measures,
+                    "behind": lambda: read_speed(arguments)}
     if with_peer:
-        measures.append(lambda: measure_peer(arguments, one))
-    if one["gen"]:
-        measures.append(lambda: read_speed(arguments))
-    runs = in_turn(arguments, measures)
-    result["description"] = runs[0][0]["description"]
-    ours = result["ours_rounds"] = [run["median_ts"] for run in runs[0]]
+        measures["peer"] = lambda: measure_peer(arguments, one)
+    runs = dict(zip(measures, in_turn(arguments, list(measures.values()))))
+    result["description"] = runs["ours"][0]["description"]
+    ours = result["ours_rounds"] = [run["median_ts"] for run in runs["ours"]]
     result["ours"], result["ours_range"] = median_and_range(ours)
     if with_peer:
-        peer = result["peer_rounds"] = [run["median_ts"] for run in runs[1]]
+        peer = result["peer_rounds"] = [run["median_ts"] for run in runs["peer"]]
         result["peer"], result["peer_range"] = median_and_range(peer)
     if one["gen"]:
         n_bytes = {"weights": os.path.getsize(model_path(arguments, one["model"])),
-                   "row": runs[0][0]["kv_bytes_per_token"]}
-        result["read_bytes_per_second"] = runs[-1]
-        result["share_of_limit"] = share_of_limit(one, ours, n_bytes, runs[-1])
+                   "row": runs["ours"][0]["kv_bytes_per_token"]}
+        limits = [max(pair) for pair in zip(runs["before"], runs["behind"])]
+        result["read_bytes_per_second"] = limits
+        result["share_of_limit"] = shares_of_limit(one, ours, n_bytes, limits)
     return result
 
 
-def ratio(result):
-    """Median of the rounds' ratios: the machine's speed wanders, both see it alike in a round."""
-    if not result.get("peer_rounds"):
-        return None
-    ratios = [ours / peer for ours, peer in zip(result["ours_rounds"], result["peer_rounds"])]
-    middle = statistics.median(ratios)
-    return 1 / middle if result["unit"] == "s" else middle
+def ratios(result):
+    """Of each round, for the machine's speed wanders: both see it alike in a round. Sorted."""
+    pairs = zip(result["ours_rounds"], result.get("peer_rounds") or [])
+    return sorted(peer / ours if result["unit"] == "s" else ours / peer for ours, peer in pairs)
+
+
+def verdict(factors, target):
+    """`yes` and `no` where at least three quarters of the rounds agree."""
+    if not factors or target is None:
+        return ""
+    n_reached = sum(factor >= target for factor in factors)
+    if 4 * n_reached >= 3 * len(factors):
+        return "yes"
+    return "no" if 4 * n_reached <= len(factors) else "about"
 
 
 def row(result):
     show = lambda x: "-" if x is None else f"{x:.3g}" if x < 100 else f"{x:.0f}"
-    factor, target = ratio(result), result["target"]
-    verdict = "" if factor is None or target is None else "yes" if factor >= target else "no"
+    factors, target = ratios(result), result["target"]
     span = lambda key: "" if key not in result else " ({} - {})".format(*map(show, result[key]))
+    shares = sorted(result.get("share_of_limit", []))
     return [result["model"], result["title"], show(result["ours"]) + span("ours_range"),
             show(result.get("peer")) + span("peer_range"),
-            "-" if factor is None else f"{factor:.2f}x",
-            "-" if target is None else f"{target:.1f}x", verdict,
-            "" if "share_of_limit" not in result else f"{result['share_of_limit']:.0%}"]
+            f"{statistics.median(factors):.2f}x ({factors[0]:.1f} - {factors[-1]:.1f})"
+            if factors else "-",
+            "-" if target is None else f"{target:.1f}x", verdict(factors, target),
+            f"{statistics.median(shares):.0%} ({shares[0]:.0%} - {shares[-1]:.0%})"
+            if shares else ""]
 
 
 def lines_of(result):
@@ -268,7 +293,8 @@ def state(arguments):
     git = subprocess.run(["git", "-C", HERE, "describe", "--always", "--dirty"], text=True,
                          capture_output=True, check=False).stdout.strip()
     with open(shutil.which(arguments.larder), "rb") as file:
-        return f"{git or 'no commit'}, binary {hashlib.sha256(file.read()).hexdigest()[:12]}"
+        return (f"scripts of commit {git or '(none)'}, "
+                f"binary {hashlib.sha256(file.read()).hexdigest()[:12]}")
 
 
 def key_of(arguments, binary, one):
@@ -293,6 +319,10 @@ def main():
     with_peer = has_peer(arguments)
     cells = all_cells() + [{"title": "start to first token", "model": "1b-q8_0"}]
     cells = [c for c in cells if arguments.only in f"{c['model']} {c['title']}"]
+    if not cells:
+        sys.exit(f"--only {arguments.only}: no cell's name holds that")
+    if arguments.json:
+        open(arguments.json, "a", encoding="utf-8").close()  # or fail before an hour of work
     of = state(arguments)
     results, begin, n_measured = [], time.monotonic(), 0
     for i, one in enumerate(cells):
@@ -304,12 +334,14 @@ def main():
             is_start = one["title"].startswith("start")
             kept[key] = (measure_start(arguments, with_peer) if is_start
                          else measure_cell(arguments, one, with_peer))
+            kept[key]["measured"] = time.strftime("%Y-%m-%d %H:%M")
             n_measured += 1
             with open(kept_path, "w", encoding="utf-8") as file:
                 json.dump(kept, file, indent=2)
         results.append(kept[key])
-    print(f"{machine()}; commit {of}; {arguments.threads} threads; median (and range) of "
-          f"{arguments.repetitions} rounds\n")
+    times = sorted(result["measured"] for result in results)
+    print(f"{machine()}; {of}; {arguments.threads} threads; median (and range) of "
+          f"{arguments.repetitions} rounds; {times[0]} to {times[-1]}\n")
     print(table(results), end="")
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
@@ -318,4 +350,9 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (OSError, json.JSONDecodeError) as error:
+        sys.exit(f"bench_table: {error}")
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"bench_table: exit code {error.returncode} of {' '.join(error.cmd[:6])} ...")
