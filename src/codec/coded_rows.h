@@ -12,14 +12,8 @@ namespace larder {
 
 template <const simd::CodeBook& kBook>
 struct CodedRows {
-  static constexpr bool kRanges = kBook.fit == simd::CodeFit::range;
-  static std::size_t k_bytes(BlockShape shape) {
-    return simd::code_bytes(kBook, shape) +
-           (kRanges ? 4 * std::size_t{shape.head_dim} : 2 * std::size_t{shape.block_tokens});
-  }
-  static std::size_t v_bytes(BlockShape shape) {
-    return simd::code_bytes(kBook, shape) + (kRanges ? 4 : 2) * std::size_t{shape.block_tokens};
-  }
+  static std::size_t k_bytes(BlockShape shape) { return simd::k_part_bytes(kBook, shape); }
+  static std::size_t v_bytes(BlockShape shape) { return simd::v_part_bytes(kBook, shape); }
 
   static std::string refusal_k(BlockShape shape) {
     constexpr std::size_t kChannels =

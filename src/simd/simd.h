@@ -150,6 +150,17 @@ using CodeAccumulateFn = void (*)(const CodeBook& book, ScoreTile weights, const
                                                         BlockShape shape) noexcept {
   return std::size_t{shape.block_tokens} * shape.head_dim * book.bits / 8;
 }
+/// Of a whole part: codes, then f16 scales of rows, or with CodeFit::range scales and zeros of
+/// channels (K) or of rows (V).
+[[gnu::always_inline]] constexpr std::size_t k_part_bytes(const CodeBook& book, BlockShape shape) {
+  return code_bytes(book, shape) + (book.fit == CodeFit::range
+                                        ? 4 * std::size_t{shape.head_dim}
+                                        : 2 * std::size_t{shape.block_tokens});
+}
+[[gnu::always_inline]] constexpr std::size_t v_part_bytes(const CodeBook& book, BlockShape shape) {
+  return code_bytes(book, shape) +
+         (book.fit == CodeFit::range ? 4 : 2) * std::size_t{shape.block_tokens};
+}
 
 struct Table {
   std::string_view name;  // "scalar", "avx2", "avx512"

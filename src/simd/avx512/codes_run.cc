@@ -112,8 +112,7 @@ void score_run(const CodeBook& book, const std::uint32_t* q, const KvRun& k, con
   const PlaneReader<kBits> reader(book);
   const std::size_t n_bytes = code_bytes(book, shape);
   const std::size_t tile_bytes = kLanes * shape.head_dim * kBits / 8;
-  const std::size_t part_bytes = n_bytes + (added != nullptr ? 4 * std::size_t{shape.head_dim}
-                                                             : 2 * std::size_t{shape.block_tokens});
+  const std::size_t part_bytes = k_part_bytes(book, shape);
   for (std::size_t b = 0; b < k.n_blocks; ++b) {
     const std::byte* tile = k.parts[b];
     const std::byte* scales = tile + n_bytes;
@@ -139,8 +138,7 @@ void add_channels(const CodeBook& book, const std::uint32_t* weights, const KvRu
                   BlockShape shape, std::size_t first, float* out) {
   using Reader = PlaneReader<kBits>;
   const Reader reader(book);
-  const std::size_t part_bytes = code_bytes(book, shape) + (book.fit == CodeFit::range ? 4 : 2) *
-                                                               std::size_t{shape.block_tokens};
+  const std::size_t part_bytes = v_part_bytes(book, shape);
   const std::size_t lane_bytes = shape.block_tokens * kLanes * kBits / 8;  // of 16 channels
   __m512 sums[kQ][kC];
   LARDER_UNROLL
