@@ -26,5 +26,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string_view body(reinterpret_cast<const char*>(data), size);
   check(larder::parse_completion_request(body));
   check(larder::parse_chat_request(body));
+  check(larder::parse_embedding_request(body));
   return 0;
 }

@@ -11,7 +11,7 @@ import sys
 
 # What a folder may include, itself left out: the closure of
 #   base <- {tensor, simd} <- codec <- kernels <- model <- engine <- server <- tools
-#   base <- kv;  {kv, codec} <- store <- {model, engine}
+#   base <- {kv, grammar};  {kv, codec} <- store <- {model, engine};  grammar <- engine
 BELOW = {
     "base": set(),
     "tensor": {"base"},
@@ -19,9 +19,10 @@ BELOW = {
     "codec": {"base", "tensor", "simd"},
     "kernels": {"base", "tensor", "simd", "codec"},
     "kv": {"base"},
+    "grammar": {"base"},
     "store": {"base", "tensor", "simd", "codec", "kv"},
     "model": {"base", "tensor", "simd", "codec", "kernels", "kv", "store"},
-    "engine": {"base", "tensor", "simd", "codec", "kernels", "kv", "store", "model"},
+    "engine": {"base", "tensor", "simd", "codec", "kernels", "kv", "store", "model", "grammar"},
     "server": {"base", "model", "engine"},
 }
 
@@ -34,7 +35,8 @@ INTRINSICS = r"(\w*intrin|arm_neon|arm_sve|cpuid)\.h"
 THIRD_PARTY = {
     INTRINSICS: ["src/simd/", "tests/simd/"],
     r"nlohmann/.*": ["src/model/io/", "src/model/arch/", "src/model/text/chat",
-                     "src/model/text/jinja/", "src/server/", "tools/", "tests/", "fuzz/"],
+                     "src/model/text/jinja/", "src/grammar/schema_compiler.h", "src/grammar/json_schema.cc",
+                     "src/server/", "tools/", "tests/", "fuzz/"],
     r"pcre2\.h": ["src/model/text/"],
     r"boost/.*": ["src/server/http"],
     r"openssl/.*": ["src/server/http", "src/kv/prefix_tree", "src/engine/fingerprint"],

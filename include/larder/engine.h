@@ -1,6 +1,7 @@
 // The engine: requests in, tokens out.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -16,6 +17,7 @@
 
 namespace larder {
 
+class Grammar;
 class ModelSource;
 class Tokenizer;
 struct ModelConfig;
@@ -44,11 +46,20 @@ struct PromptLogits {
   std::span<const float> logits;  // [n_vocab]; gone when the call returns
 };
 
+/// What becomes of the hidden states of a prompt's tokens, behind the last norm.
+enum class Pooling : std::uint8_t {
+  none,  // the prompt is continued
+  mean,  // over all tokens
+  last   // of the last token
+};
+
 struct Request {
   std::vector<std::int32_t> prompt;
   std::uint32_t max_tokens = 0;  // 0: until the context is full
   std::uint32_t n_samples = 1;   // continuations of one prompt; they share its blocks
   SamplingOptions sampling;
+  /// What the text must look like (Engine::json_grammar); null: anything. Owners: those who ask.
+  std::shared_ptr<const Grammar> grammar;
   std::vector<std::string> stop;  // text that ends a continuation and is not returned
   bool ignore_eos = false;
   std::int32_t n_logprobs = -1;  // -1: none; 0: of the chosen token; k: of the k best too
@@ -57,6 +68,9 @@ struct Request {
   /// With prompt_logprobs: hears of every prompt token that is scored, in order and once each,
   /// during `step` and on its thread. Must not call the engine.
   std::function<void(const PromptLogits&)> prompt_logits;
+  /// An embedding instead of a continuation: one event without a token. Excludes further samples
+  /// and prompt_logprobs. With `mean` nothing cached is used: every row is wanted.
+  Pooling pooling = Pooling::none;
   bool keep_cache = false;  // keep sample 0's rows after the end, until `release`
   /// A kept request whose common prefix is shared; 0: none. Without effect when that cache is gone
   /// by the time this request starts (see EngineStats::n_reused_tokens). With prompt_logprobs only
@@ -82,6 +96,7 @@ struct TokenEvent {
   std::optional<TokenLogprob> logprob;
   std::vector<TokenLogprob> top;      // best first
   std::vector<TokenLogprob> prompt;   // prompt tokens scored in this step, in order
+  std::vector<float> embedding;       // with `pooling`: [n_embd], of length 1 (0 where all are 0)
   std::uint32_t n_reused_tokens = 0;  // of the prompt, found in the cache
   FinishReason finish = FinishReason::none;
 };
@@ -97,6 +112,10 @@ struct EngineStats {
   std::uint64_t n_prefill_tokens = 0, n_decode_tokens = 0, n_reused_tokens = 0;
   double prefill_seconds = 0, decode_seconds = 0;  // mixed steps count by their rows
   std::uint64_t n_preempted = 0;
+  /// How long the blocks of a layer for one run of tokens were in use: how many less than 2^i
+  /// milliseconds and at least half of that. The last also those that lived longer.
+  std::array<std::uint64_t, 24> kv_lifetimes{};
+  double kv_lifetime_seconds = 0;  // of all together
 };
 
 /// How much of a request's prompt was cached when it started, and why not more.
@@ -161,6 +180,13 @@ class Engine {
   /// without log-probabilities or penalties then allocates nothing.
   Result<void> step(StepReport& report);
   bool idle() const;
+  /// Keeps what is generated to JSON that satisfies a JSON Schema (grammar/json_schema.h says which
+  /// of them), between the two texts. A text that max_tokens cuts off finishes with `length`. The
+  /// last ones are remembered. May be called from any thread, while another steps.
+  /// Errors: invalid_argument, unsupported (a keyword; a vocabulary without some byte).
+  Result<std::shared_ptr<const Grammar>> json_grammar(std::string_view schema,
+                                                      std::string_view prefix = {},
+                                                      std::string_view suffix = {}) const;
   void cancel(RequestId id);   // its blocks are free at once; no further events
   void release(RequestId id);  // drops a kept cache
   /// For measuring speed at a depth without computing it: the kept cache of `id` becomes one of

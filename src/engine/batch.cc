@@ -53,7 +53,7 @@ void BatchBuilder::add(const PlannedRows& planned) {
       wanted_.push_back({first_row + p - n_past, planned.sequence, s.tokens[p + 1]});
     }
   }
-  if (end == s.tokens.size()) {
+  if (end == s.tokens.size() && request.request.pooling == Pooling::none) {
     wanted_.push_back({first_row + planned.n_rows - 1, planned.sequence, kNoToken});
   }
 }

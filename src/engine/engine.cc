@@ -1,6 +1,7 @@
 #include "larder/engine.h"
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <utility>
 
@@ -41,6 +42,7 @@ Result<StepReport> Engine::step() {
 Result<void> Engine::step(StepReport& report) {
   report.n_prefill_tokens = report.n_decode_tokens = 0;
   report.events.clear();
+  impl_->pool.set_time(static_cast<std::uint32_t>(std::fmod(1e3 * impl_->age.seconds(), 0x1p32)));
   const StepPlan& plan = impl_->scheduler.plan();  // who runs, how many tokens, which blocks
   if (plan.rows.empty()) return {};
   const Stopwatch watch;
@@ -48,6 +50,7 @@ Result<void> Engine::step(StepReport& report) {
   impl_->copy_blocks(plan);                        // copy-on-write of shared open blocks
   impl_->forward.run(impl_->batches.build(plan));  // prefill and decode in one ragged batch
   impl_->commit_rows(plan, report);                // rows count; blocks outside windows are free
+  LARDER_TRY(impl_->pool_rows(plan, report));      // of requests for embeddings
   LARDER_TRY(impl_->draw_tokens(plan, report));    // logits -> tokens and log-probabilities
   impl_->retire_finished();                        // finished sequences give their blocks back
   impl_->count_time(report, watch.seconds());
@@ -56,6 +59,12 @@ Result<void> Engine::step(StepReport& report) {
 }
 
 bool Engine::idle() const { return impl_->scheduler.idle(); }
+
+Result<std::shared_ptr<const Grammar>> Engine::json_grammar(std::string_view schema,
+                                                            std::string_view prefix,
+                                                            std::string_view suffix) const {
+  return impl_->grammars.json(schema, {std::string(prefix), std::string(suffix)});
+}
 
 void Engine::cancel(RequestId id) {
   impl_->scheduler.drop(id);

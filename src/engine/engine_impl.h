@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/thread_pool.h"
 #include "engine/batch.h"
+#include "engine/grammar_store.h"
 #include "engine/kept_caches.h"
 #include "engine/kv_plan.h"
 #include "engine/scheduler.h"
@@ -58,6 +59,7 @@ struct Engine::Impl {
   void pack_weights();
   void copy_blocks(const StepPlan& step_plan);
   void commit_rows(const StepPlan& step_plan, StepReport& report);
+  Result<void> pool_rows(const StepPlan& step_plan, StepReport& report);
   Result<void> draw_tokens(const StepPlan& step_plan, StepReport& report);
   void retire_finished();
   void give_memory_back();
@@ -77,9 +79,11 @@ struct Engine::Impl {
   Compute compute;
   ForwardPass forward;
   BatchBuilder batches;
+  GrammarStore grammars;
   KeptCaches kept;
   std::optional<PrefixTree> prefixes;  // KvOptions::prefix_caching
   Scheduler scheduler;
+  const Stopwatch age;  // blocks are dated with it
 
  private:
   struct Draw {  // what came out for one row of logits
@@ -103,12 +107,13 @@ struct Engine::Impl {
   std::string format_name() const;
   std::string raw_text() const;
   std::vector<CacheView::Layers> layers_of(const SequenceCache& cache) const;
+  tl::unexpected<Error> drop_broken(const StepPlan& step_plan);
   void fork_samples(Sequence& first, std::uint32_t row);
   void draw(Draw& draw, std::span<const float> logits) const;
   void show_prompt_logits(std::span<const Draw> drawn) const;
   void report_prompt_token(const Draw& draw, StepReport& report);
   void accept_token(Draw& draw, StepReport& report);
-  FinishReason finish_reason(Sequence& sequence, TokenId token) const;
+  FinishReason finish_reason(const Sequence& sequence) const;
 
   std::uint32_t max_logit_rows_;
   Buffer<float> logits_;  // [max_logit_rows_, n_vocab]

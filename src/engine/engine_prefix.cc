@@ -55,6 +55,7 @@ bool Engine::Impl::make_room() {
 /// Before a sequence is admitted, perhaps not for the first time.
 void Engine::Impl::share_rows(Sequence& sequence) {
   const Request& r = sequence.request->request;
+  if (r.pooling == Pooling::mean) return;  // every row is wanted
   counters_.n_reused_tokens -= sequence.n_shared;
   if (!sequence.preempted) sequence.request->n_reused_tokens -= sequence.n_shared;
   sequence.n_shared = 0;
@@ -75,7 +76,7 @@ void Engine::Impl::share_rows(Sequence& sequence) {
 
 void Engine::Impl::share_more(Sequence& sequence) {
   const Request& r = sequence.request->request;
-  if (!prefixes || r.prompt_logprobs || sequence.prefixes_seen == prefixes->version() + 1) return;
+  if (!prefixes || computes_all_rows(r) || sequence.prefixes_seen == prefixes->version() + 1) return;
   const bool first_look = sequence.prefixes_seen == 0;
   sequence.prefixes_seen = prefixes->version() + 1;
   const std::uint32_t n_rows = sequence.cache.n_rows();
@@ -98,7 +99,7 @@ void Engine::Impl::count_shared(Sequence& sequence, std::uint32_t n_rows) {
 }
 
 bool Engine::Impl::is_underway(const Sequence& sequence, const StepPlan& step_plan) const {
-  if (!prefixes || sequence.request->request.prompt_logprobs) return false;
+  if (!prefixes || computes_all_rows(sequence.request->request)) return false;
   const PrefixKey key = prefix_key(sequence);
   for (const PlannedRows& planned : step_plan.rows) {
     const Sequence& other = *planned.sequence;

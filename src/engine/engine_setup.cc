@@ -120,6 +120,7 @@ Engine::Impl::Impl(Parts parts)
       forward(weights, compute, with_pool(plan.layouts, store.pool()), options.kv.block_tokens,
               forward_limits(options, source->config())),
       batches(source->config(), options.n_sequences, options.n_batch),
+      grammars(*tokenizer, source->config().n_vocab),
       scheduler({options.n_sequences, options.n_batch}, pool, hooks()),
       max_logit_rows_(logit_rows(source->config().n_vocab)),
       logits_(std::size_t{max_logit_rows_} * source->config().n_vocab) {
@@ -158,6 +159,10 @@ Result<void> Engine::Impl::check(const Request& request) const {
     return fail(Errc::invalid_argument,
                 "n_samples is {}, must be 1 to {} (sequences that may run at once)",
                 request.n_samples, options.n_sequences);
+  }
+  if (request.pooling != Pooling::none && (request.n_samples > 1 || request.prompt_logprobs)) {
+    return fail(Errc::invalid_argument,
+                "pooling excludes further samples and log-probabilities of the prompt");
   }
   if (request.n_logprobs < -1 || request.n_logprobs > 1000) {
     return fail(Errc::invalid_argument, "n_logprobs is {}, must be -1 to 1000", request.n_logprobs);
@@ -216,6 +221,8 @@ EngineStats Engine::Impl::current_stats() const {
   stats.kv_bytes = pool.bytes_in_use();
   stats.kv_peak_bytes = pool.peak_bytes();
   stats.kv_budget_bytes = pool.budget_bytes();
+  stats.kv_lifetimes = pool.lifetimes().counts;
+  stats.kv_lifetime_seconds = pool.lifetimes().seconds;
   stats.n_running = scheduler.n_running();
   stats.n_waiting = scheduler.n_waiting();
   stats.n_preempted = scheduler.n_preempted();

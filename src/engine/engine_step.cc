@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
 #include <utility>
 
 #include "base/fail.h"
@@ -79,12 +80,7 @@ Result<void> Engine::Impl::draw_tokens(const StepPlan& step_plan, StepReport& re
     begin = end;
   }
   if (std::any_of(draws_.begin(), draws_.end(), [](const Draw& d) { return d.is_broken; })) {
-    std::vector<RequestId> ids;
-    for (const PlannedRows& planned : step_plan.rows) ids.push_back(planned.sequence->request->id);
-    for (const RequestId id : ids) scheduler.drop(id);
-    return fail(Errc::corrupt,
-                "{}: the model computes logits that are no numbers; a weight is damaged",
-                source->path());
+    return drop_broken(step_plan);
   }
   for (Draw& d : draws_) {
     if (d.wanted.target != kNoToken) {
@@ -92,6 +88,47 @@ Result<void> Engine::Impl::draw_tokens(const StepPlan& step_plan, StepReport& re
     } else {
       accept_token(d, report);
     }
+  }
+  return {};
+}
+
+tl::unexpected<Error> Engine::Impl::drop_broken(const StepPlan& step_plan) {
+  std::vector<RequestId> ids;
+  for (const PlannedRows& planned : step_plan.rows) ids.push_back(planned.sequence->request->id);
+  for (const RequestId id : ids) scheduler.drop(id);
+  return fail(Errc::corrupt,
+              "{}: the model computes logits that are no numbers; a weight is damaged",
+              source->path());
+}
+
+/// Rows are added in the order of their positions, so that chunks make no difference.
+Result<void> Engine::Impl::pool_rows(const StepPlan& step_plan, StepReport& report) {
+  const std::size_t n_embd = source->config().n_embd;
+  std::uint32_t first_row = 0;
+  for (const PlannedRows& planned : step_plan.rows) {
+    const std::uint32_t begin = first_row, end = first_row += planned.n_rows;
+    Sequence& sequence = *planned.sequence;
+    const Pooling pooling = sequence.request->request.pooling;
+    if (pooling == Pooling::none) continue;
+    const bool is_last = sequence.n_missing() == 0;
+    if (sequence.cache.n_rows() == planned.n_rows || pooling == Pooling::last) {
+      sequence.pooled.assign(n_embd, 0);  // the first rows, perhaps after a preemption
+    }
+    std::vector<float> row(n_embd);
+    for (std::uint32_t i = pooling == Pooling::last ? end - 1 : begin; i < end; ++i) {
+      forward.hidden(i, row);
+      if (!all_finite(row)) return drop_broken(step_plan);
+      for (std::size_t c = 0; c < n_embd; ++c) sequence.pooled[c] += row[c];
+    }
+    if (!is_last) continue;
+    double length = 0;  // the mean and the sum point the same way
+    for (const double x : sequence.pooled) length += x * x;
+    const double scale = length > 0 ? 1 / std::sqrt(length) : 0;
+    TokenEvent& event = report.events.emplace_back();
+    event.request = sequence.request->id;
+    event.n_reused_tokens = sequence.request->n_reused_tokens;
+    for (const double x : sequence.pooled) event.embedding.push_back(static_cast<float>(x * scale));
+    event.finish = sequence.finish = FinishReason::stop;
   }
   return {};
 }
@@ -119,7 +156,9 @@ void Engine::Impl::draw(Draw& draw, std::span<const float> row) const {
     draw.logprob = log_probability(row, draw.token);
     return;
   }
-  draw.token = sequence.sampler.sample(row, sequence.tokens);
+  const bool may_end = !sequence.request->request.ignore_eos;
+  const TokenMask* open = sequence.matcher ? &sequence.matcher->next_tokens(may_end) : nullptr;
+  draw.token = sequence.sampler.sample(row, sequence.tokens, open);
   if (n_logprobs >= 0) draw.logprob = log_probability(row, draw.token);
   if (n_logprobs > 0) {
     draw.top = top_log_probabilities(row, static_cast<std::uint32_t>(n_logprobs));
@@ -149,8 +188,9 @@ void Engine::Impl::accept_token(Draw& draw, StepReport& report) {
   if (request.n_logprobs >= 0) event.logprob = TokenLogprob{draw.token, draw.logprob};
   event.top = std::move(draw.top);
 
-  sequence.finish = finish_reason(sequence, draw.token);
-  const bool ends_by_token = sequence.finish == FinishReason::stop;
+  const bool ends_by_token = !request.ignore_eos && tokenizer->ends_generation(draw.token);
+  if (sequence.matcher && !ends_by_token) sequence.matcher->accept(draw.token);
+  sequence.finish = ends_by_token ? FinishReason::stop : finish_reason(sequence);
   if (!ends_by_token) event.text = sequence.stops.push(sequence.decoder.push(draw.token));
   if (sequence.stops.stopped()) sequence.finish = FinishReason::stop;
   if (sequence.finish != FinishReason::none) {
@@ -161,9 +201,10 @@ void Engine::Impl::accept_token(Draw& draw, StepReport& report) {
   event.finish = sequence.finish;
 }
 
-FinishReason Engine::Impl::finish_reason(Sequence& sequence, TokenId token) const {
+/// Of a sequence whose newest token is no end token.
+FinishReason Engine::Impl::finish_reason(const Sequence& sequence) const {
   const Request& request = sequence.request->request;
-  if (!request.ignore_eos && tokenizer->ends_generation(token)) return FinishReason::stop;
+  if (sequence.matcher && sequence.matcher->is_over()) return FinishReason::stop;
   if (request.max_tokens != 0 && sequence.n_generated() >= request.max_tokens) {
     return FinishReason::length;
   }

@@ -95,11 +95,13 @@ Sampler::Sampler(const SamplingOptions& options, std::uint32_t sample_index, std
   candidates_.reserve(k > 0 && k < n_vocab ? k : n_vocab);
 }
 
-TokenId Sampler::sample(std::span<const float> logits, std::span<const TokenId> history) {
+TokenId Sampler::sample(std::span<const float> logits, std::span<const TokenId> history,
+                        const TokenMask* open) {
   if (!n_prompt_) n_prompt_ = history.size();
   if (changes_logits()) logits = adjust(logits, history);
+  if (open != nullptr) logits = keep_open(logits, *open);
   best_logit_ = highest(logits);
-  if (best_logit_ == -kInfinity) return 0;
+  if (best_logit_ == -kInfinity) return open != nullptr ? open->first() : 0;
   if (options_.temperature == 0) {
     const auto best = std::find_if(logits.begin(), logits.end(),
                                    [this](float x) { return sanitize(x) == best_logit_; });
@@ -158,6 +160,19 @@ std::span<const float> Sampler::adjust(std::span<const float> logits,
     if (static_cast<std::size_t>(token) < out.size()) out[static_cast<std::size_t>(token)] += bias;
   }
   return out;
+}
+
+/// In place when `logits` were adjusted already.
+std::span<const float> Sampler::keep_open(std::span<const float> logits, const TokenMask& open) {
+  adjusted_.resize(std::max(adjusted_.size(), logits.size()));
+  for (std::size_t begin = 0; begin < logits.size(); begin += 64) {
+    const std::uint64_t word = open.word(begin / 64);
+    const std::size_t n = std::min<std::size_t>(64, logits.size() - begin);
+    for (std::size_t i = 0; i < n; ++i) {
+      adjusted_[begin + i] = ((word >> i) & 1U) != 0 ? logits[begin + i] : -kInfinity;
+    }
+  }
+  return std::span(adjusted_).first(logits.size());
 }
 
 void Sampler::collect(std::span<const float> logits) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/block_id.h"
+#include "grammar/token_bytes.h"
 #include "larder/engine.h"
 #include "larder/result.h"
 
@@ -36,7 +37,10 @@ class Sampler {
   Sampler(const SamplingOptions& options, std::uint32_t sample_index, std::uint32_t n_vocab);
   /// `logits` [n_vocab] of the model; `history`: prompt and continuation so far, oldest first
   /// (tokens outside the vocabulary are passed over). The first call's history is the prompt.
-  TokenId sample(std::span<const float> logits, std::span<const TokenId> history);
+  /// `open`: the tokens that may be drawn; null: all. Of none that has a chance the lowest id.
+  /// REQUIRES: `open` is not empty
+  TokenId sample(std::span<const float> logits, std::span<const TokenId> history,
+                 const TokenMask* open = nullptr);
 
  private:
   struct Candidate {
@@ -48,6 +52,7 @@ class Sampler {
   }
   bool changes_logits() const noexcept;
   std::span<const float> adjust(std::span<const float> logits, std::span<const TokenId> history);
+  std::span<const float> keep_open(std::span<const float> logits, const TokenMask& open);
   void collect(std::span<const float> logits);
   void keep_best(std::span<const float> logits, std::size_t k);
   void keep_nucleus();

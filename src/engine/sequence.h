@@ -9,6 +9,7 @@
 
 #include "engine/sampler.h"
 #include "engine/stop_matcher.h"
+#include "grammar/grammar.h"
 #include "kv/sequence_cache.h"
 #include "larder/engine.h"
 #include "model/text/tokenizer.h"
@@ -24,6 +25,11 @@ struct RequestState {
   std::uint32_t n_reused_tokens = 0;  // of the prompt, found in the cache before it was first run
 };
 
+/// Whether what the prefix tree holds is of no use to the request.
+inline bool computes_all_rows(const Request& request) {
+  return request.prompt_logprobs || request.pooling == Pooling::mean;
+}
+
 /// A sequence needs its rows [cache.n_rows(), tokens.size()) computed; when the last of them is,
 /// the next token is drawn. A new prompt, a decoding sequence and a preempted one that starts over
 /// differ in nothing but the number of those rows.
@@ -36,7 +42,9 @@ struct Sequence {
         cache(std::move(rows)),
         sampler(request->request.sampling, sample_index, n_vocab),
         decoder(tokenizer),
-        stops(request->request.stop) {}
+        stops(request->request.stop) {
+    if (request->request.grammar) matcher.emplace(request->request.grammar);
+  }
 
   std::uint32_t n_missing() const {
     return static_cast<std::uint32_t>(tokens.size()) - cache.n_rows();
@@ -50,8 +58,10 @@ struct Sequence {
   std::vector<TokenId> tokens;  // prompt, then what was generated
   SequenceCache cache;
   Sampler sampler;
+  std::optional<GrammarMatcher> matcher;  // of what was generated
   StreamDecoder decoder;
   StopMatcher stops;
+  std::vector<double> pooled;  // with pooling: [n_embd] what the computed rows add up to
   FinishReason finish = FinishReason::none;
   std::uint32_t n_shared = 0;       // rows found cached that were counted
   std::uint64_t prefixes_seen = 0;  // PrefixTree::version() at the last look

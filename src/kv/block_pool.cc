@@ -149,6 +149,7 @@ Result<void> BlockPool::allocate_books() {
     slabs_ = std::make_unique_for_overwrite<Slab[]>(n_slabs_);
     extents_ = std::make_unique_for_overwrite<Extent[]>(n_slabs_ * slab_extents_);
     ref_counts_ = std::make_unique_for_overwrite<std::uint32_t[]>(n_slabs_ * slab_blocks_);
+    born_ms_ = std::make_unique_for_overwrite<std::uint32_t[]>(n_slabs_ * slab_extents_);
   } catch (const std::bad_alloc&) {
     return fail(Errc::unavailable, "KV pool: no memory for the books of {} slabs of {} bytes",
                 n_slabs_, slab_bytes_);
@@ -191,7 +192,9 @@ bool BlockPool::release(BlockId id) {
   bytes_in_use_ -= c.block_bytes;
   relist(c, place.extent, extent.free, free);
   extent.free = free;
-  if (free == all_free(c) && --slab.n_live_extents == 0) return_slab(place.slab);
+  if (free != all_free(c)) return true;
+  count_lifetime(place.extent);
+  if (--slab.n_live_extents == 0) return_slab(place.slab);
   return true;
 }
 
@@ -292,7 +295,10 @@ BlockId BlockPool::take_block(BlockClass cls, std::uint32_t extent, std::uint32_
   const std::uint32_t in_slab = (extent - slab * slab_extents_) * c.extent_blocks + block;
   const std::uint64_t old_free = extents_[extent].free;
   const std::uint64_t free = old_free & ~(std::uint64_t{1} << block);
-  if (old_free == all_free(c)) ++slabs_[slab].n_live_extents;
+  if (old_free == all_free(c)) {
+    ++slabs_[slab].n_live_extents;
+    born_ms_[extent] = now_ms_;
+  }
   relist(c, extent, old_free, free);
   extents_[extent].free = free;
   ref_counts_[std::size_t{slab} * slab_blocks_ + in_slab] = 1;
@@ -300,6 +306,13 @@ BlockId BlockPool::take_block(BlockClass cls, std::uint32_t extent, std::uint32_
   peak_bytes_ = std::max(peak_bytes_, bytes_in_use_);
   return BlockId{static_cast<std::uint32_t>(slab * (slab_bytes_ / kBlockQuantum) +
                                             std::size_t{in_slab} * c.block_quanta)};
+}
+
+void BlockPool::count_lifetime(std::uint32_t extent) noexcept {
+  const std::uint32_t ms = now_ms_ - born_ms_[extent];
+  const auto bucket = static_cast<std::size_t>(std::bit_width(ms));
+  ++lifetimes_.counts[std::min(bucket, lifetimes_.counts.size() - 1)];
+  lifetimes_.seconds += 1e-3 * ms;
 }
 
 // All of its extents are whole and in the list: they leave it.

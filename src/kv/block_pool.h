@@ -1,6 +1,7 @@
 // Reference counts and free space over the physical blocks of the KV cache.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -45,6 +46,13 @@ std::size_t choose_slab_bytes(std::span<const BlockClassSpec> classes);
 std::size_t budget_for(std::span<const BlockClassSpec> classes,
                        std::span<const std::uint64_t> n_extents, std::size_t slab_bytes = 0);
 
+/// How long extents were in use: how many less than 2^i milliseconds and at least half of that
+/// (i = 0: less than one). The last also those that lived longer.
+struct BlockLifetimes {
+  std::array<std::uint64_t, 24> counts{};
+  double seconds = 0;  // of all together
+};
+
 struct PoolRange {  // bytes of the pool's range
   std::size_t offset, bytes;
 };
@@ -86,6 +94,11 @@ class BlockPool {
   /// while no block is acquired. For idle moments, not for the step path.
   std::size_t take_idle(std::span<PoolRange> out);
   std::size_t idle_bytes() const noexcept { return idle_.size() * slab_bytes_; }
+
+  /// The time, from any beginning, that extents are dated with from here on. Wraps around.
+  void set_time(std::uint32_t milliseconds) noexcept { now_ms_ = milliseconds; }
+  /// From an extent's first block to the end of its last one. Of extents that are free again.
+  const BlockLifetimes& lifetimes() const noexcept { return lifetimes_; }
 
   std::uint32_t ref_count(BlockId id) const;  // 0 for a free block
   BlockClass block_class(BlockId id) const;   // REQUIRES: count > 0
@@ -138,6 +151,7 @@ class BlockPool {
   std::uint32_t pick_whole(BlockClass cls);
   BlockId take_block(BlockClass cls, std::uint32_t extent, std::uint32_t block);
   void return_slab(std::uint32_t slab);
+  void count_lifetime(std::uint32_t extent) noexcept;
   void relist(Class& c, std::uint32_t extent, std::uint64_t old_free, std::uint64_t new_free);
   void link(Class& c, ListKind kind, std::uint32_t extent);
   void unlink(Class& c, ListKind kind, std::uint32_t extent);
@@ -157,6 +171,9 @@ class BlockPool {
   std::unique_ptr<Slab[]> slabs_;                // [n_slabs]
   std::unique_ptr<Extent[]> extents_;            // [n_slabs, slab_extents_]
   std::unique_ptr<std::uint32_t[]> ref_counts_;  // [n_slabs, slab_blocks_]
+  std::unique_ptr<std::uint32_t[]> born_ms_;     // [n_slabs, slab_extents_]
+  std::uint32_t now_ms_ = 0;
+  BlockLifetimes lifetimes_;
 };
 
 }  // namespace larder

@@ -103,6 +103,12 @@ void ForwardPass::logits(std::span<const std::uint32_t> rows, std::span<float> o
   }
 }
 
+void ForwardPass::hidden(std::uint32_t row, std::span<float> out) const {
+  LARDER_CHECK(row < n_rows_ && out.size() == config_.n_embd);
+  rmsnorm(compute_.simd, x_.data() + std::size_t{row} * config_.n_embd, weights_.output_norm(),
+          config_.norm_eps, config_.n_embd, out.data());
+}
+
 void ForwardPass::embed(const ForwardBatch& batch) {
   const std::size_t n_embd = config_.n_embd;
   compute_.pool.for_each(n_rows_, [&](std::size_t row, unsigned) {

@@ -39,6 +39,9 @@ class ForwardPass {
   /// REQUIRES: rows.size() <= max_logit_rows, rows of the last batch.
   void logits(std::span<const std::uint32_t> rows, std::span<float> out);
 
+  /// The hidden state of a row of the last batch behind the last norm. out: [n_embd]
+  void hidden(std::uint32_t row, std::span<float> out) const;
+
   /// What the activations of such a pass take, to be checked before they are allocated.
   static std::size_t scratch_bytes(const ModelConfig& config, const ForwardLimits& limits,
                                    unsigned n_threads) noexcept;

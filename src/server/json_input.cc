@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "base/json_shape.h"
+
 namespace larder {
 namespace {
 
@@ -15,27 +17,13 @@ ApiError bad_json(std::string message) {
   return {400, std::move(message), std::nullopt, "invalid_json"};
 }
 
-/// Walks over the brackets and commas outside of strings; says nothing about anything else.
 std::optional<ApiError> check_limits(std::string_view text, const JsonLimits& limits) {
-  std::size_t depth = 0, n_values = 1;
-  bool in_string = false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\') ++i;
-      if (c == '"') in_string = false;
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '[' || c == '{') {
-      ++n_values;
-      if (++depth > limits.depth) {
-        return bad_json(fmt::format("the JSON is nested deeper than {} levels", limits.depth));
-      }
-    } else if (c == ']' || c == '}') {
-      if (depth > 0) --depth;
-    } else if (c == ',' && ++n_values > limits.n_values) {
-      return bad_json(fmt::format("the JSON has more than {} values", limits.n_values));
-    }
+  const JsonShape shape = measure_json(text);
+  if (shape.depth > limits.depth) {
+    return bad_json(fmt::format("the JSON is nested deeper than {} levels", limits.depth));
+  }
+  if (shape.n_values > limits.n_values) {
+    return bad_json(fmt::format("the JSON has more than {} values", limits.n_values));
   }
   return std::nullopt;
 }

@@ -68,6 +68,27 @@ TEST(BlockPool, ExtentsAreNeighbours) {
   for (const BlockId id : out) EXPECT_EQ(pool.ref_count(id), 1U);
 }
 
+TEST(BlockPool, CountsHowLongExtentsLived) {
+  BlockPool pool = make({4096, {{256, 4}}});
+  std::array<BlockId, 4> first{}, second{};
+  pool.set_time(UINT32_MAX - 9);  // it wraps around meanwhile
+  ASSERT_TRUE(pool.acquire_extent(kFirst, first));
+  pool.set_time(0);
+  ASSERT_TRUE(pool.acquire_extent(kFirst, second));
+  for (const BlockId id : second) pool.release(id);
+  for (std::size_t i = 0; i < 3; ++i) pool.release(first[i]);
+  EXPECT_EQ(pool.lifetimes().counts[0], 1U);
+  pool.set_time(90);
+  pool.release(first[3]);  // after 100 ms: 64 to 127
+  EXPECT_EQ(pool.lifetimes().counts[7], 1U);
+  EXPECT_NEAR(pool.lifetimes().seconds, 0.1, 1e-9);
+  pool.set_time(UINT32_MAX);
+  ASSERT_TRUE(pool.acquire_extent(kFirst, first));
+  pool.set_time(UINT32_MAX - 1);  // almost 50 days
+  for (const BlockId id : first) pool.release(id);
+  EXPECT_EQ(pool.lifetimes().counts.back(), 1U);
+}
+
 TEST(BlockPool, SinglesFillBrokenExtentsFirst) {
   BlockPool pool = make({8192, {{256, 4}}});
   std::array<BlockId, 4> out;
