@@ -23,6 +23,7 @@ namespace larder {
 namespace {
 
 constexpr std::uint64_t kMaxPromptBytes = 64ULL << 20;
+constexpr std::uint64_t kMaxSchemaBytes = 1ULL << 20;
 constexpr std::uint32_t kMaxSamples = 4096;  // sequences of an engine
 
 Result<void> check(const RunFlags& flags) {
@@ -30,6 +31,9 @@ Result<void> check(const RunFlags& flags) {
   if (flags.prompt && flags.prompt_file) return bad("--prompt and --file exclude each other");
   if (flags.chat && flags.no_chat) return bad("--chat and --no-chat exclude each other");
   if (flags.no_chat && flags.system) return bad("--system needs a chat, --no-chat forbids it");
+  if (flags.json_schema && flags.json_schema_file) {
+    return bad("--json-schema and --json-schema-file exclude each other");
+  }
   if (flags.n_logprobs >= 0 && !flags.json) return bad("--logprobs needs --json");
   if (flags.n_predict == 0) return bad("--predict 0 asks for nothing; use -1 for no limit");
   if (flags.n_predict.value_or(-1) < -1) {
@@ -91,6 +95,16 @@ Result<std::vector<TokenId>> completion_prompt(const RunFlags& flags, const Engi
   return chat_tokens(*chat, engine.tokenizer(), messages);
 }
 
+/// Null when the text is free.
+Result<std::shared_ptr<const Grammar>> grammar_of(const RunFlags& flags, const Engine& engine) {
+  if (!flags.json_schema && !flags.json_schema_file) return nullptr;
+  std::string schema = flags.json_schema.value_or("");
+  if (flags.json_schema_file) {
+    LARDER_ASSIGN(schema, read_text_file(*flags.json_schema_file, kMaxSchemaBytes));
+  }
+  return engine.json_grammar(schema);
+}
+
 void print_samples(const Generation& generation) {
   for (std::size_t i = 0; i < generation.samples.size(); ++i) {
     std::printf("=== sample %zu ===\n%s\n", i, generation.samples[i].text.c_str());
@@ -107,9 +121,10 @@ Result<void> complete(Engine& engine, const RunFlags& flags, const std::string& 
     std::fwrite(event.text.data(), 1, event.text.size(), stdout);
     std::fflush(stdout);
   };
+  Request request = make_request(flags, sampling, std::move(prompt));
+  LARDER_ASSIGN(request.grammar, grammar_of(flags, engine));
   const InterruptGuard guard;
-  LARDER_ASSIGN(const Generation generation,
-                generate(engine, make_request(flags, sampling, std::move(prompt)), show));
+  LARDER_ASSIGN(const Generation generation, generate(engine, std::move(request), show));
   RunTotals totals;
   totals.seed = sampling.seed;
   totals.add(generation);
@@ -128,6 +143,9 @@ Result<void> complete(Engine& engine, const RunFlags& flags, const std::string& 
 }
 
 Result<void> converse(Engine& engine, const RunFlags& flags) {
+  if (flags.json_schema || flags.json_schema_file) {
+    return fail(Errc::invalid_argument, "--json-schema needs a prompt (-p, -f or standard input)");
+  }
   if (flags.n_samples != 1 || flags.json) {
     return fail(Errc::invalid_argument, "--{} needs a prompt (-p, -f or standard input)",
                 flags.json ? "json" : "samples");
@@ -164,6 +182,9 @@ void add_text_flags(CLI::App& command, RunFlags& flags) {
   command.add_option("--stop", flags.stop, "text that ends the reply (repeatable)")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command.add_option("-j,--json-schema", flags.json_schema,
+                     "JSON schema that the text must satisfy");
+  command.add_option("--json-schema-file", flags.json_schema_file, "file with such a schema");
   command.add_flag("--ignore-eos", flags.ignore_eos, "go on after the end-of-text token");
   add_number(command, "--samples", flags.n_samples, "continuations; they share the prompt's cache");
   add_number(command, "--logprobs", flags.n_logprobs,

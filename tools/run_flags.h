@@ -15,6 +15,7 @@ struct RunFlags {
   EngineOptions engine;
   SamplingFlags sampling;
   std::optional<std::string> prompt, prompt_file, system;
+  std::optional<std::string> json_schema, json_schema_file;
   std::vector<std::string> stop;
   std::optional<std::int32_t> n_predict;  // empty or negative: until the model or the context ends
   std::uint32_t n_samples = 1;

@@ -40,6 +40,7 @@ struct ServeFlags {
   LoopLimits limits;
   std::vector<std::string> names;
   std::optional<std::string> key_file, template_file;
+  std::string pooling = "mean";
   double grace_seconds = 30;
   bool no_reuse = false;
 };
@@ -115,6 +116,9 @@ Result<void> check(ServeFlags& flags) {
     if (key.empty()) return fail(Errc::invalid_argument, "--api-key is empty");
   }
   flags.engine.kv.prefix_caching = !flags.no_reuse;
+  if (flags.pooling != "mean" && flags.pooling != "last") {
+    return fail(Errc::invalid_argument, "--pooling is '{}', must be mean or last", flags.pooling);
+  }
   if (flags.grace_seconds < 0) {
     return fail(Errc::invalid_argument, "--shutdown-timeout is {}, must be at least 0",
                 flags.grace_seconds);
@@ -148,6 +152,7 @@ ApiOptions api_options(const ServeFlags& flags, const Engine& engine) {
     options.model_names = {default_name(flags.engine.model_path)};
   }
   options.sampling = resolve_sampling(flags.sampling, engine.generation_defaults());
+  options.pooling = flags.pooling == "last" ? Pooling::last : Pooling::mean;
   options.random_seed = flags.sampling.seed.value_or(-1) < 0;
   options.now = unix_seconds;
   return options;
@@ -209,6 +214,8 @@ void add_wire_flags(CLI::App& command, ServeFlags& flags) {
             ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll));
   group(command.add_option("--chat-template,--chat-template-file", flags.template_file,
                            "Jinja file instead of the model's own template"));
+  group(command.add_option("--pooling", flags.pooling, "embeddings: mean of all tokens, or last")
+            ->capture_default_str());
   group(add_number(command, "--max-queue", flags.limits.n_queued,
                    "requests that may wait; beyond them 429"));
   group(add_number(command, "--max-connections", http.n_connections, "open connections"));

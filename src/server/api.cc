@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <nlohmann/json.hpp>
 #include <random>
 #include <utility>
 
@@ -36,7 +37,8 @@ constexpr std::array kRoutes = {
     Route{"GET", "/cache/explain"},   Route{"POST", "/cache/pin"},
     Route{"POST", "/cache/unpin"},    Route{"POST", "/cache/drop"},
     Route{"POST", "/v1/completions"}, Route{"POST", "/v1/chat/completions"},
-    Route{"POST", "/tokenize"},       Route{"POST", "/detokenize"},
+    Route{"POST", "/v1/embeddings"},  Route{"POST", "/tokenize"},
+    Route{"POST", "/detokenize"},
 };
 
 /// Empty when path and method fit a route.
@@ -96,6 +98,7 @@ Api::Api(const Engine& engine, EngineLoop& loop, Metrics& metrics, ApiOptions op
       metrics_(metrics),
       options_(std::move(options)),
       chat_(std::move(chat)),
+      tool_style_(chat_ ? find_tool_style(*chat_) : std::nullopt),
       started_(options_.now()),
       id_base_(random_bits64()) {
   LARDER_CHECK(!options_.model_names.empty());
@@ -105,6 +108,7 @@ ApiAnswer Api::handle(const ApiRequest& request) {
   if (auto reply = check_route(request)) return plain(std::move(*reply));
   if (request.path == "/v1/completions") return generate(parse_completion_request(request.body));
   if (request.path == "/v1/chat/completions") return generate(parse_chat_request(request.body));
+  if (request.path == "/v1/embeddings") return generate(parse_embedding_request(request.body));
   if (request.path == "/tokenize") return tokenize(request.body);
   if (request.path == "/detokenize") return detokenize(request.body);
   if (request.path.starts_with(kModelsPath)) return models(request.path);
@@ -135,20 +139,41 @@ ApiAnswer Api::page() const {
 ApiAnswer Api::generate(ApiResult<GenerationRequest> parsed) {
   if (!parsed) return refusal(parsed.error());
   if (auto error = check_request(*parsed)) return refusal(*error);
+  auto grammar = grammar_of(*parsed);
+  if (!grammar) return refusal(grammar.error());
   auto prompts = prompts_of(*parsed);
   if (!prompts) return refusal(prompts.error());
   for (const auto& tokens : prompts->tokens) {
     if (auto error = check_prompt(tokens, *parsed)) return refusal(*error);
   }
-  return submit(std::move(*parsed), std::move(*prompts));
+  return submit(std::move(*parsed), std::move(*prompts), std::move(*grammar));
 }
 
-ApiAnswer Api::submit(GenerationRequest request, Prompts prompts) {
+/// Null: the text is free.
+ApiResult<std::shared_ptr<const Grammar>> Api::grammar_of(const GenerationRequest& request) const {
+  const bool must_call = request.tool_choice == ToolChoice::required;
+  if (!request.schema && !must_call) return nullptr;
+  ToolCallFormat format;
+  if (must_call) {
+    format = tool_call_format(nlohmann::ordered_json::parse(request.tools), *tool_style_);
+  } else {
+    format.schema = *request.schema;
+  }
+  auto grammar = engine_.json_grammar(format.schema, format.prefix, format.suffix);
+  if (grammar) return std::move(*grammar);
+  const char* field = must_call ? "tools" : "response_format";
+  return refuse({400, fmt::format("'{}': {}", field, grammar.error().message), field,
+                 grammar.error().code == Errc::unsupported ? "unsupported" : "invalid_value"});
+}
+
+ApiAnswer Api::submit(GenerationRequest request, Prompts prompts,
+                      std::shared_ptr<const Grammar> grammar) {
   ReplyPlan plan = reply_plan(request, prompts);
   std::vector<LoopRequest> requests;
   for (const auto& tokens : prompts.tokens) {
     requests.push_back(
         {engine_request(request, tokens), request.priority, request.timeout_seconds, plan.id});
+    requests.back().request.grammar = grammar;
   }
   auto channel = loop_.submit(std::move(requests));
   if (!channel) {
@@ -185,7 +210,23 @@ std::optional<ApiError> Api::check_request(const GenerationRequest& request) con
                       "logit_bias", "invalid_value"};
     }
   }
-  return std::nullopt;
+  const std::uint32_t n_embd = engine_.config().n_embd;
+  if (request.dimensions.value_or(n_embd) != n_embd) {
+    return ApiError{400,
+                    fmt::format("'dimensions' is {}, this model's embeddings have {} and are not "
+                                "made to be cut",
+                                *request.dimensions, n_embd),
+                    "dimensions", "invalid_value"};
+  }
+  return check_tools(request);
+}
+
+std::optional<ApiError> Api::check_tools(const GenerationRequest& request) const {
+  if (request.tool_choice == ToolChoice::none || tool_style_) return std::nullopt;
+  return ApiError{400,
+                  "'tools' is not supported by this model: its chat template leaves them out, or "
+                  "writes calls in a way that is not known here",
+                  "tools", "unsupported"};
 }
 
 std::optional<ApiError> Api::check_model(const std::optional<std::string>& name) const {
@@ -231,7 +272,7 @@ ApiResult<std::vector<TokenId>> Api::chat_prompt(const std::vector<ChatMessage>&
 
 std::optional<ApiError> Api::check_prompt(const std::vector<TokenId>& tokens,
                                           const GenerationRequest& request) const {
-  const char* field = request.chat ? "messages" : "prompt";
+  const char* field = request.chat ? "messages" : request.embeds ? "input" : "prompt";
   const std::uint32_t n_context = engine_.options().n_context;
   const std::uint32_t n_vocab = engine_.config().n_vocab;
   if (tokens.empty())
@@ -275,6 +316,7 @@ Request Api::engine_request(const GenerationRequest& request, std::vector<TokenI
   if (options_.random_seed) base.seed = random_bits64();
   out.sampling = request.sampling.over(std::move(base));
   out.stop = request.stop;
+  if (request.embeds) out.pooling = options_.pooling;
   out.ignore_eos = request.ignore_eos;
   out.cache_salt = request.cache_salt;
   out.n_logprobs = request.n_logprobs;
@@ -284,10 +326,13 @@ Request Api::engine_request(const GenerationRequest& request, std::vector<TokenI
 
 ReplyPlan Api::reply_plan(const GenerationRequest& request, const Prompts& prompts) {
   ReplyPlan plan;
-  plan.id = fmt::format("{}-{:016x}{:08x}", request.chat ? "chatcmpl" : "cmpl", id_base_, ++n_ids_);
+  const char* kind = request.chat ? "chatcmpl" : request.embeds ? "embd" : "cmpl";
+  plan.id = fmt::format("{}-{:016x}{:08x}", kind, id_base_, ++n_ids_);
   plan.model = request.model.value_or(options_.model_names.front());
   plan.created = options_.now();
   plan.chat = request.chat;
+  plan.embeds = request.embeds;
+  plan.base64 = request.base64;
   plan.stream = request.stream;
   plan.include_usage = request.include_usage;
   plan.no_tokens = request.max_tokens == 0U;
@@ -295,6 +340,12 @@ ReplyPlan Api::reply_plan(const GenerationRequest& request, const Prompts& promp
   plan.n = request.n;
   plan.prompts = prompts.tokens;
   plan.echoes = prompts.echoes;
+  if (request.tool_choice != ToolChoice::none) {
+    plan.tools = ToolPlan{*tool_style_, {}, request.one_call};
+    for (const auto& tool : nlohmann::ordered_json::parse(request.tools)) {
+      plan.tools->names.push_back(tool["function"]["name"].get<std::string>());
+    }
+  }
   return plan;
 }
 

@@ -18,6 +18,7 @@
 #include "server/generation_reply.h"
 #include "server/generation_request.h"
 #include "server/metrics.h"
+#include "server/tool_calls.h"
 
 namespace larder {
 
@@ -44,6 +45,7 @@ struct ApiAnswer {
 struct ApiOptions {
   std::vector<std::string> model_names;  // what requests may call the model; the first is shown
   SamplingOptions sampling;              // where a request says nothing
+  Pooling pooling = Pooling::mean;       // of embeddings
   bool random_seed = true;               // a request without a seed gets one drawn at random
   std::function<std::int64_t()> now;     // seconds since 1970
 };
@@ -64,7 +66,9 @@ class Api {
     std::vector<std::string> echoes;
   };
   ApiAnswer generate(ApiResult<GenerationRequest> parsed);
-  ApiAnswer submit(GenerationRequest request, Prompts prompts);
+  ApiAnswer submit(GenerationRequest request, Prompts prompts,
+                   std::shared_ptr<const Grammar> grammar);
+  ApiResult<std::shared_ptr<const Grammar>> grammar_of(const GenerationRequest& request) const;
   ApiResult<Prompts> prompts_of(const GenerationRequest& request) const;
   ApiResult<std::vector<TokenId>> chat_prompt(const std::vector<ChatMessage>& messages,
                                               std::string_view arguments) const;
@@ -72,6 +76,7 @@ class Api {
   std::optional<ApiError> check_prompt(const std::vector<TokenId>& tokens,
                                        const GenerationRequest& request) const;
   std::optional<ApiError> check_request(const GenerationRequest& request) const;
+  std::optional<ApiError> check_tools(const GenerationRequest& request) const;
   std::uint32_t max_tokens(const GenerationRequest& request, std::size_t n_prompt) const;
   Request engine_request(const GenerationRequest& request, std::vector<TokenId> prompt) const;
   ReplyPlan reply_plan(const GenerationRequest& request, const Prompts& prompts);
@@ -89,6 +94,7 @@ class Api {
   Metrics& metrics_;
   const ApiOptions options_;
   const std::optional<ChatTemplate> chat_;
+  const std::optional<ToolStyle> tool_style_;  // empty: the template knows no tools
   const std::int64_t started_;
   const std::uint64_t id_base_;  // drawn at random, so that ids of two servers differ
   std::atomic<std::uint64_t> n_ids_{0};

@@ -247,6 +247,7 @@ void EngineLoop::deliver(TokenEvent event) {
   if (it == running_.end()) return;  // dropped while this step's events were delivered
   Running& running = it->second;
   if (event.token >= 0) count_token(running, event);
+  if (event.token < 0) running.facts.finish = event.finish;  // of an embedding
   const bool ends = event.finish != FinishReason::none;
   const auto group = running.group;
   if (!group->channel->push({running.index, std::move(event)})) {

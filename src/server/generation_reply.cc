@@ -1,5 +1,7 @@
 #include "server/generation_reply.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -59,7 +61,11 @@ GenerationReply::GenerationReply(ReplyPlan plan, std::shared_ptr<EventChannel> c
       tokenizer_(tokenizer),
       choices_(plan_.prompts.size() * plan_.n),
       prompt_logs_(plan_.prompts.size()),
-      n_reused_(plan_.prompts.size()) {}
+      embeddings_(plan_.prompts.size()),
+      n_reused_(plan_.prompts.size()) {
+  if (!plan_.tools) return;
+  for (Choice& choice : choices_) choice.reader.emplace(plan_.tools->style, plan_.tools->names);
+}
 
 GenerationReply::~GenerationReply() { channel_->abandon(); }
 
@@ -69,6 +75,9 @@ std::string GenerationReply::advance() {
   if (ended_ || !channel_->ended()) return out;
   started_ = ended_ = true;
   error_ = channel_->error();
+  for (Choice& choice : choices_) {
+    if (choice.finish == FinishReason::none) add_text(choice, "", /*last=*/true);
+  }
   if (plan_.stream) write_end(out);
   return out;
 }
@@ -87,6 +96,10 @@ void GenerationReply::take(const ChannelEvent& event, std::string& out) {
     if (log.empty()) log.push_back({plan_.prompts[event.index].front(), std::nullopt, {}});
     log.push_back({scored.token, scored.logprob, {}});
   }
+  if (plan_.embeds) {
+    embeddings_[event.index] = event.event.embedding;
+    n_reused_[event.index] = event.event.n_reused_tokens;
+  }
   if (event.event.token >= 0) take_token(event.index, event.event, out);
 }
 
@@ -101,10 +114,23 @@ void GenerationReply::take_token(std::uint32_t prompt, const TokenEvent& event, 
   choice.finish = event.finish;
   if (!plan_.no_tokens) {
     ++n_completion_tokens_;
-    choice.text += event.text;
+    add_text(choice, event.text, event.finish != FinishReason::none);
     if (event.logprob) choice.tokens.push_back({event.token, event.logprob->logprob, event.top});
   }
   if (plan_.stream) write_chunk(index, out);
+}
+
+void GenerationReply::add_text(Choice& choice, std::string_view text, bool last) const {
+  if (!choice.reader) {
+    choice.text += text;
+    return;
+  }
+  ToolCallReader::Piece piece = choice.reader->push(text, last);
+  choice.text += piece.text;
+  for (ToolCall& call : piece.calls) {
+    if (plan_.tools->one_call && !choice.calls.empty()) break;
+    choice.calls.push_back(std::move(call));
+  }
 }
 
 /// An echo stands before the first token.
@@ -123,12 +149,15 @@ void GenerationReply::write_chunk(std::uint32_t index, std::string& out) {
   Choice& choice = choices_[index];
   const std::string text = std::exchange(choice.text, {});
   const auto tokens = std::exchange(choice.tokens, {});
-  if (text.empty() && tokens.empty() && choice.finish == FinishReason::none) return;
+  const std::size_t first_call = std::exchange(choice.n_written_calls, choice.calls.size());
+  const bool has_calls = first_call < choice.calls.size();
+  if (text.empty() && tokens.empty() && !has_calls && choice.finish == FinishReason::none) return;
   Json entry;
   entry["index"] = index;
   if (plan_.chat) {
     entry["delta"] = Json::object();
-    if (!text.empty() || !tokens.empty()) entry["delta"]["content"] = text;
+    if (!text.empty() || (!tokens.empty() && !has_calls)) entry["delta"]["content"] = text;
+    if (has_calls) entry["delta"]["tool_calls"] = tool_calls(index, first_call, /*chunk=*/true);
   } else {
     entry["text"] = text;
   }
@@ -136,7 +165,7 @@ void GenerationReply::write_chunk(std::uint32_t index, std::string& out) {
   for (const LoggedToken& token : tokens) {
     choice.n_characters += n_characters(tokenizer_.piece(token.token, true));
   }
-  entry["finish_reason"] = finish_json(choice.finish);
+  entry["finish_reason"] = finish_reason(choice);
   Json chunk = head(/*chunk=*/true);
   chunk["choices"] = Json::array({std::move(entry)});
   if (plan_.include_usage) chunk["usage"] = nullptr;
@@ -170,6 +199,7 @@ void GenerationReply::write_end(std::string& out) const {
 }
 
 std::string GenerationReply::whole() const {
+  if (plan_.embeds) return to_text(embeddings());
   Json json = head(/*chunk=*/false);
   json["choices"] = Json::array();
   for (std::size_t i = 0; i < choices_.size(); ++i) {
@@ -177,13 +207,13 @@ std::string GenerationReply::whole() const {
     Json entry;
     entry["index"] = i;
     if (plan_.chat) {
-      entry["message"] = {{"role", "assistant"}, {"content", choice.text}, {"refusal", nullptr}};
+      entry["message"] = message(static_cast<std::uint32_t>(i));
     } else {
       entry["text"] = choice.text;
     }
     entry["logprobs"] = plan_.logprobs ? logprobs(choice.tokens, 0) : Json(nullptr);
     const bool cut = choice.finish == FinishReason::none;  // by the end of the server
-    entry["finish_reason"] = finish_json(cut ? FinishReason::cancelled : choice.finish);
+    entry["finish_reason"] = cut ? finish_json(FinishReason::cancelled) : finish_reason(choice);
     json["choices"].push_back(std::move(entry));
   }
   json["usage"] = usage();
@@ -203,13 +233,42 @@ Json GenerationReply::head(bool chunk) const {
   return json;
 }
 
+Json GenerationReply::finish_reason(const Choice& choice) const {
+  if (choice.finish == FinishReason::stop && !choice.calls.empty()) return "tool_calls";
+  return finish_json(choice.finish);
+}
+
+Json GenerationReply::message(std::uint32_t index) const {
+  const Choice& choice = choices_[index];
+  Json json = {{"role", "assistant"}, {"content", choice.text}, {"refusal", nullptr}};
+  if (choice.calls.empty()) return json;
+  if (choice.text.empty()) json["content"] = nullptr;
+  json["tool_calls"] = tool_calls(index, 0, /*chunk=*/false);
+  return json;
+}
+
+/// Those from `first` on. Each comes whole, also in a stream.
+Json GenerationReply::tool_calls(std::uint32_t index, std::size_t first, bool chunk) const {
+  const auto& calls = choices_[index].calls;
+  Json list = Json::array();
+  for (std::size_t i = first; i < calls.size(); ++i) {
+    Json json;
+    if (chunk) json["index"] = i;
+    json["id"] = fmt::format("call_{}_{}_{}", plan_.id.substr(plan_.id.find('-') + 1), index, i);
+    json["type"] = "function";
+    json["function"] = {{"name", calls[i].name}, {"arguments", calls[i].arguments}};
+    list.push_back(std::move(json));
+  }
+  return list;
+}
+
 Json GenerationReply::usage() const {
   std::uint64_t n_prompt = 0, n_cached = 0;
   for (const auto& prompt : plan_.prompts) n_prompt += prompt.size();
   for (const std::uint32_t n : n_reused_) n_cached += n;
   Json json;
   json["prompt_tokens"] = n_prompt;
-  json["completion_tokens"] = n_completion_tokens_;
+  if (!plan_.embeds) json["completion_tokens"] = n_completion_tokens_;
   json["total_tokens"] = n_prompt + n_completion_tokens_;
   json["prompt_tokens_details"]["cached_tokens"] = n_cached;
   return json;

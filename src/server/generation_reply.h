@@ -13,19 +13,29 @@
 #include "model/text/tokenizer.h"
 #include "server/api_error.h"
 #include "server/event_channel.h"
+#include "server/tool_calls.h"
 
 namespace larder {
+
+/// What a chat may call.
+struct ToolPlan {
+  ToolStyle style;
+  std::vector<std::string> names;
+  bool one_call = false;  // a second call is dropped
+};
 
 /// What is known of the answer before the first token.
 struct ReplyPlan {
   std::string id, model;
   std::int64_t created = 0;  // seconds since 1970
   bool chat = false, stream = false, include_usage = false;
-  bool no_tokens = false;  // only the prompt was asked for; what is drawn is dropped
+  bool embeds = false, base64 = false;  // of embeddings; base64: numbers as text
+  bool no_tokens = false;               // only the prompt was asked for; what is drawn is dropped
   bool logprobs = false;
   std::uint32_t n = 1;                        // continuations of each prompt
   std::vector<std::vector<TokenId>> prompts;  // [n_prompts]
   std::vector<std::string> echoes;            // [n_prompts] texts to begin with; or empty
+  std::optional<ToolPlan> tools;              // of a chat
 };
 
 /// Turns the events of one HTTP request into bytes. Nothing in here waits: the owner calls
@@ -62,6 +72,9 @@ class GenerationReply {
     std::string text;
     std::vector<LoggedToken> tokens;
     std::size_t n_characters = 0;  // of the tokens that were written already, for text_offset
+    std::optional<ToolCallReader> reader;
+    std::vector<ToolCall> calls;
+    std::size_t n_written_calls = 0;
     FinishReason finish = FinishReason::none;
     bool begun = false;
   };
@@ -69,6 +82,7 @@ class GenerationReply {
   void take(const ChannelEvent& event, std::string& out);
   void take_token(std::uint32_t prompt, const TokenEvent& event, std::string& out);
   void begin(std::uint32_t prompt, Choice& choice);
+  void add_text(Choice& choice, std::string_view text, bool last) const;
   void write_chunk(std::uint32_t index, std::string& out);
   void write_role(std::uint32_t index, std::string& out) const;
   void write_end(std::string& out) const;
@@ -76,6 +90,10 @@ class GenerationReply {
 
   nlohmann::ordered_json head(bool chunk) const;
   nlohmann::ordered_json usage() const;
+  nlohmann::ordered_json embeddings() const;
+  nlohmann::ordered_json message(std::uint32_t index) const;
+  nlohmann::ordered_json tool_calls(std::uint32_t index, std::size_t first, bool chunk) const;
+  nlohmann::ordered_json finish_reason(const Choice& choice) const;
   nlohmann::ordered_json logprobs(std::span<const LoggedToken> tokens, std::size_t offset) const;
   nlohmann::ordered_json chat_logprobs(std::span<const LoggedToken> tokens) const;
   nlohmann::ordered_json token_entry(std::int32_t token, std::optional<float> logprob) const;
@@ -85,6 +103,7 @@ class GenerationReply {
   const Tokenizer& tokenizer_;
   std::vector<Choice> choices_;                        // [n_prompts * n]
   std::vector<std::vector<LoggedToken>> prompt_logs_;  // [n_prompts]
+  std::vector<std::vector<float>> embeddings_;         // [n_prompts] of [n_embd]
   std::vector<std::uint32_t> n_reused_;                // [n_prompts]
   std::uint64_t n_completion_tokens_ = 0;
   std::optional<Error> error_;

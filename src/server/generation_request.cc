@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <nlohmann/json.hpp>
 
-#include "server/json_input.h"
+#include "server/generation_fields.h"
 
 namespace larder {
 namespace {
@@ -14,17 +14,14 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr std::size_t kMaxPrompts = 64;
-constexpr std::size_t kMaxMessages = 4096;
+constexpr std::size_t kMaxInputs = 256;  // of embeddings
+constexpr std::int64_t kMaxDimensions = 1 << 20;
 constexpr std::size_t kMaxStops = 16;
 constexpr std::size_t kMaxStopBytes = 1024;
 constexpr std::size_t kMaxBiases = 1024;
 constexpr std::int64_t kMaxPriority = 1'000'000;
 constexpr double kMaxTimeoutSeconds = 1e6;
-constexpr std::int64_t kMaxId = INT32_MAX;
 constexpr std::int64_t kMaxSamples = 128;
-constexpr std::int64_t kMaxTopLogprobs = 20;
-
-constexpr const char* kNotYet = "this server generates plain text";
 
 void read_stop(FieldReader& fields, std::vector<std::string>& stop) {
   const Json* value = fields.any("stop");
@@ -103,36 +100,41 @@ void read_stream_options(FieldReader& fields, GenerationRequest& request) {
   for (std::string& name : options.unread()) request.ignored.push_back(std::move(name));
 }
 
-void read_shared(FieldReader& fields, GenerationRequest& request) {
-  request.model = fields.text("model", kMaxNameBytes);
-  request.n = static_cast<std::uint32_t>(fields.integer("n", 1, kMaxSamples).value_or(1));
-  request.ignore_eos = fields.boolean("ignore_eos").value_or(false);
-  request.priority = static_cast<std::int32_t>(
-      fields.integer("priority", -kMaxPriority, kMaxPriority).value_or(0));
-  request.timeout_seconds = fields.number("timeout", 0, kMaxTimeoutSeconds).value_or(0);
-  request.cache_salt = fields.text("cache_salt", kMaxNameBytes).value_or("");
-  read_stream_options(fields, request);
-  read_stop(fields, request.stop);
-  read_sampling(fields, request.sampling);
-  const Json* format = fields.any("response_format");
-  const bool is_text =
-      format != nullptr && format->is_object() && format->value("type", Json()) == "text";
-  if (format != nullptr && !is_text) fields.unsupported("response_format", kNotYet);
-}
+constexpr const char* kAnyObject = R"({"type":"object"})";
 
-ApiResult<GenerationRequest> finish(FieldReader& fields, GenerationRequest request) {
-  if (fields.error()) return refuse(*fields.error());
-  for (std::string& name : fields.unread()) request.ignored.push_back(std::move(name));
-  return request;
+/// OpenAI's forms, and llama.cpp's schema beside "json_object".
+void read_response_format(FieldReader& fields, std::optional<std::string>& schema) {
+  const Json* value = fields.any("response_format");
+  if (value == nullptr) return;
+  if (!value->is_object()) {
+    return fields.wrong("response_format", fmt::format("must be an object, not {}", shown(*value)));
+  }
+  FieldReader format(*value, "response_format.");
+  const std::string type = format.text("type", kMaxNameBytes).value_or("");
+  const bool has_own = type == "json_schema";
+  const Json* holder = has_own ? format.any("json_schema") : value;
+  if (type == "text") return;
+  if (!has_own && type != "json_object") {
+    format.wrong("type", "must be \"text\", \"json_object\" or \"json_schema\"");
+  } else if (holder == nullptr || !holder->is_object()) {
+    format.wrong("json_schema", "must be an object with a 'schema'");
+  } else if (holder->contains("schema")) {
+    schema = (*holder)["schema"].dump();
+  } else if (has_own) {
+    format.wrong("json_schema.schema", "is missing");
+  } else {
+    schema = kAnyObject;
+  }
+  fields.adopt(format);
 }
 
 /// A list of token ids. False, and the error set, when something in it is none.
-bool read_ids(FieldReader& fields, const Json& list, std::vector<TokenId>& ids) {
+bool read_ids(FieldReader& fields, const char* name, const Json& list, std::vector<TokenId>& ids) {
   ids.reserve(list.size());
   for (const Json& value : list) {
     const auto id = whole_number(value, 0, kMaxId);
     if (!id) {
-      fields.wrong("prompt", fmt::format("must be texts or token ids, not {}", shown(value)));
+      fields.wrong(name, fmt::format("must be texts or token ids, not {}", shown(value)));
       return false;
     }
     ids.push_back(static_cast<TokenId>(*id));
@@ -140,15 +142,16 @@ bool read_ids(FieldReader& fields, const Json& list, std::vector<TokenId>& ids) 
   return true;
 }
 
-void read_prompts(FieldReader& fields, std::vector<Prompt>& prompts) {
-  const Json* value = fields.any("prompt");
-  if (value == nullptr) return fields.wrong("prompt", "is missing");
+void read_prompts(FieldReader& fields, const char* name, std::size_t max_prompts,
+                  std::vector<Prompt>& prompts) {
+  const Json* value = fields.any(name);
+  if (value == nullptr) return fields.wrong(name, "is missing");
   const bool is_list = value->is_array();
-  if (is_list && value->empty()) return fields.wrong("prompt", "is an empty list");
+  if (is_list && value->empty()) return fields.wrong(name, "is an empty list");
   const bool one = !is_list || value->front().is_number();
-  if (!one && value->size() > kMaxPrompts) {
-    return fields.wrong("prompt", fmt::format("has {} prompts, at most {} are allowed",
-                                              value->size(), kMaxPrompts));
+  if (!one && value->size() > max_prompts) {
+    return fields.wrong(
+        name, fmt::format("has {} prompts, at most {} are allowed", value->size(), max_prompts));
   }
   const std::size_t n = one ? 1 : value->size();
   for (std::size_t i = 0; i < n; ++i) {
@@ -157,58 +160,43 @@ void read_prompts(FieldReader& fields, std::vector<Prompt>& prompts) {
       prompts.emplace_back(prompt.get<std::string>());
     } else if (prompt.is_array()) {
       std::vector<TokenId> ids;
-      if (!read_ids(fields, prompt, ids)) return;
+      if (!read_ids(fields, name, prompt, ids)) return;
       prompts.emplace_back(std::move(ids));
     } else {
-      return fields.wrong("prompt",
-                          fmt::format("must be texts or token ids, not {}", shown(prompt)));
+      return fields.wrong(name, fmt::format("must be texts or token ids, not {}", shown(prompt)));
     }
-  }
-}
-
-/// A text, or a list of parts of which each is a text.
-std::string read_content(FieldReader& fields) {
-  const Json* value = fields.any("content");
-  if (value == nullptr) return "";
-  if (!value->is_array()) return fields.text("content", kMaxText).value_or("");
-  std::string text;
-  for (const Json& part : *value) {
-    if (!part.is_object() || part.value("type", Json()) != "text" ||
-        !part.value("text", Json()).is_string()) {
-      fields.wrong("content",
-                   "must be a text or a list of parts {\"type\": \"text\", \"text\": ...}");
-      return "";
-    }
-    text += part["text"].get_ref<const std::string&>();
-  }
-  return text;
-}
-
-void read_messages(FieldReader& fields, GenerationRequest& request) {
-  const Json* list = fields.any("messages");
-  if (list == nullptr) return fields.wrong("messages", "is missing");
-  if (!list->is_array() || list->empty() || list->size() > kMaxMessages) {
-    return fields.wrong("messages", fmt::format("must be a list of 1 to {} messages, not {}",
-                                                kMaxMessages, shown(*list)));
-  }
-  for (std::size_t i = 0; i < list->size(); ++i) {
-    const Json& entry = (*list)[i];
-    const std::string name = fmt::format("messages[{}]", i);
-    if (!entry.is_object()) {
-      return fields.wrong(name, fmt::format("must be an object, not {}", shown(entry)));
-    }
-    FieldReader message(entry, name + ".");
-    const auto role = message.text("role", 64);
-    if (!role) message.wrong("role", "is missing");
-    message.unsupported("tool_calls", kNotYet);
-    request.messages.push_back({role.value_or(""), read_content(message)});
-    fields.adopt(message);
-    if (fields.error()) return;
-    for (std::string& unread : message.unread()) request.ignored.push_back(std::move(unread));
   }
 }
 
 }  // namespace
+
+void read_common_fields(FieldReader& fields, GenerationRequest& request) {
+  request.model = fields.text("model", kMaxNameBytes);
+  request.priority = static_cast<std::int32_t>(
+      fields.integer("priority", -kMaxPriority, kMaxPriority).value_or(0));
+  request.timeout_seconds = fields.number("timeout", 0, kMaxTimeoutSeconds).value_or(0);
+  request.cache_salt = fields.text("cache_salt", kMaxNameBytes).value_or("");
+}
+
+void read_shared_fields(FieldReader& fields, GenerationRequest& request) {
+  read_common_fields(fields, request);
+  request.n = static_cast<std::uint32_t>(fields.integer("n", 1, kMaxSamples).value_or(1));
+  request.ignore_eos = fields.boolean("ignore_eos").value_or(false);
+  read_stream_options(fields, request);
+  read_stop(fields, request.stop);
+  read_sampling(fields, request.sampling);
+  read_response_format(fields, request.schema);
+  for (const char* name : {"guided_json", "guided_regex", "guided_choice", "guided_grammar",
+                           "structured_outputs", "grammar"}) {
+    fields.unsupported(name, "'response_format' takes a JSON schema");
+  }
+}
+
+ApiResult<GenerationRequest> finish_request(FieldReader& fields, GenerationRequest request) {
+  if (fields.error()) return refuse(*fields.error());
+  for (std::string& name : fields.unread()) request.ignored.push_back(std::move(name));
+  return request;
+}
 
 SamplingOptions SamplingOverrides::over(SamplingOptions base) const {
   base.temperature = temperature.value_or(base.temperature);
@@ -228,8 +216,8 @@ ApiResult<GenerationRequest> parse_completion_request(std::string_view body) {
   if (!json) return refuse(std::move(json).error());
   FieldReader fields(*json);
   GenerationRequest request;
-  read_shared(fields, request);
-  read_prompts(fields, request.prompts);
+  read_shared_fields(fields, request);
+  read_prompts(fields, "prompt", kMaxPrompts, request.prompts);
   request.echo = fields.boolean("echo").value_or(false);
   const auto max_tokens = fields.integer("max_tokens", request.echo ? 0 : 1, kMaxId);
   request.max_tokens = static_cast<std::uint32_t>(max_tokens.value_or(16));  // OpenAI's default
@@ -246,40 +234,26 @@ ApiResult<GenerationRequest> parse_completion_request(std::string_view body) {
     fields.wrong("best_of", "is not supported beyond 'n': all continuations are returned",
                  "unsupported");
   }
-  return finish(fields, std::move(request));
+  return finish_request(fields, std::move(request));
 }
 
-ApiResult<GenerationRequest> parse_chat_request(std::string_view body) {
+ApiResult<GenerationRequest> parse_embedding_request(std::string_view body) {
   auto json = parse_object(body);
   if (!json) return refuse(std::move(json).error());
   FieldReader fields(*json);
   GenerationRequest request;
-  request.chat = true;
-  read_shared(fields, request);
-  read_messages(fields, request);
-  const auto old_name = fields.integer("max_tokens", 1, kMaxId);
-  const auto max_tokens = fields.integer("max_completion_tokens", 1, kMaxId);
-  if (max_tokens || old_name) {
-    request.max_tokens = static_cast<std::uint32_t>(max_tokens ? *max_tokens : *old_name);
+  request.embeds = true;
+  read_common_fields(fields, request);
+  read_prompts(fields, "input", kMaxInputs, request.prompts);
+  const std::string format = fields.text("encoding_format", kMaxNameBytes).value_or("float");
+  request.base64 = format == "base64";
+  if (!request.base64 && format != "float") {
+    fields.wrong("encoding_format", "must be \"float\" or \"base64\"");
   }
-  const bool logprobs = fields.boolean("logprobs").value_or(false);
-  const auto n_top = fields.integer("top_logprobs", 0, kMaxTopLogprobs);
-  if (n_top && !logprobs) fields.wrong("top_logprobs", "needs 'logprobs': true");
-  if (logprobs) request.n_logprobs = static_cast<std::int32_t>(n_top.value_or(0));
-  if (const Json* arguments = fields.any("chat_template_kwargs")) {
-    if (arguments->is_object()) {
-      request.template_arguments = arguments->dump();
-    } else {
-      fields.wrong("chat_template_kwargs", "must be an object, not " + shown(*arguments));
-    }
+  if (const auto n = fields.integer("dimensions", 1, kMaxDimensions)) {
+    request.dimensions = static_cast<std::uint32_t>(*n);
   }
-  for (const char* name : {"functions", "function_call", "audio"}) {
-    fields.unsupported(name, kNotYet);
-  }
-  const Json* tools = fields.any("tools");
-  if (tools != nullptr && !(tools->is_array() && tools->empty()))
-    fields.unsupported("tools", kNotYet);
-  return finish(fields, std::move(request));
+  return finish_request(fields, std::move(request));
 }
 
 }  // namespace larder

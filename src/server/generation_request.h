@@ -1,4 +1,4 @@
-// The bodies of /v1/completions and /v1/chat/completions as typed values.
+// The bodies of /v1/completions, /v1/chat/completions and /v1/embeddings as typed values.
 #pragma once
 
 #include <cstdint>
@@ -27,6 +27,9 @@ struct SamplingOverrides {
   SamplingOptions over(SamplingOptions base) const;
 };
 
+/// `tool_choice`: with `none` the model hears of no tools.
+enum class ToolChoice : std::uint8_t { none, automatic, required };
+
 using Prompt = std::variant<std::string, std::vector<TokenId>>;
 
 struct GenerationRequest {
@@ -35,12 +38,18 @@ struct GenerationRequest {
   std::vector<Prompt> prompts;        // of a completion: one or more
   std::vector<ChatMessage> messages;  // of a chat: one or more
   std::string template_arguments;     // of a chat: a JSON object, or empty
+  std::string tools;  // of a chat: a JSON list of those that may be called, or empty
+  ToolChoice tool_choice = ToolChoice::none;
+  bool one_call = false;  // a second call is dropped
   std::optional<std::uint32_t> max_tokens;
   std::uint32_t n = 1;
   bool stream = false, include_usage = false;
   bool echo = false, ignore_eos = false;
+  bool embeds = false, base64 = false;  // of embeddings; base64: numbers as text
+  std::optional<std::uint32_t> dimensions;
   std::int32_t n_logprobs = -1;  // as Request::n_logprobs
   std::vector<std::string> stop;
+  std::optional<std::string> schema;  // JSON Schema that the text must satisfy
   SamplingOverrides sampling;
   std::string cache_salt;
   std::int32_t priority = 0;         // lower goes first
@@ -48,9 +57,10 @@ struct GenerationRequest {
   std::vector<std::string> ignored;  // names of the fields that have no meaning here
 };
 
-/// Both read untrusted text: limits hold before memory is taken by them. Errors: 400, naming the
+/// All read untrusted text: limits hold before memory is taken by them. Errors: 400, naming the
 /// field and the value.
 ApiResult<GenerationRequest> parse_completion_request(std::string_view body);
 ApiResult<GenerationRequest> parse_chat_request(std::string_view body);
+ApiResult<GenerationRequest> parse_embedding_request(std::string_view body);
 
 }  // namespace larder

@@ -6,7 +6,10 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <mutex>
+#include <vector>
 
 namespace larder {
 namespace {
@@ -22,6 +25,17 @@ const Buckets kTokenSeconds = {0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.
 const Buckets kRequestSeconds = {0.3, 0.5, 0.8, 1,  1.5, 2,   2.5, 5,   10,   15,  20,
                                  30,  40,  50,  60, 120, 240, 480, 960, 1920, 7680};
 const Buckets kTokens = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000};
+
+using BlockLifetimeCounts = decltype(EngineStats::kv_lifetimes);
+
+/// Powers of two of milliseconds, as the engine counts; what lived longer is beyond the last.
+Buckets lifetime_buckets() {
+  Buckets buckets;
+  for (std::size_t i = 0; i + 1 < BlockLifetimeCounts{}.size(); ++i) {
+    buckets.push_back(1e-3 * static_cast<double>(std::uint64_t{1} << i));
+  }
+  return buckets;
+}
 
 const char* reason_label(FinishReason reason) {
   switch (reason) {
@@ -55,6 +69,17 @@ struct Metrics::Series {
   static void raise(prometheus::Counter& counter, std::uint64_t value) {
     const double more = static_cast<double>(value) - counter.Value();
     if (more > 0) counter.Increment(more);
+  }
+
+  /// Adds what has come since the last scrape.
+  void show_lifetimes(const EngineStats& engine) {
+    std::vector<double> more;
+    for (std::size_t i = 0; i < engine.kv_lifetimes.size(); ++i) {
+      more.push_back(static_cast<double>(engine.kv_lifetimes[i] - lifetimes_shown[i]));
+    }
+    block_lifetime.ObserveMultiple(more, engine.kv_lifetime_seconds - lifetime_seconds_shown);
+    lifetimes_shown = engine.kv_lifetimes;
+    lifetime_seconds_shown = engine.kv_lifetime_seconds;
   }
 
   prometheus::Registry registry;
@@ -95,6 +120,11 @@ struct Metrics::Series {
                                            "From submission to the end.", kRequestSeconds);
   prometheus::Histogram& queue = histogram("larder:request_queue_time_seconds",
                                            "Until the engine had the request.", kRequestSeconds);
+  prometheus::Histogram& block_lifetime =
+      histogram("larder:kv_block_lifetime_seconds",
+                "How long a layer's blocks for one run of tokens were in use.", lifetime_buckets());
+  BlockLifetimeCounts lifetimes_shown{};
+  double lifetime_seconds_shown = 0;
   prometheus::Histogram& n_prompt =
       histogram("larder:request_prompt_tokens", "Prompt tokens of a request.", kTokens);
   prometheus::Histogram& n_generated =
@@ -142,6 +172,7 @@ std::string Metrics::text(const LoopStats& stats) {
   s.kv_bytes.Set(bytes);
   s.kv_budget.Set(budget);
   Series::raise(s.preemptions, engine.n_preempted);
+  s.show_lifetimes(engine);
   return prometheus::TextSerializer().Serialize(s.registry.Collect());
 }
 

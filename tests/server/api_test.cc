@@ -270,7 +270,8 @@ TEST_F(ApiTest, HealthVersionMetrics) {
         "larder:time_to_first_token_seconds_count{model_name=\"tiny\"} 1",
         "larder:inter_token_latency_seconds_count{model_name=\"tiny\"} 3",
         "larder:prefix_cache_queries_total", "larder:kv_cache_usage_perc",
-        "larder:num_preemptions_total", "larder:e2e_request_latency_seconds_bucket"}) {
+        "larder:num_preemptions_total", "larder:kv_block_lifetime_seconds_bucket",
+        "larder:e2e_request_latency_seconds_bucket"}) {
     EXPECT_THAT(text, HasSubstr(line));
   }
 }

@@ -103,8 +103,22 @@ std::vector<BadBody> bad_fields() {
        "stream_options", "needs 'stream'"},
       {kCompletions, R"({"prompt":"a","stream":true,"stream_options":[]})", 400, "stream_options",
        "an object"},
-      {kCompletions, R"({"prompt":"a","response_format":{"type":"json_object"}})", 400,
-       "response_format", "not supported"},
+      {kCompletions, R"({"prompt":"a","response_format":{"type":"xml"}})", 400,
+       "response_format.type", "must be"},
+      {kCompletions, R"({"prompt":"a","response_format":"json_object"})", 400, "response_format",
+       "must be an object"},
+      {kCompletions, R"({"prompt":"a","response_format":{"type":"json_schema"}})", 400,
+       "response_format.json_schema", "must be an object"},
+      {kCompletions, R"({"prompt":"a","response_format":{"type":"json_schema","json_schema":{}}})",
+       400, "response_format.json_schema.schema", "is missing"},
+      {kCompletions,
+       R"({"prompt":"a","response_format":{"type":"json_schema","json_schema":{"schema":{
+           "type":"string","pattern":"a+"}}}})",
+       400, "response_format", "'pattern' is not supported"},
+      {kCompletions,
+       R"({"prompt":"a","response_format":{"type":"json_schema","json_schema":{"schema":3}}})", 400,
+       "response_format", "must be an object"},
+      {kCompletions, R"({"prompt":"a","guided_regex":"a+"})", 400, "guided_regex", "not supported"},
       {kCompletions, R"({"prompt":"a","cache_salt":5})", 400, "cache_salt", "must be a text"},
       {kCompletions, R"({"prompt":"a","model":"gpt-4"})", 404, "model", "'gpt-4' is not served"},
       {kChat, "{}", 400, "messages", "is missing"},
@@ -118,14 +132,49 @@ std::vector<BadBody> bad_fields() {
        "messages[0].content", "list of parts"},
       {kChat, R"({"messages":[{"role":"user","content":"a"}],"top_logprobs":2})", 400,
        "top_logprobs", "needs 'logprobs'"},
-      {kChat, R"({"messages":[{"role":"user","content":"a"}],"tools":[{"type":"function"}]})", 400,
-       "tools", "not supported"},
       {kChat, R"({"messages":[{"role":"user","content":"a"}],"chat_template_kwargs":3})", 400,
        "chat_template_kwargs", "an object"},
       {"/tokenize", "{}", 400, "prompt", "is missing"},
       {"/detokenize", R"({"tokens":[-1]})", 400, "tokens", "not -1"},
       {"/detokenize", R"({"tokens":[99999999]})", 400, "tokens", "not 99999999"},
       {"/detokenize", R"({"tokens":"a"})", 400, "tokens", "a list"},
+  };
+}
+
+/// With tools that are all right, but for what is said.
+std::string with_tools(const std::string& more, const std::string& function = R"("name":"f")",
+                       const std::string& message = R"("role":"user","content":"a")") {
+  return R"({"messages":[{)" + message + R"(}],"tools":[{"type":"function","function":{)" +
+         function + "}}]" + more + "}";
+}
+
+std::vector<BadBody> bad_tools() {
+  const std::string calls = R"("role":"assistant","tool_calls":)", fine = R"("name":"f")";
+  return {
+      {kChat, with_tools(""), 400, "tools", "chat template leaves them out"},
+      {kChat, R"({"messages":[{"role":"user","content":"a"}],"tools":3})", 400, "tools", "a list"},
+      {kChat, R"({"messages":[{"role":"user","content":"a"}],"tools":[3]})", 400,
+       "tools[0].function.name", "must be 1 to 64"},
+      {kChat, R"({"messages":[{"role":"user","content":"a"}],"tools":[{"type":"x"}]})", 400,
+       "tools[0].type", "must be"},
+      {kChat, with_tools("", R"("name":"a b")"), 400, "tools[0].function.name", "must be 1 to 64"},
+      {kChat, with_tools("", R"("name":"f","parameters":[])"), 400, "tools[0].function.parameters",
+       "must be a JSON schema"},
+      {kChat, with_tools(R"(,"tool_choice":"some")"), 400, "tool_choice", "must be"},
+      {kChat, with_tools(R"(,"tool_choice":{"function":{"name":"g"}})"), 400, "tool_choice",
+       "none of the tools"},
+      {kChat, with_tools(R"(,"tool_choice":{"type":"function"})"), 400, "tool_choice",
+       "none of the tools"},
+      {kChat, R"({"messages":[{"role":"user","content":"a"}],"tool_choice":"required"})", 400,
+       "tool_choice", "there are no tools"},
+      {kChat, with_tools(R"(,"response_format":{"type":"json_object"})"), 400, "response_format",
+       "cannot be had together"},
+      {kChat, with_tools("", fine, calls + "3"), 400, "messages[0].tool_calls", "must be a list"},
+      {kChat, with_tools("", fine, calls + "[{}]"), 400, "messages[0].tool_calls", "must have"},
+      {kChat, with_tools("", fine, calls + R"([{"function":{"name":"f","arguments":"["}}])"), 400,
+       "messages[0].tool_calls", "must have"},
+      {kChat, with_tools("", fine, R"("role":"tool","tool_call_id":3)"), 400,
+       "messages[0].tool_call_id", "must be a text"},
   };
 }
 
@@ -149,6 +198,7 @@ TEST(BadRequestTest, JsonIsRefused) {
 TEST(BadRequestTest, FieldsAreRefusedByNameAndValue) {
   const TestServer server;
   for (const BadBody& bad : bad_fields()) expect_refused(server, bad);
+  for (const BadBody& bad : bad_tools()) expect_refused(server, bad);
   server.loop->start();  // and afterwards it answers as ever
   const Json answer = server.complete({{"prompt", "Once"}, {"max_tokens", 3}});
   EXPECT_EQ(answer.at("usage").at("completion_tokens"), 3);
@@ -182,14 +232,14 @@ TEST(BadRequestTest, UnknownFieldsAreNamedInAHeader) {
 }
 
 TEST(BadRequestTest, AModelWithoutATemplateHasNoChat) {
-  const TestServer server(1, {}, /*with_template=*/false);
+  const TestServer server({.n_sequences = 1, .chat_template = nullptr});
   const ApiAnswer answer = server.post(kChat, R"({"messages":[{"role":"user","content":"a"}]})");
   EXPECT_EQ(answer.reply.status, 400);
   EXPECT_THAT(answer.reply.body, HasSubstr("no_chat_template"));
 }
 
 TEST(BadRequestTest, AFullQueueSaysWhenToComeBack) {
-  const TestServer server(1, {.n_queued = 1});
+  const TestServer server({.n_sequences = 1, .limits = {.n_queued = 1}});
   const std::string body = R"({"prompt":"Once","max_tokens":2})";
   const ApiAnswer a = server.post(kCompletions, body), b = server.post(kCompletions, body);
   const ApiAnswer refused = server.post(kCompletions, body);

@@ -24,24 +24,30 @@ inline constexpr const char* kTestTemplate =
     "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
     "{% if tone %}({{ tone }}) {% endif %}assistant:";
 
+struct TestServerOptions {
+  std::uint32_t n_sequences = 4, n_context = 128;
+  LoopLimits limits = {};
+  const char* chat_template = kTestTemplate;  // null: none
+  bool prefix_caching = true;
+};
+
 struct TestServer {
-  explicit TestServer(std::uint32_t n_sequences = 4, LoopLimits limits = {},
-                      bool with_template = true, bool prefix_caching = true) {
+  explicit TestServer(const TestServerOptions& wanted = {}) {
     EngineOptions options;
     options.model_path = std::string(LARDER_MODELS_DIR) + "/stories260K.gguf";
-    options.n_context = 128;
-    options.n_sequences = n_sequences;
+    options.n_context = wanted.n_context;
+    options.n_sequences = wanted.n_sequences;
     options.n_batch = 64;
     options.n_threads = 1;
     options.kv.block_tokens = 16;
-    options.kv.prefix_caching = prefix_caching;
+    options.kv.prefix_caching = wanted.prefix_caching;
     auto opened = Engine::open(options);
     if (!opened) throw std::runtime_error(opened.error().message);
     engine = std::move(*opened);
     metrics = std::make_unique<Metrics>("tiny");
-    loop = std::make_unique<EngineLoop>(*engine, limits, metrics.get());
+    loop = std::make_unique<EngineLoop>(*engine, wanted.limits, metrics.get());
     std::optional<ChatTemplate> chat;
-    if (with_template) chat = std::move(*ChatTemplate::parse(kTestTemplate));
+    if (wanted.chat_template) chat = std::move(*ChatTemplate::parse(wanted.chat_template));
     ApiOptions api_options;
     api_options.model_names = {"tiny", "alias"};
     api_options.sampling.temperature = 0;

@@ -111,6 +111,8 @@ TEST(BadInput, FlagsAreNamedWithTheirValues) {
   expect_refused(run_tiny({"-p", "x", "--stop", ""}), {"--stop is empty"});
   expect_refused(run_tiny({"-p", "x", "--kv-cache-dtype", "fp9"}), {"--kv-cache-dtype", "'fp9'"});
   expect_refused(run_tiny({"-p", "x", "--logprobs", "2"}), {"--logprobs", "--json"});
+  expect_refused(run_tiny({"-p", "x", "--json-schema", "{\"format\":1}"}), {"'format'"});
+  expect_refused(run_tiny({"-p", "x", "-j", "{}", "--json-schema-file", "f"}), {"exclude"});
   expect_refused(run_tiny({"-p", "x", "-f", "y"}), {"--prompt", "--file"});
   expect_refused({"run", "-p", "x"}, {"--model"});
   expect_refused({"no-such-command"}, {"no-such-command"});

@@ -73,6 +73,16 @@ TEST(Run, PrintsOneJsonObject) {
   EXPECT_GT(report["timing"]["first_token_seconds"], 0);
 }
 
+TEST(Run, KeepsToASchema) {
+  const Outcome run =
+      run_larder(story({"-p", "Once", "-n", "64", "-q", "-s", "3", "-j",
+                        R"({"type":"array","items":{"enum":["a",1]},"minItems":2,"maxItems":4})"}));
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const json list = json::parse(run.out);
+  EXPECT_GE(list.size(), 2U);
+  EXPECT_LE(list.size(), 4U);
+}
+
 TEST(Run, StopsAtAStopString) {
   const Outcome run = run_larder(story({"-p", "Once upon a time", "-n", "64", "--temp", "0", "-q",
                                         "--stop", "zzz", "--stop", "little"}));

@@ -8,6 +8,14 @@
 namespace larder {
 namespace {
 
+/// REQUIRES: `text` is empty or parses as an object
+nlohmann::ordered_json to_object(std::string_view text) {
+  if (text.empty()) return nlohmann::ordered_json::object();
+  auto json = nlohmann::ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
+  LARDER_CHECK(json.is_object());
+  return json;
+}
+
 std::string token_text(const Tokenizer& tokenizer, TokenId id) {
   return id == kNoToken ? "" : tokenizer.piece(id, true);
 }
@@ -24,14 +32,10 @@ Result<std::optional<ChatTemplate>> load_chat_template(const Tokenizer& tokenize
 Result<std::vector<TokenId>> chat_tokens(const ChatTemplate& chat, const Tokenizer& tokenizer,
                                          const std::vector<ChatMessage>& messages,
                                          std::string_view arguments) {
-  nlohmann::ordered_json context = nlohmann::ordered_json::object();
-  if (!arguments.empty()) {
-    context = nlohmann::ordered_json::parse(arguments, nullptr, /*allow_exceptions=*/false);
-    LARDER_CHECK(context.is_object());
-  }
+  nlohmann::ordered_json context = to_object(arguments);
   context["messages"] = nlohmann::ordered_json::array();
   for (const ChatMessage& message : messages) {
-    nlohmann::ordered_json entry;
+    nlohmann::ordered_json entry = to_object(message.more);
     entry["role"] = message.role;
     entry["content"] = message.content;
     context["messages"].push_back(std::move(entry));

@@ -15,6 +15,8 @@ namespace larder {
 struct ChatMessage {
   std::string role;  // "system", "user", "assistant", or what else the template knows
   std::string content;
+  std::string more =
+      {};  // a JSON object of further fields: tool_calls, tool_call_id, ...; or empty
 };
 
 /// The model's chat template, if it has one. Errors: those of ChatTemplate::parse.
@@ -23,7 +25,8 @@ Result<std::optional<ChatTemplate>> load_chat_template(const Tokenizer& tokenize
 /// The conversation as the template writes it, ready for the assistant's next words. Special tokens
 /// come from the template, so none are added. `arguments`: a JSON object with further variables of
 /// the template, e.g. {"enable_thinking": false}, or empty; it cannot replace those set here.
-/// REQUIRES: `arguments` is empty or parses as an object. Errors: those of ChatTemplate::render.
+/// REQUIRES: `arguments` and each message's `more` are empty or parse as objects. Errors: those of
+/// ChatTemplate::render.
 Result<std::vector<TokenId>> chat_tokens(const ChatTemplate& chat, const Tokenizer& tokenizer,
                                          const std::vector<ChatMessage>& messages,
                                          std::string_view arguments = {});
