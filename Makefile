@@ -1,11 +1,11 @@
 # What a newcomer types; each target installs what it needs (Debian 12 packages) and builds.
 .DEFAULT_GOAL := help
-.PHONY: help setup build run chat larder test test-python compare-attention bench bench-micro formats fuzz tidy format tsan clean
+.PHONY: help setup build run chat larder test test-python compare-attention bench bench-micro formats load soak fuzz tidy format tsan clean
 
 MODEL ?= models/larder-4m.gguf
 ARGS ?=
 # Tests in which threads meet; the others would only be slower.
-TSAN_TESTS ?= ThreadPool|Engine|Schedule|Attention|Linear
+TSAN_TESTS ?= ThreadPool|Engine|Schedule|Attention|Linear|Api|Http|Channel|Embedding|Structured|Tool
 FUZZ_SECONDS ?= 20
 # make bench: where its random models go, and a Python that has llama-cpp-python to compare with.
 BENCH_MODELS ?= build/bench-models
@@ -85,6 +85,19 @@ formats:           ## memory, quality and speed of storage formats: MODEL=, TEXT
 	build/release/bin/larder eval sweep -m $(MODEL) --text $(TEXT) --configs scripts/formats.txt \
 	  --results build/formats.jsonl --svg docs/img/formats-$(basename $(notdir $(MODEL))).svg \
 	  --report docs/results/formats-$(basename $(notdir $(MODEL))).md $(ARGS)
+
+load:              ## clients of `larder serve` on this machine: throughput, time to the first token; MODEL=file.gguf
+	@scripts/setup.sh build
+	cmake --preset release --log-level=WARNING
+	cmake --build --preset release --target larder
+	python3 scripts/load.py mixed -m $(MODEL) $(ARGS)
+	python3 scripts/load.py shared -m $(MODEL) $(ARGS)
+
+soak:              ## ten minutes of clients of all manners; fails when the server holds more at the end
+	@scripts/setup.sh build
+	cmake --preset release --log-level=WARNING
+	cmake --build --preset release --target larder
+	python3 scripts/load.py soak -m $(MODEL) $(ARGS)
 
 fuzz:              ## every fuzz target for LONG_FUZZ_SECONDS (default 1800)
 	@scripts/setup.sh build test

@@ -2,6 +2,7 @@
 # Runs the trainer's tests (python/tests), or says plainly that they are skipped.
 # Usage: scripts/python_tests.sh LARDER [PYTEST_ARGUMENT...]; LARDER is the engine's binary.
 # They run in build/python (scripts/python_setup.sh), or with the interpreter that PYTHON names.
+# The server's tests use the openai npm package too, where scripts/node_setup.sh can install it.
 # That PyTorch cannot be installed is no failure: machines without a network have their tests, too.
 set -eu
 larder=$(realpath "${1:?usage: scripts/python_tests.sh LARDER [PYTEST_ARGUMENT...]}")
@@ -12,6 +13,7 @@ if [ -z "${PYTHON:-}" ] && ! scripts/python_setup.sh; then
   echo "SKIPPED: the trainer's tests (python/tests), for the reason above"
   exit 0
 fi
+scripts/node_setup.sh
 cd python
 # One thread: models this small gain nothing from more.
 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false "$python" -m pytest -q -c pyproject.toml \

@@ -69,3 +69,21 @@ def test_markup_in_answers_stays_text(server, browser):
     browser.wait_for("document.getElementById('model').textContent.startsWith('tiny')")
     say(browser, "<img src=x onerror=alert(1)><b>bold</b>")
     assert browser.ask("document.querySelectorAll('#talk img, #talk b').length") == 0
+
+
+def test_asks_for_a_key_and_sends_it(larder, browser, tmp_path):
+    server = Server(larder, tmp_path, "--api-key", "secret-1")
+    try:
+        browser.screen(375, 740, dark=False)
+        browser.open(server.url + "/")
+        browser.wait_for("!document.getElementById('keys').hidden")
+        assert browser.ask("document.documentElement.scrollWidth") <= 375
+        for key, seen in [("wrong", "not known"), ("secret-1", "tiny")]:
+            browser.ask(f"document.getElementById('key').value = '{key}';"
+                        "document.getElementById('keys').requestSubmit()")
+            browser.wait_for(f"document.getElementById('model').textContent.includes('{seen}')")
+        browser.wait_for("document.getElementById('keys').hidden")
+        say(browser, "Once")
+        assert browser.ask(WORDS)
+    finally:
+        assert server.stop() == 0

@@ -19,9 +19,10 @@ PROMPT = "Once upon a time there was a little girl named Lily who had a dog"
 
 
 class Server:
-    def __init__(self, larder: str, folder: pathlib.Path, *flags: str, n_context: int = 256):
+    def __init__(self, larder: str, folder: pathlib.Path, *flags: str, n_context: int = 256,
+                 chat_template: str = TEMPLATE):
         template = folder / "chat.jinja"
-        template.write_text(TEMPLATE)
+        template.write_text(chat_template)
         self.process = subprocess.Popen(
             [larder, "serve", "-m", str(MODEL), "--port", "0", "-t", "1", "-c", str(n_context),
              "--temp", "0", "--alias", "tiny", "--chat-template", str(template), *flags],
