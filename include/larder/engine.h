@@ -58,7 +58,8 @@ struct Request {
   std::uint32_t max_tokens = 0;  // 0: until the context is full
   std::uint32_t n_samples = 1;   // continuations of one prompt; they share its blocks
   SamplingOptions sampling;
-  /// What the text must look like (Engine::json_grammar); null: anything. Owners: those who ask.
+  /// What the text must look like: of this engine's json_grammar. Null: anything. Owners: those who
+  /// ask.
   std::shared_ptr<const Grammar> grammar;
   std::vector<std::string> stop;  // text that ends a continuation and is not returned
   bool ignore_eos = false;
@@ -181,9 +182,11 @@ class Engine {
   Result<void> step(StepReport& report);
   bool idle() const;
   /// Keeps what is generated to JSON that satisfies a JSON Schema (grammar/json_schema.h says which
-  /// of them), between the two texts. A text that max_tokens cuts off finishes with `length`. The
-  /// last ones are remembered. May be called from any thread, while another steps.
-  /// Errors: invalid_argument, unsupported (a keyword; a vocabulary without some byte).
+  /// of them), between the two texts. A text that max_tokens cuts off finishes with `length`, as
+  /// does one that cannot go on (calls nested too deep, a character that the vocabulary cannot
+  /// write). The last grammars are remembered. May be called from any thread, while another steps.
+  /// Errors: invalid_argument, unsupported (a keyword; a vocabulary without some byte), unavailable
+  /// (the grammars that are in use take too much).
   Result<std::shared_ptr<const Grammar>> json_grammar(std::string_view schema,
                                                       std::string_view prefix = {},
                                                       std::string_view suffix = {}) const;

@@ -92,6 +92,7 @@ struct Engine::Impl {
     float logprob = 0;
     std::size_t logits_index = 0;  // which of the rows computed together
     bool is_broken = false;        // the logits are no numbers
+    bool is_stuck = false;         // the grammar lets no token follow; `token` stands for none
     std::vector<TokenLogprob> top;
   };
   SchedulerHooks hooks();

@@ -164,6 +164,11 @@ Result<void> Engine::Impl::check(const Request& request) const {
     return fail(Errc::invalid_argument,
                 "pooling excludes further samples and log-probabilities of the prompt");
   }
+  if (request.grammar && request.grammar->tokens().n_vocab() != config.n_vocab) {
+    return fail(Errc::invalid_argument,
+                "the grammar is over {} tokens, the model has {}: it is another engine's",
+                request.grammar->tokens().n_vocab(), config.n_vocab);
+  }
   if (request.n_logprobs < -1 || request.n_logprobs > 1000) {
     return fail(Errc::invalid_argument, "n_logprobs is {}, must be -1 to 1000", request.n_logprobs);
   }

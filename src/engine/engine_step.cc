@@ -158,7 +158,8 @@ void Engine::Impl::draw(Draw& draw, std::span<const float> row) const {
   }
   const bool may_end = !sequence.request->request.ignore_eos;
   const TokenMask* open = sequence.matcher ? &sequence.matcher->next_tokens(may_end) : nullptr;
-  draw.token = sequence.sampler.sample(row, sequence.tokens, open);
+  draw.is_stuck = open != nullptr && open->empty();
+  draw.token = draw.is_stuck ? 0 : sequence.sampler.sample(row, sequence.tokens, open);
   if (n_logprobs >= 0) draw.logprob = log_probability(row, draw.token);
   if (n_logprobs > 0) {
     draw.top = top_log_probabilities(row, static_cast<std::uint32_t>(n_logprobs));
@@ -189,9 +190,15 @@ void Engine::Impl::accept_token(Draw& draw, StepReport& report) {
   event.top = std::move(draw.top);
 
   const bool ends_by_token = !request.ignore_eos && tokenizer->ends_generation(draw.token);
-  if (sequence.matcher && !ends_by_token) sequence.matcher->accept(draw.token);
-  sequence.finish = ends_by_token ? FinishReason::stop : finish_reason(sequence);
-  if (!ends_by_token) event.text = sequence.stops.push(sequence.decoder.push(draw.token));
+  if (draw.is_stuck) {
+    sequence.finish = FinishReason::length;  // cut off, as by max_tokens
+  } else if (ends_by_token) {
+    sequence.finish = FinishReason::stop;
+  } else {
+    if (sequence.matcher) sequence.matcher->accept(draw.token);
+    sequence.finish = finish_reason(sequence);
+    event.text = sequence.stops.push(sequence.decoder.push(draw.token));
+  }
   if (sequence.stops.stopped()) sequence.finish = FinishReason::stop;
   if (sequence.finish != FinishReason::none) {
     event.text += sequence.stops.push(sequence.decoder.finish());

@@ -65,10 +65,29 @@ Result<std::shared_ptr<const Grammar>> GrammarStore::json(std::string_view schem
   }
   LARDER_ASSIGN(auto automaton, compile_json_schema(schema, frame));
   auto grammar = std::make_shared<const Grammar>(std::move(automaton), std::move(tokens));
+  LARDER_TRY(remember(std::move(key), grammar));
+  return grammar;
+}
+
+/// Requests that wait hold their grammars: what strangers make of them is bounded together.
+Result<void> GrammarStore::remember(std::string key,
+                                    const std::shared_ptr<const Grammar>& grammar) const {
   const std::lock_guard lock(mutex_);
+  std::size_t n_bytes = grammar->n_bytes();
+  std::erase_if(in_use_, [&n_bytes](const auto& used) {
+    const auto other = used.lock();
+    if (other) n_bytes += other->n_bytes();
+    return other == nullptr;
+  });
+  if (n_bytes > max_bytes_) {
+    return fail(Errc::unavailable,
+                "the schemas of unfinished requests would take {} bytes, at most {} are allowed",
+                n_bytes, max_bytes_);
+  }
+  in_use_.push_back(grammar);
   known_.emplace_back(std::move(key), grammar);
   if (known_.size() > kMostKnown) known_.pop_front();
-  return grammar;
+  return {};
 }
 
 }  // namespace larder

@@ -8,8 +8,8 @@
 namespace larder {
 
 GrammarState GrammarBuilder::add(Repeats bounds) {
-  if (states_.size() >= max_states_) {
-    full_ = true;  // what is built from here on is thrown away
+  if (states_.size() >= limits_.n_states) {
+    full_ = true;
     return 0;
   }
   states_.push_back({{}, bounds, false});
@@ -19,6 +19,7 @@ GrammarState GrammarBuilder::add(Repeats bounds) {
 void GrammarBuilder::end(GrammarState state) { states_[state].ends = true; }
 
 void GrammarBuilder::edge(GrammarState from, const GrammarEdge& edge) {
+  full_ = full_ || ++n_edges_ > limits_.n_edges;
   if (!full_) states_[from].edges.push_back(edge);
 }
 
@@ -148,8 +149,8 @@ bool GrammarBuilder::calls_itself_unread() const {
 
 Result<GrammarAutomaton> GrammarBuilder::finish(GrammarState start) && {
   if (full_) {
-    return fail(Errc::invalid_argument, "needs more than the {} states that are allowed",
-                max_states_);
+    return fail(Errc::invalid_argument, "it needs more than {} states, or {} ways between them",
+                limits_.n_states, limits_.n_edges);
   }
   drop_dead_ends();
   if (states_[start].edges.empty() && !states_[start].ends) {

@@ -50,10 +50,15 @@ struct GrammarAutomaton {
   }
 };
 
-/// Builds one, state by state. Stops growing at its limit; `finish` tells.
+/// Builds one, state by state. Stops growing at its limits; `finish` tells.
 class GrammarBuilder {
  public:
-  explicit GrammarBuilder(std::size_t max_states) : max_states_(max_states) {}
+  struct Limits {
+    std::size_t n_states, n_edges;
+  };
+  explicit GrammarBuilder(const Limits& limits) : limits_(limits) {}
+  /// A limit is reached: what is built from here on is thrown away.
+  bool full() const noexcept { return full_; }
 
   GrammarState add(Repeats bounds = {});
   void end(GrammarState state);
@@ -67,8 +72,7 @@ class GrammarBuilder {
   /// The state behind one byte, which no other edge of `from` reads.
   GrammarState step(GrammarState from, char c);
 
-  /// Without the states that lead nowhere. Errors: invalid_argument when it has more states than
-  /// allowed, when nothing can be completed, or when a rule calls itself before it reads a byte.
+  /// Without the states that lead nowhere. Errors: invalid_argument when it was full, when nothing can be completed, or when a rule calls itself before it reads a byte.
   Result<GrammarAutomaton> finish(GrammarState start) &&;
 
  private:
@@ -82,7 +86,8 @@ class GrammarBuilder {
   bool calls_itself_unread() const;
   void drop_dead_ends();
 
-  std::size_t max_states_;
+  const Limits limits_;
+  std::size_t n_edges_ = 0;
   bool full_ = false;
   std::vector<Draft> states_;
 };

@@ -28,7 +28,9 @@ void GrammarRun::push(std::uint8_t byte) {
   seen_.clear();
   for (std::size_t i = begin; i < end; ++i) {
     const Place from = places_[i];  // a copy: following adds places
-    for (const GrammarEdge& edge : automaton_->edges_of(automaton_->states[from.state])) {
+    const auto edges = automaton_->edges_of(automaton_->states[from.state]);
+    n_looked_at_ += edges.size();
+    for (const GrammarEdge& edge : edges) {
       if (edge.kind != GrammarEdge::Kind::byte || byte < edge.low || byte > edge.high) continue;
       Place to{edge.target, from.left, from.frame};
       if (pass(edge, to.left)) follow(to);
@@ -51,10 +53,14 @@ bool GrammarRun::pass(const GrammarEdge& edge, RepeatsLeft& left) const {
   return true;
 }
 
+bool GrammarRun::full() const noexcept {
+  return places().size() >= kMaxPlaces || seen_.size() >= 8 * kMaxPlaces;
+}
+
 /// Adds the place and all that can be reached from it without reading.
 void GrammarRun::follow(const Place& place) {
   if (automaton_->states[place.state].plain) {
-    if (!is_known(places(), place) && places().size() < kMaxPlaces) places_.push_back(place);
+    if (!full() && !is_known(places(), place)) places_.push_back(place);
     return;
   }
   pending_.push_back(place);
@@ -67,13 +73,12 @@ void GrammarRun::follow(const Place& place) {
 
 void GrammarRun::visit(const Place& place) {
   const GrammarAutomaton::State& state = automaton_->states[place.state];
-  const auto here = places();
-  if (is_known(state.plain ? here : std::span<const Place>(seen_), place)) return;
-  if (here.size() >= kMaxPlaces || seen_.size() >= 8 * kMaxPlaces) return;
+  if (full() || is_known(state.plain ? places() : std::span<const Place>(seen_), place)) return;
   const auto edges = automaton_->edges_of(state);
   const bool reads = std::any_of(edges.begin(), edges.end(), [](const GrammarEdge& e) {
     return e.kind == GrammarEdge::Kind::byte;
   });
+  n_looked_at_ += edges.size();
   if (reads) places_.push_back(place);
   if (state.plain) return;
   seen_.push_back(place);
@@ -92,14 +97,17 @@ void GrammarRun::visit(const Place& place) {
     Place to{edge.target, place.left, place.frame};
     if (!pass(edge, to.left)) continue;
     if (edge.kind == GrammarEdge::Kind::call) {
-      frames_.push_back({place.frame, edge.target, to.left});
+      const std::uint32_t depth = place.frame < kUnknown ? frames_[place.frame].depth + 1 : 1;
+      if (depth > kMaxCalls) continue;
+      frames_.push_back({place.frame, edge.target, to.left, depth});
       to = {edge.rule, {}, static_cast<std::uint32_t>(frames_.size() - 1)};
     }
     pending_.push_back(to);
   }
 }
 
-bool GrammarRun::is_known(std::span<const Place> places, const Place& place) const {
+bool GrammarRun::is_known(std::span<const Place> places, const Place& place) {
+  n_looked_at_ += places.size();
   return std::any_of(places.begin(), places.end(), [&](const Place& known) {
     return known.state == place.state && known.left == place.left &&
            same_frames(known.frame, place.frame);
@@ -162,17 +170,20 @@ RepeatsLeft clipped(const RepeatsLeft& left, std::uint32_t n_bytes) noexcept {
   return {left.room > most ? Repeats::kNoLimit : left.room, std::min(left.need, most)};
 }
 
-void GrammarRun::append_key(std::uint32_t n_bytes, std::vector<std::uint32_t>& key) const {
+bool GrammarRun::append_key(std::uint32_t n_bytes, std::size_t max_words,
+                            std::vector<std::uint32_t>& key) const {
   key.push_back(may_end() ? 1 : 0);
   for (const Place& place : places()) {
     RepeatsLeft left = clipped(place.left, n_bytes);
     key.insert(key.end(), {place.state, left.room, left.need});
     for (std::uint32_t f = place.frame; f < kUnknown; f = frames_[f].parent) {
+      if (key.size() > max_words) return false;
       left = clipped(frames_[f].left, n_bytes);
       key.insert(key.end(), {frames_[f].state, left.room, left.need});
     }
     key.push_back(kOutermost);
   }
+  return key.size() <= max_words;
 }
 
 }  // namespace larder

@@ -19,11 +19,13 @@ struct RepeatsLeft {
 
 /// Where a text may be: all the places at once, since alternatives may begin alike. Bytes are
 /// pushed and popped; each push is a level. Works on a copy of nothing but its own places, so that
-/// many runs share an automaton. At most kMaxPlaces are followed: beyond them alternatives are
-/// given up, which forbids texts but never allows wrong ones. Not thread-safe.
+/// many runs share an automaton. At most kMaxPlaces are followed, and calls inside of at most
+/// kMaxCalls others: what is beyond is given up, which forbids texts but never allows wrong ones.
+/// Not thread-safe.
 class GrammarRun {
  public:
   static constexpr std::size_t kMaxPlaces = 256;
+  static constexpr std::uint32_t kMaxCalls = 2048;
   static constexpr std::uint32_t kOutermost = UINT32_MAX;    // no call is open
   static constexpr std::uint32_t kUnknown = UINT32_MAX - 1;  // open calls that are not known
 
@@ -50,14 +52,20 @@ class GrammarRun {
   bool may_end() const noexcept { return levels_.back().may_end; }
   /// The call that nothing was known of may have ended here.
   bool left_unknown() const noexcept { return levels_.back().left_unknown; }
-  /// All there is to know about what may follow within `n_bytes`, appended to `key`.
-  void append_key(std::uint32_t n_bytes, std::vector<std::uint32_t>& key) const;
+  /// All there is to know about what may follow within `n_bytes`, appended to `key`. False when
+  /// that became longer than `max_words`.
+  bool append_key(std::uint32_t n_bytes, std::size_t max_words,
+                  std::vector<std::uint32_t>& key) const;
+  /// Edges and places looked at since the beginning: what reading has cost. Depends on the
+  /// automaton and the bytes alone.
+  std::uint64_t n_looked_at() const noexcept { return n_looked_at_; }
 
  private:
   struct Frame {
     std::uint32_t parent = kOutermost;
     GrammarState state = 0;  // to go on at
     RepeatsLeft left;
+    std::uint32_t depth = 1;  // calls that are open with this one
   };
   struct Level {
     std::size_t first_place = 0, n_frames = 0;
@@ -65,9 +73,10 @@ class GrammarRun {
   };
 
   void begin_level();
+  bool full() const noexcept;
   void visit(const Place& place);
   void follow(const Place& place);
-  bool is_known(std::span<const Place> places, const Place& place) const;
+  bool is_known(std::span<const Place> places, const Place& place);
   bool same_frames(std::uint32_t a, std::uint32_t b) const;
   bool pass(const GrammarEdge& edge, RepeatsLeft& left) const;
   std::uint32_t move_frame(std::uint32_t frame, std::vector<std::uint32_t>& moved,
@@ -78,6 +87,7 @@ class GrammarRun {
   std::vector<Place> places_;  // of all levels, those of the newest last
   std::vector<Level> levels_;
   std::vector<Place> pending_, seen_;  // of the push under way
+  std::uint64_t n_looked_at_ = 0;
 };
 
 /// `left` as far as it matters to the next `n_bytes`.

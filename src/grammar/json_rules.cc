@@ -31,6 +31,20 @@ GrammarEdge byte_edge(unsigned low, unsigned high, GrammarState to) {
   return edge;
 }
 
+/// What is left of `low` to `high` without the bytes `but`: first and last bytes.
+std::vector<std::pair<unsigned, unsigned>> ranges_without(unsigned low, unsigned high,
+                                                          const std::set<unsigned>& but) {
+  std::vector<std::pair<unsigned, unsigned>> ranges;
+  for (unsigned begin = low; begin <= high; ++begin) {
+    if (but.count(begin) > 0) continue;
+    unsigned end = begin;
+    while (end < high && but.count(end + 1) == 0) ++end;
+    ranges.emplace_back(begin, end);
+    begin = end;
+  }
+  return ranges;
+}
+
 }  // namespace
 
 GrammarState JsonRules::rule(std::optional<GrammarState>& known, Draw draw) {
@@ -108,14 +122,10 @@ JsonRules::CharacterTails JsonRules::tails(GrammarState body) {
 void JsonRules::character(GrammarState from, const CharacterTails& tails, bool counts,
                           const std::set<unsigned>& but) {
   const auto first = [&](unsigned low, unsigned high, GrammarState to) {
-    for (unsigned begin = low; begin <= high; ++begin) {
-      if (but.count(begin) > 0) continue;
-      unsigned end = begin;
-      while (end < high && but.count(end + 1) == 0) ++end;
+    for (const auto& [begin, end] : ranges_without(low, high, but)) {
       GrammarEdge edge = byte_edge(begin, end, to);
       edge.counts = counts;
       builder_.edge(from, edge);
-      begin = end;
     }
   };
   first(0x20, 0x21, tails.left[0]);  // all but control characters, '"' and '\\'
@@ -307,8 +317,8 @@ void JsonRules::leave_character(GrammarState from, const HalfCharacter& half,
     low = form.second_low;
     high = form.second_high;
   }
-  for (unsigned byte = low; byte <= high; ++byte) {
-    if (but.count(byte) == 0) range(from, byte, byte, tails.left[half.n_left - 1]);
+  for (const auto& [begin, end] : ranges_without(low, high, but)) {
+    range(from, begin, end, tails.left[half.n_left - 1]);
   }
 }
 

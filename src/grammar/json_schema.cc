@@ -16,8 +16,9 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr std::size_t kMaxSchemaBytes = std::size_t{1} << 18;
-constexpr std::size_t kMaxStates = std::size_t{1} << 16;
+constexpr GrammarBuilder::Limits kLimits = {std::size_t{1} << 15, std::size_t{1} << 18};
 constexpr std::size_t kMaxDepth = 48;
+constexpr std::size_t kMaxMembers = 2048;  // of one object: each name is compared with the others
 constexpr std::uint32_t kMaxRepeats = 1'000'000;  // of minLength, maxItems, ...
 
 constexpr std::array kAnnotations = {
@@ -64,19 +65,18 @@ GrammarEdge byte_edge(char c, GrammarState target) {
 
 }  // namespace
 
-tl::unexpected<Error> wrong_schema(const SchemaPlace& schema, const std::string& message) {
-  return fail(Errc::invalid_argument, "the schema at {}: {}", schema.place, message);
-}
-
-std::string written_json(const Json& value) { return value.dump(); }
-
 Result<GrammarAutomaton> compile_json_schema(std::string_view schema, const JsonFrame& frame) {
   if (schema.size() > kMaxSchemaBytes) {
     return fail(Errc::invalid_argument, "the schema has {} bytes, at most {} are allowed",
                 schema.size(), kMaxSchemaBytes);
   }
-  if (measure_json(schema).depth > 2 * kMaxDepth) {
+  const JsonShape shape = measure_json(schema);
+  if (shape.depth > 2 * kMaxDepth) {
     return fail(Errc::invalid_argument, "the schema is nested deeper than {} levels", kMaxDepth);
+  }
+  if (shape.n_members > kMaxMembers) {
+    return fail(Errc::invalid_argument, "an object of the schema has more than {} members",
+                kMaxMembers);
   }
   const Json root = Json::parse(schema, nullptr, /*allow_exceptions=*/false);
   if (root.is_discarded()) return fail(Errc::invalid_argument, "the schema is not valid JSON");
@@ -84,7 +84,7 @@ Result<GrammarAutomaton> compile_json_schema(std::string_view schema, const Json
 }
 
 SchemaCompiler::SchemaCompiler(const Json& root)
-    : root_(root), builder_(kMaxStates), rules_(builder_) {}
+    : root_(root), builder_(kLimits), rules_(builder_) {}
 
 Result<GrammarAutomaton> SchemaCompiler::compile(const JsonFrame& frame) {
   const GrammarState start = builder_.add(), space = builder_.add(), value = builder_.add();
@@ -105,6 +105,7 @@ Result<GrammarAutomaton> SchemaCompiler::compile(const JsonFrame& frame) {
 }
 
 Result<void> SchemaCompiler::draw(const SchemaPlace& schema, GrammarSpan span) {
+  if (builder_.full()) return {};
   if (schema.depth > kMaxDepth) {
     return wrong_schema(schema, fmt::format("it is nested deeper than {} levels", kMaxDepth));
   }
@@ -149,7 +150,7 @@ Result<void> SchemaCompiler::allow_only(const SchemaPlace& schema, const Names& 
         std::any_of(kAssertions.begin(), kAssertions.end(),
                     [&name = keyword](const Assertion& a) { return name == a.keyword; });
     return fail(Errc::unsupported, "the schema at {}: '{}' is not supported{}", schema.place,
-                keyword, is_known ? fmt::format(" beside '{}'", *keywords.begin()) : "");
+                shortened(keyword), is_known ? fmt::format(" beside '{}'", *keywords.begin()) : "");
   }
   return {};
 }
@@ -173,7 +174,7 @@ Result<std::vector<std::string>> SchemaCompiler::named_types(const SchemaPlace& 
   std::vector<std::string> names;
   for (const Json& name : list) {
     if (!name.is_string() || !is_among(kTypes, name.get<std::string>())) {
-      return wrong_schema(schema, fmt::format("'type' cannot be {}", written_json(name)));
+      return wrong_schema(schema, fmt::format("'type' cannot be {}", shortened(written_json(name))));
     }
     if (!is_among(names, name.get<std::string>())) names.push_back(name.get<std::string>());
   }
@@ -291,6 +292,7 @@ Result<void> SchemaCompiler::draw_values(const SchemaPlace& schema, GrammarSpan 
 
 /// Exactly this value, but for the space between the parts of a list or an object.
 Result<void> SchemaCompiler::draw_value(const SchemaPlace& value, GrammarSpan span) {
+  if (builder_.full()) return {};
   const Json& json = *value.json;
   if (!json.is_structured()) {
     builder_.text(span.from, written_json(json), span.to);
@@ -330,7 +332,7 @@ Result<void> SchemaCompiler::refer(const SchemaPlace& schema, const std::string&
   const Json* found = resolve(target);
   if (found == nullptr) {
     return wrong_schema(schema, fmt::format("'$ref' names {}, which is no place in the schema",
-                                            written_json(Json(target))));
+                                            shortened(written_json(Json(target)))));
   }
   const auto known = references_.find(found);
   if (known != references_.end()) {
@@ -340,7 +342,7 @@ Result<void> SchemaCompiler::refer(const SchemaPlace& schema, const std::string&
   const GrammarSpan rule{builder_.add(), builder_.add()};
   builder_.end(rule.to);
   references_.emplace(found, rule.from);
-  queue_.push_back({{found, target, 0}, rule});
+  queue_.push_back({{found, shortened(target), 0}, rule});
   builder_.call(span.from, rule.from, span.to);
   return {};
 }

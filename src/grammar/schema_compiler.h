@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -24,12 +25,12 @@ struct SchemaPlace {
   std::size_t depth = 0;
 
   /// REQUIRES: an object that has the key
-  SchemaPlace at(const std::string& key) const {
-    return {&(*json)[key], place + "/" + key, depth + 1};
-  }
+  SchemaPlace at(const std::string& key) const { return inside((*json)[key], key); }
   SchemaPlace at(std::size_t index) const {
-    return {&(*json)[index], place + "/" + std::to_string(index), depth + 1};
+    return inside((*json)[index], std::to_string(index));
   }
+  /// A part of the schema by its name. Long names are cut.
+  SchemaPlace inside(const nlohmann::ordered_json& part, std::string_view name) const;
 };
 
 /// Draws a schema as states. One use.
@@ -71,5 +72,7 @@ class SchemaCompiler {
 tl::unexpected<Error> wrong_schema(const SchemaPlace& schema, const std::string& message);
 /// JSON text without spaces.
 std::string written_json(const nlohmann::ordered_json& value);
+/// For a message: the beginning of a long text.
+std::string shortened(std::string text);
 
 }  // namespace larder

@@ -26,7 +26,7 @@ Result<SchemaCompiler::Names> SchemaCompiler::required(const SchemaPlace& schema
     if (!members.contains(name.get<std::string>())) {
       return fail(Errc::unsupported,
                   "the schema at {}: 'required' names {}, which 'properties' does not describe",
-                  schema.place, written_json(name));
+                  schema.place, shortened(written_json(name)));
     }
     names.insert(name.get<std::string>());
   }
@@ -71,7 +71,7 @@ Result<void> SchemaCompiler::draw_object(const SchemaPlace& schema, GrammarSpan 
     const GrammarState member = builder_.add(), colon = builder_.add();
     for (const GrammarState from : {first[i], next[i]}) builder_.empty(from, member);
     builder_.text(member, written_json(Json(name)) + ":", colon);
-    const SchemaPlace place{&value, schema.place + "/properties/" + name, schema.depth + 1};
+    const SchemaPlace place = schema.inside(value, "properties/" + name);
     LARDER_TRY(draw_member(place, colon, after[i + 1]));
     if (needed.count(name) > 0) {
       --n_needed;

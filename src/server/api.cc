@@ -161,6 +161,7 @@ ApiResult<std::shared_ptr<const Grammar>> Api::grammar_of(const GenerationReques
   }
   auto grammar = engine_.json_grammar(format.schema, format.prefix, format.suffix);
   if (grammar) return std::move(*grammar);
+  if (grammar.error().code == Errc::unavailable) return refuse(to_api_error(grammar.error()));
   const char* field = must_call ? "tools" : "response_format";
   return refuse({400, fmt::format("'{}': {}", field, grammar.error().message), field,
                  grammar.error().code == Errc::unsupported ? "unsupported" : "invalid_value"});

@@ -25,6 +25,10 @@ std::optional<ApiError> check_limits(std::string_view text, const JsonLimits& li
   if (shape.n_values > limits.n_values) {
     return bad_json(fmt::format("the JSON has more than {} values", limits.n_values));
   }
+  if (shape.n_members > limits.n_members) {
+    return bad_json(
+        fmt::format("an object of the JSON has more than {} members", limits.n_members));
+  }
   return std::nullopt;
 }
 

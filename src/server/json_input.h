@@ -17,6 +17,7 @@ namespace larder {
 struct JsonLimits {
   std::size_t depth = 32;
   std::size_t n_values = std::size_t{1} << 20;  // of all lists and objects together
+  std::size_t n_members = 2048;  // of one object: each name is compared with those before it
 };
 
 inline constexpr std::size_t kMaxText = std::size_t{1} << 30;  // the body is bounded already

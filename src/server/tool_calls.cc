@@ -1,6 +1,7 @@
 #include "server/tool_calls.h"
 
 #include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -14,6 +15,8 @@ using Json = nlohmann::ordered_json;
 constexpr std::string_view kOpen = "<tool_call>", kClose = "</tool_call>";
 constexpr std::string_view kSpaces = " \t\r\n";
 constexpr std::size_t kMaxDepth = 64;
+/// Keywords of a schema that say of which kind a value is.
+constexpr std::array kDeciding = {"type", "$ref", "anyOf", "enum", "const"};
 
 /// The template's text, or nothing when it refuses the conversation.
 std::string written(const ChatTemplate& chat, const Json& messages, const Json& tools) {
@@ -107,6 +110,11 @@ ToolCallFormat tool_call_format(const Json& tools, const ToolStyle& style) {
     if (function.contains("parameters") && !function["parameters"].is_null()) {
       parameters = function["parameters"];
       move_references(parameters, place);
+      // Arguments are an object, also where the schema leaves that open.
+      const bool is_open = std::none_of(kDeciding.begin(), kDeciding.end(), [&](const char* word) {
+        return parameters.contains(word);
+      });
+      if (is_open) parameters["type"] = "object";
     }
     Json call;
     call["type"] = "object";

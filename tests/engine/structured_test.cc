@@ -8,6 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "engine/grammar_store.h"
+#include "grammar/grammar.h"
+#include "grammar/json_schema.h"
 #include "larder/engine.h"
 #include "model/text/tokenizer.h"
 
@@ -147,6 +150,58 @@ TEST_F(StructuredTest, TheSameSchemaIsCompiledOnce) {
   const auto again = engine_->json_grammar(R"({"type":"null"})");
   ASSERT_TRUE(again);
   EXPECT_NE(*a, *again);  // forgotten meanwhile
+}
+
+/// A vocabulary of the model's size in which only one token has a text.
+std::shared_ptr<const Grammar> grammar_of_one_token(std::size_t n_vocab, const std::string& schema) {
+  std::vector<std::string> pieces(n_vocab);
+  pieces.back() = "1";
+  auto automaton = compile_json_schema(schema);
+  EXPECT_TRUE(automaton.has_value());
+  return std::make_shared<const Grammar>(
+      std::move(*automaton), std::make_shared<const TokenBytes>(pieces, std::vector<TokenId>{}));
+}
+
+TEST_F(StructuredTest, ATextThatCannotGoOnIsCutOff) {
+  request_.ignore_eos = true;
+  request_.grammar = grammar_of_one_token(512, R"({"const":112})");
+  const Text text = run().front();
+  EXPECT_EQ(text.finish, FinishReason::length);
+  EXPECT_EQ(text.n_tokens, 3U);  // two are fine, the third stands for none
+  request_.grammar = grammar_of_one_token(512, R"({"const":"a"})");
+  const Text none = run().front();
+  EXPECT_EQ(none.finish, FinishReason::length);
+  EXPECT_EQ(none.text, "");
+  EXPECT_EQ(engine_->stats().kv_bytes, 0U);
+}
+
+TEST_F(StructuredTest, AGrammarOfAnotherVocabularyIsRefused) {
+  request_.grammar = grammar_of_one_token(500, "{}");
+  const auto refused = engine_->submit(request_);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("the grammar is over 500 tokens"));
+}
+
+TEST_F(StructuredTest, GrammarsInUseAreBounded) {
+  const GrammarStore store(engine_->tokenizer(), 512, /*max_bytes=*/200'000);
+  std::vector<std::shared_ptr<const Grammar>> held;  // as by requests that wait
+  std::string refusal;
+  for (int i = 0; i < 100 && refusal.empty(); ++i) {
+    const std::string text = std::to_string(i) + std::string(500, 'x');
+    const auto grammar = store.json("{\"const\":\"" + text + "\"}", {});
+    if (grammar) {
+      held.push_back(*grammar);
+    } else {
+      EXPECT_EQ(grammar.error().code, Errc::unavailable);
+      refusal = grammar.error().message;
+    }
+  }
+  EXPECT_THAT(refusal, HasSubstr("the schemas of unfinished requests"));
+  EXPECT_GT(held.size(), 5U);
+  const std::string newest = std::to_string(held.size() - 1) + std::string(500, 'x');
+  EXPECT_TRUE(store.json("{\"const\":\"" + newest + "\"}", {}));  // takes nothing more
+  held.clear();
+  EXPECT_TRUE(store.json(R"({"const":1})", {}));
 }
 
 TEST_F(StructuredTest, RefusesWhatItCannotKeepTo) {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -177,6 +178,92 @@ TEST(Grammar, WhatIsRememberedChangesNothing) {
     EXPECT_EQ(first.draw(300, false), fresh.draw(300, false));
     EXPECT_EQ(first.text(), fresh.text());
   }
+}
+
+TEST(Grammar, SeveralThreadsShareOne) {
+  const Json schema = RandomSchemas(17).next();
+  auto pieces = vocabulary(2);
+  const auto shared = grammar_of(schema, pieces);
+  std::vector<std::string> texts(4);
+  std::vector<std::thread> threads;
+  for (std::uint32_t i = 0; i < texts.size(); ++i) {
+    threads.emplace_back([&, i] {
+      Drawer drawer(shared, pieces, i);
+      drawer.draw(200, false);
+      texts[i] = drawer.text();
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (std::uint32_t i = 0; i < texts.size(); ++i) {
+    Drawer alone(grammar_of(schema, pieces), pieces, i);
+    alone.draw(200, false);
+    EXPECT_EQ(texts[i], alone.text());
+  }
+}
+
+/// More alternatives at once than are followed: each allows strings of another length.
+Json many_alternatives() {
+  Json schema;
+  for (int i = 0; i < 400; ++i) schema["anyOf"].push_back({{"maxLength", 10 + i}});
+  return schema;
+}
+
+TEST(Grammar, AlternativesBeyondThoseFollowedAreGivenUp) {
+  const Json schema = many_alternatives();
+  std::vector<std::string> pieces = {"", "\"", "a", "aa", "a\""};
+  const auto grammar = grammar_of(schema, pieces);
+  for (std::uint32_t seed = 0; seed < 5; ++seed) {
+    Drawer drawer(grammar, pieces, seed);
+    ASSERT_TRUE(drawer.draw(2000, /*check_each=*/false));
+    EXPECT_TRUE(satisfies(Json::parse(drawer.text()), schema, schema)) << drawer.text();
+  }
+}
+
+TEST(Grammar, TheWorkForOnePlaceIsBounded) {
+  const Json schema = {{"items", many_alternatives()}};
+  std::vector<std::string> pieces = {"", "[", "\"", "a", "]"};
+  for (char c = 'A'; c <= 'Z'; ++c) {  // from one place to 256, then character by character
+    pieces.push_back("[\"" + std::string(1, c) + std::string(80, 'a'));
+  }
+  const auto grammar = grammar_of(schema, pieces);
+  GrammarMatcher matcher(grammar);
+  const TokenMask open = matcher.next_tokens(true);
+  EXPECT_TRUE(open.has(1));
+  EXPECT_FALSE(open.has(2));
+  EXPECT_TRUE(open.has(5));
+  EXPECT_FALSE(open.has(30));  // could be read
+  GrammarMatcher fresh(grammar_of(schema, pieces));
+  EXPECT_EQ(fresh.next_tokens(true).word(0), open.word(0));
+  for (const TokenId id : {1, 2, 3, 2, 4}) {
+    ASSERT_TRUE(matcher.next_tokens(true).has(id));
+    matcher.accept(id);
+  }
+  EXPECT_TRUE(matcher.is_over());
+}
+
+TEST(Grammar, NestingThatGoesOnForEverIsCutOff) {
+  std::vector<std::string> pieces = {"", "[", "]", "[["};
+  GrammarMatcher matcher(grammar_of(Json::parse(R"({"items":{"$ref":"#"}})"), pieces));
+  std::size_t n_levels = 0;
+  while (n_levels < 10'000 && matcher.next_tokens(true).has(1)) {
+    matcher.accept(1);
+    ++n_levels;
+  }
+  EXPECT_GT(n_levels, 200U);
+  EXPECT_LT(n_levels, std::size_t{GrammarRun::kMaxCalls});
+  EXPECT_TRUE(matcher.next_tokens(true).empty());
+  EXPECT_FALSE(matcher.is_over());
+}
+
+TEST(Grammar, IsStuckWhereTheVocabularyLacksAByte) {
+  std::vector<std::string> pieces = {"", "\"", "a"};
+  GrammarMatcher matcher(grammar_of(Json::parse(R"({"const":"ab"})"), pieces));
+  for (const TokenId id : {1, 2}) {
+    ASSERT_TRUE(matcher.next_tokens(true).has(id));
+    matcher.accept(id);
+  }
+  EXPECT_TRUE(matcher.next_tokens(true).empty());
+  EXPECT_FALSE(matcher.is_over());
 }
 
 TEST(Grammar, IsOverWhenNothingCanFollow) {

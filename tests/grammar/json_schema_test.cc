@@ -190,9 +190,36 @@ TEST(JsonSchema, LimitsHold) {
   std::string wide = R"({"enum":[0)";
   for (int i = 1; i < 20'000; ++i) wide += "," + std::to_string(i * 7919);
   EXPECT_THAT(compile_json_schema(wide + "]}").error().message, HasSubstr("states"));
+  std::string names = R"({"additionalProperties":false,"properties":{)";
+  for (int i = 0; i < 500; ++i) {  // each byte of a name is a place where another may leave it
+    names += (i > 0 ? "," : "") + ("\"" + std::to_string(i) + std::string(35, 'x') + "\":{}");
+  }
+  EXPECT_TRUE(compile_json_schema(names + "}}").has_value());
+  names.replace(names.find("false"), 5, "true");
+  EXPECT_THAT(compile_json_schema(names + "}}").error().message, HasSubstr("states"));
+  std::string members = R"({"$defs":{"x":0)";
+  for (int i = 0; i < 2048; ++i) members += ",\"" + std::to_string(i) + "\":0";
+  EXPECT_THAT(compile_json_schema(members + "}}").error().message,
+              HasSubstr("more than 2048 members"));
   std::string many = R"({"properties":{"x":{})";
   for (int i = 0; i < 600; ++i) many += ",\"" + std::to_string(i) + "\":{}";
   EXPECT_THAT(compile_json_schema(many + "}}").error().message, HasSubstr("at most 512"));
+}
+
+TEST(JsonSchema, MessagesAreShort) {
+  const std::string name(100'000, 'n'), character = "\xC3\xA9";
+  for (const std::string& schema :
+       {"{\"" + name + "\":1}", "{\"$ref\":\"#/" + name + "\"}", "{\"type\":\"" + name + "\"}",
+        "{\"required\":[\"" + name + "\"]}", "{\"properties\":{\"" + name + "\":{\"x\":1}}}",
+        "{\"properties\":{\"" + name + "\":{\"properties\":{\"" + name + "\":3}}}}"}) {
+    const auto refused = compile_json_schema(schema);
+    ASSERT_FALSE(refused);
+    EXPECT_LT(refused.error().message.size(), 500U);
+  }
+  std::string cut = "{\"";
+  for (int i = 0; i < 90; ++i) cut += i % 2 == 0 ? character : "x";
+  EXPECT_THAT(compile_json_schema(cut + "\":1}").error().message,
+              testing::AnyOf(HasSubstr("x..."), HasSubstr(character + "...")));
 }
 
 }  // namespace

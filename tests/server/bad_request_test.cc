@@ -48,6 +48,8 @@ std::vector<BadBody> bad_json() {
       {kCompletions, nested(5000000), 400, nullptr, "nested deeper than 32"},
       {kCompletions, R"({"prompt":[)" + repeat("1,", 1100000) + "1]}", 400, nullptr,
        "more than 1048576 values"},
+      {kCompletions, "{" + repeat("\"a\":1,", 2048) + R"("prompt":"a"})", 400, nullptr,
+       "more than 2048 members"},
       {kChat, std::string("{\"messages\":\0}", 13), 400, nullptr, "not valid JSON"},
   };
 }
@@ -118,6 +120,8 @@ std::vector<BadBody> bad_fields() {
       {kCompletions,
        R"({"prompt":"a","response_format":{"type":"json_schema","json_schema":{"schema":3}}})", 400,
        "response_format", "must be an object"},
+      {kCompletions, R"({"prompt":"a","response_format":{"type":"json_object"},"grammar":"x"})", 400,
+       "grammar", "not supported"},
       {kCompletions, R"({"prompt":"a","guided_regex":"a+"})", 400, "guided_regex", "not supported"},
       {kCompletions, R"({"prompt":"a","cache_salt":5})", 400, "cache_salt", "must be a text"},
       {kCompletions, R"({"prompt":"a","model":"gpt-4"})", 404, "model", "'gpt-4' is not served"},

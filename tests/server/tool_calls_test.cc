@@ -170,6 +170,20 @@ TEST_P(ToolApiTest, RequiredAndNamed) {
   EXPECT_EQ(choice.at("message").at("tool_calls").at(0).at("function").at("name"), "f");
 }
 
+TEST_P(ToolApiTest, ArgumentsAreAnObjectWhereTheSchemaIsOpen) {
+  Json wanted = body();
+  wanted["tools"] = Json::array({tool("f", {{"description", "anything"}})});
+  wanted["tool_choice"] = "required";
+  wanted["max_tokens"] = 400;
+  for (int seed = 0; seed < 4; ++seed) {
+    wanted["seed"] = seed;
+    const Json choice = server_.chat(wanted).at("choices").at(0);
+    if (choice.at("finish_reason") == "length") continue;
+    const Json& function = choice.at("message").at("tool_calls").at(0).at("function");
+    EXPECT_TRUE(Json::parse(function.at("arguments").get<std::string>()).is_object());
+  }
+}
+
 TEST_P(ToolApiTest, AStreamSaysTheSame) {
   Json wanted = body();
   wanted["tool_choice"] = "required";
