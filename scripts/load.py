@@ -142,7 +142,7 @@ async def crowd(url, bodies, n_clients):
 def summary(answers, seconds):
     firsts = [times[0] for times, _ in answers if times]
     gaps = [b - a for times, _ in answers for a, b in zip(times, times[1:])]
-    n_out = sum(len(times) for times, _ in answers)
+    n_out = sum(usage["completion_tokens"] if usage else len(times) for times, usage in answers)
     report = {"requests": len(answers), "seconds": seconds, "tokens written": n_out,
               "tokens written per second": n_out / seconds}
     if all(usage for _, usage in answers):

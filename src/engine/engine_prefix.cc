@@ -76,7 +76,8 @@ void Engine::Impl::share_rows(Sequence& sequence) {
 
 void Engine::Impl::share_more(Sequence& sequence) {
   const Request& r = sequence.request->request;
-  if (!prefixes || computes_all_rows(r) || sequence.prefixes_seen == prefixes->version() + 1) return;
+  if (!prefixes || computes_all_rows(r) || sequence.prefixes_seen == prefixes->version() + 1)
+    return;
   const bool first_look = sequence.prefixes_seen == 0;
   sequence.prefixes_seen = prefixes->version() + 1;
   const std::uint32_t n_rows = sequence.cache.n_rows();

@@ -72,7 +72,8 @@ class GrammarBuilder {
   /// The state behind one byte, which no other edge of `from` reads.
   GrammarState step(GrammarState from, char c);
 
-  /// Without the states that lead nowhere. Errors: invalid_argument when it was full, when nothing can be completed, or when a rule calls itself before it reads a byte.
+  /// Without the states that lead nowhere. Errors: invalid_argument when it was full, when nothing
+  /// can be completed, or when a rule calls itself before it reads a byte.
   Result<GrammarAutomaton> finish(GrammarState start) &&;
 
  private:

@@ -21,8 +21,8 @@ namespace larder {
 /// into context-independent and context-dependent tokens is that of XGrammar, Dong et al. 2024,
 /// arXiv:2411.15100). Both are remembered, up to a bound. Schemas come from strangers, so the work
 /// for one place is bounded, too: beyond it tokens of several bytes stay closed, which is slower to
-/// write and never wrong. Where the bound lies depends on the text alone, not on what is remembered.
-/// Thread-safe.
+/// write and never wrong. Where the bound lies depends on the text alone, not on what is
+/// remembered. Thread-safe.
 class Grammar {
  public:
   Grammar(GrammarAutomaton automaton, std::shared_ptr<const TokenBytes> tokens);

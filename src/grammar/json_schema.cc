@@ -174,7 +174,8 @@ Result<std::vector<std::string>> SchemaCompiler::named_types(const SchemaPlace& 
   std::vector<std::string> names;
   for (const Json& name : list) {
     if (!name.is_string() || !is_among(kTypes, name.get<std::string>())) {
-      return wrong_schema(schema, fmt::format("'type' cannot be {}", shortened(written_json(name))));
+      return wrong_schema(schema,
+                          fmt::format("'type' cannot be {}", shortened(written_json(name))));
     }
     if (!is_among(names, name.get<std::string>())) names.push_back(name.get<std::string>());
   }

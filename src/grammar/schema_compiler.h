@@ -26,9 +26,7 @@ struct SchemaPlace {
 
   /// REQUIRES: an object that has the key
   SchemaPlace at(const std::string& key) const { return inside((*json)[key], key); }
-  SchemaPlace at(std::size_t index) const {
-    return inside((*json)[index], std::to_string(index));
-  }
+  SchemaPlace at(std::size_t index) const { return inside((*json)[index], std::to_string(index)); }
   /// A part of the schema by its name. Long names are cut.
   SchemaPlace inside(const nlohmann::ordered_json& part, std::string_view name) const;
 };

@@ -153,7 +153,8 @@ TEST_F(StructuredTest, TheSameSchemaIsCompiledOnce) {
 }
 
 /// A vocabulary of the model's size in which only one token has a text.
-std::shared_ptr<const Grammar> grammar_of_one_token(std::size_t n_vocab, const std::string& schema) {
+std::shared_ptr<const Grammar> grammar_of_one_token(std::size_t n_vocab,
+                                                    const std::string& schema) {
   std::vector<std::string> pieces(n_vocab);
   pieces.back() = "1";
   auto automaton = compile_json_schema(schema);

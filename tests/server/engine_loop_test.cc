@@ -51,14 +51,14 @@ Outcome drain(EventChannel& channel) {
 TEST(EngineLoopTest, AnswersManyAtOnceAsEachAlone) {
   std::vector<std::vector<std::int32_t>> alone;
   {
-    const TestServer s(1, {}, true, false);
+    const TestServer s({.n_sequences = 1, .prefix_caching = false});
     s.loop->start();
     for (std::uint32_t seed = 0; seed < 12; ++seed) {
       auto channel = s.loop->submit({ask(*s.engine, "Once upon a time", 5 + seed, seed)});
       alone.push_back(drain(**channel).tokens[0]);
     }
   }
-  const TestServer s(3);
+  const TestServer s({.n_sequences = 3});
   s.loop->start();
   std::vector<std::shared_ptr<EventChannel>> channels;
   for (std::uint32_t seed = 0; seed < 12; ++seed) {
@@ -72,7 +72,7 @@ TEST(EngineLoopTest, AnswersManyAtOnceAsEachAlone) {
 }
 
 TEST(EngineLoopTest, GroupsShareAChannel) {
-  const TestServer s(2);
+  const TestServer s({.n_sequences = 2});
   s.loop->start();
   auto channel = s.loop->submit({ask(*s.engine, "Lily went", 4), ask(*s.engine, "Tom saw", 7)});
   const Outcome outcome = drain(**channel);
@@ -81,7 +81,7 @@ TEST(EngineLoopTest, GroupsShareAChannel) {
 }
 
 TEST(EngineLoopTest, RefusesWhenTheQueueIsFull) {
-  const TestServer s(1, {.n_queued = 2});
+  const TestServer s({.n_sequences = 1, .limits = {.n_queued = 2}});
   std::vector<std::shared_ptr<EventChannel>> channels;
   for (int i = 0; i < 3; ++i) channels.push_back(*s.loop->submit({ask(*s.engine, "A dog", 3)}));
   const auto refused = s.loop->submit({ask(*s.engine, "A dog", 3)});
@@ -96,7 +96,7 @@ TEST(EngineLoopTest, RefusesWhenTheQueueIsFull) {
 }
 
 TEST(EngineLoopTest, WhatTheEngineRefusesEndsItsChannelOnly) {
-  const TestServer s(1);
+  const TestServer s({.n_sequences = 1});
   LoopRequest bad = ask(*s.engine, "A dog", 3);
   bad.request.n_samples = 5;  // more than run at once
   auto first = s.loop->submit({ask(*s.engine, "A dog", 3)});
@@ -112,7 +112,7 @@ TEST(EngineLoopTest, WhatTheEngineRefusesEndsItsChannelOnly) {
 }
 
 TEST(EngineLoopTest, CancelsWhatNobodyReads) {
-  const TestServer s(2, {}, true, false);
+  const TestServer s({.n_sequences = 2, .prefix_caching = false});
   auto running = *s.loop->submit({ask(*s.engine, "A dog", 100)});
   auto beside = *s.loop->submit({ask(*s.engine, "A cat", 3)});
   auto queued = *s.loop->submit({ask(*s.engine, "A dog", 100)});
@@ -129,7 +129,7 @@ TEST(EngineLoopTest, CancelsWhatNobodyReads) {
 }
 
 TEST(EngineLoopTest, DropsReadersThatFallBehind) {
-  const TestServer s(1, {.channel_events = 5});
+  const TestServer s({.n_sequences = 1, .limits = {.channel_events = 5}});
   auto channel = *s.loop->submit({ask(*s.engine, "A dog", 50)});
   s.loop->start();
   ASSERT_TRUE(s.loop->wait_until_done(60));
@@ -140,7 +140,7 @@ TEST(EngineLoopTest, DropsReadersThatFallBehind) {
 }
 
 TEST(EngineLoopTest, SharesPrefixesOfTheSameSaltAlone) {
-  const TestServer s(1);
+  const TestServer s({.n_sequences = 1});
   s.loop->start();
   const std::string text = "Once upon a time there was a little girl named Lily who had a dog";
   const auto go = [&](const std::string& salt) {
@@ -159,7 +159,7 @@ TEST(EngineLoopTest, SharesPrefixesOfTheSameSaltAlone) {
 }
 
 TEST(EngineLoopTest, DrainFinishesWhatWasAccepted) {
-  const TestServer s(1);
+  const TestServer s({.n_sequences = 1});
   auto channel = *s.loop->submit({ask(*s.engine, "A dog", 20)});
   s.loop->drain();
   const auto refused = s.loop->submit({ask(*s.engine, "A dog", 3)});
@@ -171,7 +171,7 @@ TEST(EngineLoopTest, DrainFinishesWhatWasAccepted) {
 }
 
 TEST(EngineLoopTest, StopReturnsWhatRunsAndWhatWaits) {
-  const TestServer s(1, {}, true, false);
+  const TestServer s({.n_sequences = 1, .prefix_caching = false});
   auto running = *s.loop->submit({ask(*s.engine, "A dog", 100)});
   auto queued = *s.loop->submit({ask(*s.engine, "A dog", 100)});
   std::promise<void> begun;
@@ -193,14 +193,14 @@ TEST(EngineLoopTest, StopReturnsWhatRunsAndWhatWaits) {
 }
 
 TEST(EngineLoopTest, StopWithoutStartReturnsTheQueue) {
-  const TestServer s(1);
+  const TestServer s({.n_sequences = 1});
   auto channel = *s.loop->submit({ask(*s.engine, "A dog", 10)});
   s.loop->stop();
   EXPECT_TRUE(drain(*channel).error);
 }
 
 TEST(EngineLoopTest, NotifiesOfEveryChange) {
-  const TestServer s(1);
+  const TestServer s({.n_sequences = 1});
   auto channel = *s.loop->submit({ask(*s.engine, "A dog", 5)});
   std::atomic<int> n_calls = 0;
   channel->notify([&] { ++n_calls; });
@@ -231,7 +231,7 @@ std::vector<std::size_t> order_of_ends(const TestServer& s, std::vector<LoopRequ
 }
 
 TEST(EngineLoopTest, TheLowestPriorityNumberGoesFirst) {
-  const TestServer s(1);
+  const TestServer s({.n_sequences = 1});
   std::vector<LoopRequest> requests;
   for (const int priority : {5, 0, -3, 0}) {
     requests.push_back(ask(*s.engine, "A dog", 2));
@@ -241,7 +241,7 @@ TEST(EngineLoopTest, TheLowestPriorityNumberGoesFirst) {
 }
 
 TEST(EngineLoopTest, WhoIsOvertakenOftenEnoughGetsItsTurn) {
-  const TestServer s(1);
+  const TestServer s({.n_sequences = 1});
   std::vector<LoopRequest> requests = {ask(*s.engine, "A dog", 2)};
   requests[0].priority = 1;
   for (std::uint32_t i = 0; i < 2 * kOvertakings; ++i) {
@@ -252,7 +252,7 @@ TEST(EngineLoopTest, WhoIsOvertakenOftenEnoughGetsItsTurn) {
 }
 
 TEST(EngineLoopTest, ATimeoutEndsARequest) {
-  const TestServer s(1);
+  const TestServer s({.n_sequences = 1});
   LoopRequest request = ask(*s.engine, "A dog", 100);
   request.timeout_seconds = 1e-9;
   auto late = *s.loop->submit({request});
@@ -265,7 +265,7 @@ TEST(EngineLoopTest, ATimeoutEndsARequest) {
 }
 
 TEST(EngineLoopTest, CallsRunBetweenSteps) {
-  const TestServer s(1);
+  const TestServer s({.n_sequences = 1});
   EXPECT_FALSE(s.loop->call([](Engine&) { FAIL() << "not started"; }));
   auto channel = *s.loop->submit({ask(*s.engine, "A dog", 20)});
   s.loop->start();
