@@ -50,7 +50,7 @@ def curl_commands():
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
-@pytest.mark.parametrize("command", curl_commands())
+@pytest.mark.parametrize("command", list(curl_commands()))
 def test_curl_of_the_documents(server, command):
     shown = command.replace("http://127.0.0.1:8080", server.url)
     done = subprocess.run(["bash", "-c", shown.replace("curl ", "curl -sS --fail-with-body ", 1)],

@@ -81,7 +81,8 @@ Result<void> SchemaCompiler::draw_object(const SchemaPlace& schema, GrammarSpan 
     }
     may_follow(++i);
   }
-  if (says || !describes) {
+  const bool is_closed = says && (*schema.json)["additionalProperties"] == false;
+  if (!is_closed && (says || !describes)) {
     if (n == 0) may_follow(0);
     const GrammarState other = builder_.add();
     for (const GrammarState from : {first[n], next[n]}) builder_.empty(from, other);

@@ -241,7 +241,7 @@ TEST(Grammar, TheWorkForOnePlaceIsBounded) {
   EXPECT_TRUE(matcher.is_over());
 }
 
-TEST(Grammar, NestingThatGoesOnForEverIsCutOff) {
+TEST(Grammar, NestingHasAnEnd) {
   std::vector<std::string> pieces = {"", "[", "]", "[["};
   GrammarMatcher matcher(grammar_of(Json::parse(R"({"items":{"$ref":"#"}})"), pieces));
   std::size_t n_levels = 0;
@@ -251,8 +251,11 @@ TEST(Grammar, NestingThatGoesOnForEverIsCutOff) {
   }
   EXPECT_GT(n_levels, 200U);
   EXPECT_LT(n_levels, std::size_t{GrammarRun::kMaxCalls});
-  EXPECT_TRUE(matcher.next_tokens(true).empty());
-  EXPECT_FALSE(matcher.is_over());
+  for (; n_levels > 0; --n_levels) {
+    ASSERT_TRUE(matcher.next_tokens(true).has(2));
+    matcher.accept(2);
+  }
+  EXPECT_TRUE(matcher.is_over());
 }
 
 TEST(Grammar, IsStuckWhereTheVocabularyLacksAByte) {

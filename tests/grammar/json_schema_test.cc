@@ -194,7 +194,8 @@ TEST(JsonSchema, LimitsHold) {
   for (int i = 0; i < 500; ++i) {  // each byte of a name is a place where another may leave it
     names += (i > 0 ? "," : "") + ("\"" + std::to_string(i) + std::string(35, 'x') + "\":{}");
   }
-  EXPECT_TRUE(compile_json_schema(names + "}}").has_value());
+  const auto closed = compile_json_schema(names + "}}");
+  EXPECT_TRUE(closed.has_value()) << closed.error().message;
   names.replace(names.find("false"), 5, "true");
   EXPECT_THAT(compile_json_schema(names + "}}").error().message, HasSubstr("states"));
   std::string members = R"({"$defs":{"x":0)";

@@ -91,8 +91,10 @@ class RandomSchemas {
   Json next() {
     Json schema = draw(3);
     if (schema.is_boolean()) schema = {{"anyOf", Json::array({schema, {{"type", "null"}}})}};
-    // The definition is finite whatever it holds: it may always be null.
-    schema["$defs"]["d"] = {{"anyOf", Json::array({{{"type", "null"}}, draw(2)})}};
+    // The definition is finite whatever it holds: it may always be null. It reads something before
+    // it comes back to itself.
+    const Json again = below(2) > 0 ? array(2) : object(2);
+    schema["$defs"]["d"] = {{"anyOf", Json::array({{{"type", "null"}}, again})}};
     return schema;
   }
 
