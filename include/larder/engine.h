@@ -183,8 +183,8 @@ class Engine {
   bool idle() const;
   /// Keeps what is generated to JSON that satisfies a JSON Schema (grammar/json_schema.h says which
   /// of them), between the two texts. A text that max_tokens cuts off finishes with `length`, as
-  /// does one that cannot go on (calls nested too deep, a character that the vocabulary cannot
-  /// write). The last grammars are remembered. May be called from any thread, while another steps.
+  /// does one that cannot go on (before a character that the vocabulary cannot write). The last
+  /// grammars are remembered. May be called from any thread, while another steps.
   /// Errors: invalid_argument, unsupported (a keyword; a vocabulary without some byte), unavailable
   /// (the grammars that are in use take too much).
   Result<std::shared_ptr<const Grammar>> json_grammar(std::string_view schema,
