@@ -4,6 +4,7 @@
 // string, the largest such set, with nothing remembered; `known_open` again, remembered; `text` is
 // a whole object written token by token, all remembered, per token.
 #include <benchmark/benchmark.h>
+#include <fmt/format.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -24,10 +25,12 @@ std::unique_ptr<larder::Tokenizer> tokenizer;
 std::string schema() {
   std::string properties;
   for (int i = 0; i < 20; ++i) {
-    properties += (i > 0 ? "," : "") + ("\"field" + std::to_string(i)) +
-                  (i % 2 == 0 ? R"(":{"type":"string"})" : R"(":{"type":"array","items":{}})");
+    properties +=
+        fmt::format("{}\"field{}\":{}", i > 0 ? "," : "", i,
+                    i % 2 == 0 ? R"({"type":"string"})" : R"({"type":"array","items":{}})");
   }
-  return R"({"type":"object","additionalProperties":false,"properties":{)" + properties + "}}";
+  return fmt::format(R"({{"type":"object","additionalProperties":false,"properties":{{{}}}}})",
+                     properties);
 }
 
 std::shared_ptr<const Grammar> make_grammar(const larder::GrammarStore& store, int number) {

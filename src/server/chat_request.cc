@@ -170,7 +170,8 @@ void choose_tools(FieldReader& fields, const Json& tools, GenerationRequest& req
   } else if (choice != nullptr && *choice != "auto") {
     return fields.wrong(
         "tool_choice",
-        "must be \"none\", \"auto\", \"required\" or name a function, not " + shown(*choice));
+        fmt::format("must be \"none\", \"auto\", \"required\" or name a function, not {}",
+                    shown(*choice)));
   }
   if (request.tool_choice != ToolChoice::none) request.tools = callable.dump();
 }
@@ -194,7 +195,8 @@ void read_template_arguments(FieldReader& fields, GenerationRequest& request) {
   const Json* given = fields.any("chat_template_kwargs");
   if (given == nullptr) return;
   if (!given->is_object()) {
-    return fields.wrong("chat_template_kwargs", "must be an object, not " + shown(*given));
+    return fields.wrong("chat_template_kwargs",
+                        fmt::format("must be an object, not {}", shown(*given)));
   }
   Json arguments = *given;
   if (!request.template_arguments.empty()) {

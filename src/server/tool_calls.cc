@@ -1,5 +1,7 @@
 #include "server/tool_calls.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
@@ -104,7 +106,7 @@ ToolCallFormat tool_call_format(const Json& tools, const ToolStyle& style) {
   for (const Json& tool : tools) {
     const Json& function = tool["function"];
     const std::string place =
-        "#/anyOf/" + std::to_string(alternatives.size()) + "/properties/" + style.arguments_key;
+        fmt::format("#/anyOf/{}/properties/{}", alternatives.size(), style.arguments_key);
     Json parameters = {
         {"type", "object"}, {"properties", Json::object()}, {"additionalProperties", false}};
     if (function.contains("parameters") && !function["parameters"].is_null()) {
@@ -127,7 +129,7 @@ ToolCallFormat tool_call_format(const Json& tools, const ToolStyle& style) {
   Json schema;
   schema["anyOf"] = std::move(alternatives);
   if (!style.tagged) return {schema.dump(), "", ""};
-  return {schema.dump(), std::string(kOpen) + "\n", "\n" + std::string(kClose)};
+  return {schema.dump(), fmt::format("{}\n", kOpen), fmt::format("\n{}", kClose)};
 }
 
 ToolCallReader::ToolCallReader(ToolStyle style, std::vector<std::string> names)

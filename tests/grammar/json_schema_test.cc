@@ -1,6 +1,7 @@
 // What a schema lets through, and what is refused as a schema.
 #include "grammar/json_schema.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -188,22 +189,22 @@ TEST(JsonSchema, LimitsHold) {
               HasSubstr("nested deeper"));
   EXPECT_THAT(compile_json_schema(std::string(300'000, ' ')).error().message, HasSubstr("bytes"));
   std::string wide = R"({"enum":[0)";
-  for (int i = 1; i < 20'000; ++i) wide += "," + std::to_string(i * 7919);
+  for (int i = 1; i < 20'000; ++i) wide += fmt::format(",{}", i * 7919);
   EXPECT_THAT(compile_json_schema(wide + "]}").error().message, HasSubstr("states"));
   std::string names = R"({"additionalProperties":false,"properties":{)";
   for (int i = 0; i < 500; ++i) {  // each byte of a name is a place where another may leave it
-    names += (i > 0 ? "," : "") + ("\"" + std::to_string(i) + std::string(35, 'x') + "\":{}");
+    names += fmt::format("{}\"{}{:x>35}\":{{}}", i > 0 ? "," : "", i, "");
   }
   const auto closed = compile_json_schema(names + "}}");
   EXPECT_TRUE(closed.has_value()) << closed.error().message;
   names.replace(names.find("false"), 5, "true");
   EXPECT_THAT(compile_json_schema(names + "}}").error().message, HasSubstr("states"));
   std::string members = R"({"$defs":{"x":0)";
-  for (int i = 0; i < 2048; ++i) members += ",\"" + std::to_string(i) + "\":0";
+  for (int i = 0; i < 2048; ++i) members += fmt::format(",\"{}\":0", i);
   EXPECT_THAT(compile_json_schema(members + "}}").error().message,
               HasSubstr("more than 2048 members"));
   std::string many = R"({"properties":{"x":{})";
-  for (int i = 0; i < 600; ++i) many += ",\"" + std::to_string(i) + "\":{}";
+  for (int i = 0; i < 600; ++i) many += fmt::format(",\"{}\":{{}}", i);
   EXPECT_THAT(compile_json_schema(many + "}}").error().message, HasSubstr("at most 512"));
 }
 
