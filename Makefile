@@ -5,7 +5,7 @@
 MODEL ?= models/larder-4m.gguf
 ARGS ?=
 # Tests in which threads meet; the others would only be slower.
-TSAN_TESTS ?= ThreadPool|Engine|Schedule|Attention|Linear|Api|Http|Channel|Embedding|Structured|Tool|Grammar.SeveralThreads
+TSAN_TESTS ?= ThreadPool|Engine|Schedule|Attention|Linear
 FUZZ_SECONDS ?= 20
 # make bench: where its random models go, and a Python that has llama-cpp-python to compare with.
 BENCH_MODELS ?= build/bench-models
