@@ -112,6 +112,8 @@ asio::awaitable<void> Session<Stream>::run() {
 /// Until the first bytes of the next request are there.
 template <class Stream>
 asio::awaitable<bool> Session<Stream>::wait_for_input() {
+  // The end of the input is told once: another read would wait for it until the idle time is over.
+  if (peer_gone_) co_return false;
   const double idle = context_.options.idle_seconds;
   if (watching_) {  // the read that watched the peer goes on as the first of this request
     const auto until = std::chrono::steady_clock::now() + duration(idle);

@@ -192,6 +192,18 @@ TEST(HttpServerTest, DisconnectsCancel) {
   wire.expect_well();
 }
 
+TEST(HttpServerTest, ClosesWhenThePeerEndsWithTheAnswer) {
+  Wire wire;
+  // The end of the input may come while the last bytes are written, before them and behind them.
+  for (int i = 0; i < 400; ++i) {
+    HttpClient client(wire.port());
+    client.send(post_text(kCompletions, R"({"prompt":"Once","max_tokens":2,"stream":true})"));
+    client.read_until(i % 2 == 0 ? "[DONE]" : "\"finish_reason\":\"length\"");
+    client.half_close();
+    ASSERT_TRUE(client.is_closed_by_peer()) << i;
+  }
+}
+
 TEST(HttpServerTest, PipelinedRequestsAreAnsweredInOrder) {
   Wire wire;
   HttpClient client(wire.port());
