@@ -4,11 +4,13 @@
 load.py mixed  -m MODEL    64 clients, prompts and answers of mixed lengths: throughput, time to the
                            first token, time between tokens
 load.py shared -m MODEL    requests with one long system prompt: how much of it comes from the cache,
-                           and the time to the first token with and without sharing
+                           and the time to the first token with and without sharing; then by several
+                           clients at once
 load.py soak   -m MODEL    clients of all manners for --seconds; bytes and descriptors of the server at
                            the end must be those of the beginning
 
-Starts `larder serve` by itself (--larder), or asks the one at --url (an address of this machine only).
+Starts `larder serve` by itself (--larder). mixed and shared also ask llama.cpp's server when --peer
+names its program, with as many sequences, threads and tokens of context.
 """
 
 import argparse
@@ -19,6 +21,7 @@ import pathlib
 import random
 import re
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -32,9 +35,10 @@ WORDS = ("river stone garden window winter letter yellow market silver forest mo
 class Server:
     """`larder serve` on a free port of the loopback; ends with the block."""
 
-    def __init__(self, larder, model, *flags):
-        self.process = subprocess.Popen([larder, "serve", "-m", model, "--port", "0", *flags],
-                                        stderr=subprocess.PIPE, text=True)
+    def __init__(self, args, n_context, *flags):
+        self.process = subprocess.Popen(
+            [args.larder, "serve", "-m", args.model, "--port", "0", "-np", str(args.parallel), "-t",
+             str(args.threads), "-c", str(n_context), *flags], stderr=subprocess.PIPE, text=True)
         self.log = ""
         for line in self.process.stderr:
             self.log += line
@@ -56,6 +60,32 @@ class Server:
     def resident_bytes(self):
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+) kB", status).group(1)) * 1024
+
+
+class Peer(Server):
+    """llama.cpp's server with the same sequences, threads and context; its cache of bf16 as ours, in one
+    piece that all its slots share."""
+
+    def __init__(self, args, n_context, *flags):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self.process = subprocess.Popen(
+            [args.peer, "-m", args.model, "--port", str(port), "-np", str(args.parallel), "-t",
+             str(args.threads), "-tb", str(args.threads), "-c", str(n_context * args.parallel),
+             "-ctk", "bf16", "-ctv", "bf16", "-fa", "on", "--no-webui", *flags],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(600):
+            if self.process.poll() is not None:
+                break
+            try:
+                if asyncio.run(ask(self.url, "GET", "/health"))[0] == 200:
+                    return
+            except OSError:
+                pass
+            time.sleep(0.2)
+        raise SystemExit(f"load: {args.peer} did not start")
 
 
 def address(url):
@@ -163,16 +193,44 @@ def mixed_bodies(args):
              "max_tokens": rng.choice([16, 32, 64]), "ignore_eos": True} for i in range(args.requests)]
 
 
-def mixed(args):
-    def run(url):
-        show("mixed lengths, %d clients" % args.clients,
-             summary(*asyncio.run(crowd(url, mixed_bodies(args), args.clients))), args.json)
+def run_crowd(server, bodies, n_clients, first=0):
+    """`first`: so many bodies are asked alone before the measured ones."""
+    with server:
+        if first:
+            asyncio.run(crowd(server.url, bodies[:first], 1))
+        return summary(*asyncio.run(crowd(server.url, bodies, n_clients)))
 
-    if args.url:
-        return run(args.url)
-    with Server(args.larder, args.model, "-np", str(args.parallel), "-c", "1024") as server:
-        run(server.url)
-    return None
+
+def compare(name, args, reports):
+    """`reports`: of each server, one a round. Shows the rounds' medians side by side."""
+    medians = {server: {key: statistics.median(r[key] for r in rounds) for key in rounds[0]}
+               for server, rounds in reports.items()}
+    if args.json:
+        for server, report in medians.items():
+            print(json.dumps({"workload": name, "server": server, "rounds": reports[server], **report}))
+        return medians
+    print(f"{name}\n  {'':34}" + "".join(f"{server:>16}" for server in medians))
+    for key in next(iter(medians.values())):
+        print(f"  {key:34}" + "".join(f"{m[key]:>16.4g}" if key in m else f"{'-':>16}"
+                                      for m in medians.values()))
+    return medians
+
+
+def both(args, n_context, bodies, n_clients, first=0):
+    """Reports of Larder's server and of the peer's, in turn."""
+    reports = {"Larder": []}
+    if args.peer:
+        reports["llama.cpp"] = []
+    for _ in range(args.rounds):
+        for name, rounds in reports.items():
+            start = Server if name == "Larder" else Peer
+            rounds.append(run_crowd(start(args, n_context), bodies, n_clients, first))
+    return reports
+
+
+def mixed(args):
+    compare(f"mixed lengths, {args.clients} clients", args,
+            both(args, 1024, mixed_bodies(args), args.clients))
 
 
 def shared_bodies(args, n):
@@ -183,21 +241,19 @@ def shared_bodies(args, n):
 
 
 def shared(args):
-    flags = ("-np", str(args.parallel), "-c", str(2 * args.prefix + 1024))
-    reports = []
-    for more, n in [((), args.requests), (("--no-enable-prefix-caching",), args.without)]:
-        if n == 0:
-            continue
-        bodies = shared_bodies(args, n)
-        with Server(args.larder, args.model, *flags, *more) as server:
-            asyncio.run(crowd(server.url, bodies[:1], 1))  # the first one pays for all
-            # One after the other, so that the time to the first token is not that of a queue.
-            answers, seconds = asyncio.run(crowd(server.url, bodies, args.clients))
-        reports.append(summary(answers, seconds))
-        show("one system prompt, %s" % ("without sharing" if more else "shared"), reports[-1], args.json)
-    if len(reports) == 2:
-        ratio = reports[1]["first token p50 ms"] / reports[0]["first token p50 ms"]
+    n_context = 2 * args.prefix + 1024
+    bodies = shared_bodies(args, args.requests)
+    # One client, so that the time to the first token is not that of a queue.
+    alone = both(args, n_context, bodies, 1, first=1)
+    if args.without:
+        alone["not shared"] = [run_crowd(Server(args, n_context, "--no-enable-prefix-caching"),
+                                         bodies[:args.without], 1)]
+    medians = compare("one system prompt, 1 client", args, alone)
+    if args.without and not args.json:
+        ratio = medians["not shared"]["first token p50 ms"] / medians["Larder"]["first token p50 ms"]
         print(f"first token {ratio:.1f} times earlier with sharing")
+    compare(f"one system prompt, {args.clients} clients", args,
+            both(args, n_context, bodies, args.clients, first=1))
 
 
 async def soak_client(url, rng, end, counts):
@@ -240,7 +296,7 @@ async def in_use(url):
 
 
 def soak(args):
-    with Server(args.larder, args.model, "-np", str(args.parallel), "-c", "256") as server:
+    with Server(args, 256) as server:
         def state():
             blocks = asyncio.run(in_use(server.url))
             time.sleep(0.5)  # closed connections are let go of
@@ -270,7 +326,9 @@ def main():
     parser.add_argument("workload", choices=["mixed", "shared", "soak"])
     parser.add_argument("--larder", default="build/release/bin/larder")
     parser.add_argument("-m", "--model", default="models/larder-4m.gguf")
-    parser.add_argument("--url", help="mixed: ask this server instead")
+    parser.add_argument("--peer", help="mixed, shared: llama.cpp's llama-server, asked in turn")
+    parser.add_argument("--rounds", type=int, default=1, help="mixed, shared: repetitions; medians are shown")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--clients", type=int)
     parser.add_argument("--parallel", type=int, default=16, help="sequences that the server runs at once")
     parser.add_argument("--requests", type=int)
@@ -279,7 +337,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=600, help="soak: how long")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    args.clients = args.clients or {"mixed": 64, "shared": 1, "soak": 16}[args.workload]
+    args.clients = args.clients or {"mixed": 64, "shared": 16, "soak": 16}[args.workload]
     args.requests = args.requests or {"mixed": 192, "shared": 200, "soak": 0}[args.workload]
     {"mixed": mixed, "shared": shared, "soak": soak}[args.workload](args)
 
