@@ -20,6 +20,7 @@ constexpr std::array kOtherNames = {
     Names{"model", "-m"},
     Names{"ctx-size", "-c,--max-model-len"},
     Names{"parallel", "--max-num-seqs"},
+    Names{"ubatch-size", "--max-num-batched-tokens"},
     Names{"threads", "-t"},
     Names{"kv-memory", "--kv-cache-memory-bytes"},
 };

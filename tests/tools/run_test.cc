@@ -103,7 +103,8 @@ TEST(Run, AcceptsTheSpellingsOfOtherEngines) {
   EXPECT_EQ(run.exit_code, 0) << run.err;
   EXPECT_THAT(run.err, HasSubstr("K f16, V f32, 16-token blocks"));
   const Outcome both =
-      run_larder(story({"-p", "Once", "-n", "2", "--kv-cache-dtype", "float16", "-c", "64"}));
+      run_larder(story({"-p", "Once", "-n", "2", "--kv-cache-dtype", "float16", "-c", "64",
+                        "--max-num-seqs", "1", "--max-num-batched-tokens", "8"}));
   EXPECT_THAT(both.err, HasSubstr("K f16, V f16"));
 }
 
