@@ -5,7 +5,7 @@
 MODEL ?= models/larder-4m.gguf
 ARGS ?=
 # Tests in which threads meet; the others would only be slower.
-TSAN_TESTS ?= ThreadPool|Engine|Schedule|Attention|Linear
+TSAN_TESTS ?= ThreadPool|Engine|Schedule|Attention|Linear|Server|Api|BadRequest|CacheRoutes
 FUZZ_SECONDS ?= 20
 # make bench: where its random models go, and a Python that has llama-cpp-python to compare with.
 BENCH_MODELS ?= build/bench-models
@@ -37,7 +37,7 @@ larder:
 	@cmake --preset release --log-level=WARNING
 	@cmake --build --preset release --target larder
 
-test:              ## everything CI runs: includes, fuzz (short), release, trainer's and sanitizer tests
+test:              ## everything CI runs: includes, fuzz (short), release, trainer's, thread and sanitizer tests
 	@scripts/setup.sh build test
 	scripts/check_includes.py
 	cmake --preset fuzz --log-level=WARNING
@@ -45,6 +45,7 @@ test:              ## everything CI runs: includes, fuzz (short), release, train
 	scripts/fuzz.sh $(FUZZ_SECONDS)
 	scripts/run_tests.sh release
 	scripts/python_tests.sh build/release/bin/larder
+	scripts/run_tests.sh tsan/server
 	scripts/run_tests.sh dev
 
 test-python:       ## the trainer's tests alone, PyTorch in build/python (or PYTHON=/path/to/python)
@@ -105,7 +106,7 @@ fuzz:              ## every fuzz target for LONG_FUZZ_SECONDS (default 1800)
 	cmake --build --preset fuzz
 	scripts/fuzz.sh $(LONG_FUZZ_SECONDS)
 
-tsan:              ## tests of threads, scheduling and kernels under the thread sanitizer
+tsan:              ## tests of threads, scheduling, the server and kernels under the thread sanitizer
 	@scripts/setup.sh build test
 	scripts/run_tests.sh tsan -R '$(TSAN_TESTS)'
 

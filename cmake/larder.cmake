@@ -62,5 +62,6 @@ function(larder_tests name)
   target_compile_definitions(${name}_tests PRIVATE
                              LARDER_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data"
                              LARDER_MODELS_DIR="${PROJECT_SOURCE_DIR}/models")
-  gtest_discover_tests(${name}_tests DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 600)
+  gtest_discover_tests(${name}_tests DISCOVERY_TIMEOUT 60
+                       PROPERTIES TIMEOUT 600 LABELS ${name})
 endfunction()
