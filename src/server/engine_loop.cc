@@ -75,11 +75,6 @@ void EngineLoop::stop() {
   }
 }
 
-bool EngineLoop::draining() const {
-  const std::lock_guard lock(mutex_);
-  return draining_;
-}
-
 LoopStats EngineLoop::stats() const {
   const std::lock_guard lock(mutex_);
   LoopStats stats = stats_;

@@ -1,6 +1,7 @@
 // The engine on a thread of its own, for many who ask at once.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -93,7 +94,7 @@ class EngineLoop {
   /// Drains, cancels what is unfinished (its channel ends with `unavailable`) and ends the thread.
   void stop();
 
-  bool draining() const;
+  bool draining() const noexcept { return draining_; }  // takes no lock
   LoopStats stats() const;
   /// When a refused request may find room, from the length of the last ones: 1 to 60 seconds.
   std::uint32_t retry_after_seconds() const;
@@ -155,7 +156,8 @@ class EngineLoop {
   std::size_t n_unfinished_ = 0;
   LoopStats stats_;
   double mean_seconds_ = 1;  // of a request, the last ones counting most
-  bool started_ = false, draining_ = false, stopping_ = false;
+  bool started_ = false, stopping_ = false;
+  std::atomic<bool> draining_ = false;
 
   // Of the loop's thread alone.
   RunningMap running_;
