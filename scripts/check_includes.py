@@ -11,7 +11,7 @@ import sys
 
 # What a folder may include, itself left out: the closure of
 #   base <- {tensor, simd} <- codec <- kernels <- model <- engine <- server <- tools
-#   base <- kv;  {kv, codec} <- store <- {model, engine}
+#   base <- {kv, policy};  policy <- engine;  {kv, codec} <- store <- {model, engine}
 BELOW = {
     "base": set(),
     "tensor": {"base"},
@@ -19,9 +19,10 @@ BELOW = {
     "codec": {"base", "tensor", "simd"},
     "kernels": {"base", "tensor", "simd", "codec"},
     "kv": {"base"},
+    "policy": {"base"},
     "store": {"base", "tensor", "simd", "codec", "kv"},
     "model": {"base", "tensor", "simd", "codec", "kernels", "kv", "store"},
-    "engine": {"base", "tensor", "simd", "codec", "kernels", "kv", "store", "model"},
+    "engine": {"base", "tensor", "simd", "codec", "kernels", "kv", "policy", "store", "model"},
     "server": {"base", "model", "engine"},
 }
 
