@@ -40,6 +40,9 @@ class BlockTable {
   BlockId replace_last(BlockId owned);
   /// The same for any of its blocks; `index` counts from first_block().
   void replace(std::size_t index, BlockId owned);
+  /// Its blocks are `owned` from now on. The caller takes over the references to the old ones, and
+  /// hands over one to each new one. REQUIRES: max_blocks at most, first_block() 0
+  void exchange(std::span<const BlockId> owned);
   /// An empty table begins at block `first` of the sequence. REQUIRES: no blocks
   void begin_at(std::uint32_t first);
   /// Another table of the same capacity over the blocks [first_block(), end_block): references are
