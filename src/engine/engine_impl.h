@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/thread_pool.h"
 #include "engine/batch.h"
+#include "engine/evictor.h"
 #include "engine/kept_caches.h"
 #include "engine/kv_plan.h"
 #include "engine/scheduler.h"
@@ -57,7 +58,7 @@ struct Engine::Impl {
 
   void pack_weights();
   void copy_blocks(const StepPlan& step_plan);
-  void commit_rows(const StepPlan& step_plan, StepReport& report);
+  Result<void> commit_rows(const StepPlan& step_plan, StepReport& report);
   Result<void> draw_tokens(const StepPlan& step_plan, StepReport& report);
   void retire_finished();
   void give_memory_back();
@@ -77,6 +78,7 @@ struct Engine::Impl {
   Compute compute;
   ForwardPass forward;
   BatchBuilder batches;
+  std::optional<Evictor> evictor;  // KvOptions::policy
   KeptCaches kept;
   std::optional<PrefixTree> prefixes;  // KvOptions::prefix_caching
   Scheduler scheduler;
@@ -91,6 +93,8 @@ struct Engine::Impl {
     std::vector<TokenLogprob> top;
   };
   SchedulerHooks hooks();
+  void drop_requests(const StepPlan& step_plan);
+  Result<void> commit_rows(const PlannedRows& planned);
   bool make_room();
   void share_rows(Sequence& sequence);
   void share_more(Sequence& sequence);

@@ -58,14 +58,19 @@ void Engine::Impl::share_rows(Sequence& sequence) {
   counters_.n_reused_tokens -= sequence.n_shared;
   if (!sequence.preempted) sequence.request->n_reused_tokens -= sequence.n_shared;
   sequence.n_shared = 0;
+  if (evictor && !sequence.preempted) {
+    sequence.evictions = evictor->points(static_cast<std::uint32_t>(r.prompt.size()));
+  }
   if (r.reuse != 0) {
     const PrefixKey key = prefix_key(sequence);
     std::span<const TokenId> tokens = key.tokens;
     // The row before the next token to be scored predicts it, so it must be computed.
     if (r.prompt_logprobs) tokens = tokens.first(sequence.request->n_prompt_scored);
-    auto shared = kept.fork(r.reuse, tokens, key.n_plain);
+    auto shared = kept.fork(r.reuse, tokens, key.n_plain, sequence.evictions);
     if (shared) {
-      sequence.cache = std::move(*shared);
+      sequence.cache = std::move(shared->cache);
+      sequence.evictions = shared->evictions;
+      if (!shared->statistics.empty()) sequence.statistics = std::move(shared->statistics);
       count_shared(sequence, sequence.cache.n_rows());
     }
   }
@@ -79,10 +84,13 @@ void Engine::Impl::share_more(Sequence& sequence) {
   const bool first_look = sequence.prefixes_seen == 0;
   sequence.prefixes_seen = prefixes->version() + 1;
   const std::uint32_t n_rows = sequence.cache.n_rows();
-  if (n_rows % options.kv.block_tokens != 0) return;
+  if (n_rows % options.kv.block_tokens != 0 || sequence.cache.has_dropped()) return;
   const PrefixKey key = prefix_key(sequence);
-  // One token at least is computed: its logits are wanted.
-  const auto max_rows = static_cast<std::uint32_t>(sequence.tokens.size() - 1);
+  // One token at least is computed: its logits are wanted. Nor are rows shared from which some
+  // would have been dropped.
+  const auto max_rows = std::min(static_cast<std::uint32_t>(sequence.tokens.size() - 1),
+                                 sequence.evictions.n_shareable());
+  if (max_rows < n_rows) return;
   const PrefixMatch match = prefixes->find(key, max_rows);
   if (match.n_rows > n_rows) {
     prefixes->share(match, sequence.cache);
@@ -106,10 +114,12 @@ bool Engine::Impl::is_underway(const Sequence& sequence, const StepPlan& step_pl
     const PrefixKey theirs = prefix_key(other);
     if (theirs.salt != key.salt) continue;
     const std::uint32_t n_before = other.cache.n_rows();
+    if (other.cache.has_dropped() || planned.n_rows == other.n_to_eviction()) continue;
     const auto differ = std::mismatch(key.tokens.begin(), key.tokens.end() - 1,
                                       theirs.tokens.begin(), theirs.tokens.end());
     std::uint32_t n = static_cast<std::uint32_t>(differ.first - key.tokens.begin());
-    n = std::min(n, n_before + planned.n_rows) / options.kv.block_tokens * options.kv.block_tokens;
+    n = std::min({n, n_before + planned.n_rows, sequence.evictions.n_shareable()}) /
+        options.kv.block_tokens * options.kv.block_tokens;
     const bool same_form = std::min(key.n_plain, n) == std::min(theirs.n_plain, n);
     if (same_form && n > std::max(n_before, sequence.cache.n_rows())) return true;
   }
@@ -118,7 +128,7 @@ bool Engine::Impl::is_underway(const Sequence& sequence, const StepPlan& step_pl
 
 /// After `n_new` rows were committed.
 void Engine::Impl::publish_rows(Sequence& sequence, std::uint32_t n_new) {
-  if (!prefixes) return;
+  if (!prefixes || sequence.cache.has_dropped()) return;
   const std::uint32_t n = options.kv.block_tokens;
   const std::uint32_t n_rows = sequence.cache.n_rows();
   if (n_rows / n > (n_rows - n_new) / n) {

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/cache_statistics.h"
+#include "engine/eviction_points.h"
 #include "engine/sampler.h"
 #include "engine/stop_matcher.h"
 #include "kv/sequence_cache.h"
@@ -41,6 +43,12 @@ struct Sequence {
   std::uint32_t n_missing() const {
     return static_cast<std::uint32_t>(tokens.size()) - cache.n_rows();
   }
+  /// Rows that may be computed before rows are dropped.
+  std::uint32_t n_to_eviction() const { return evictions.next(cache.n_rows()) - cache.n_rows(); }
+  void clear_cache() {
+    cache.clear();
+    statistics.clear();
+  }
   std::uint32_t n_generated() const {
     return static_cast<std::uint32_t>(tokens.size() - request->request.prompt.size());
   }
@@ -52,6 +60,8 @@ struct Sequence {
   Sampler sampler;
   StreamDecoder decoder;
   StopMatcher stops;
+  EvictionPoints evictions;
+  CacheStatistics statistics;  // empty when no policy wants them
   FinishReason finish = FinishReason::none;
   std::uint32_t n_shared = 0;       // rows found cached that were counted
   std::uint64_t prefixes_seen = 0;  // PrefixTree::version() at the last look

@@ -1,0 +1,249 @@
+// Policies that drop cached rows: the same bits for any schedule, memory that comes back, refusals.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "engine/schedule_run.h"
+
+namespace larder {
+namespace {
+
+using namespace schedule;
+
+class EvictionOf : public testing::TestWithParam<Model> {};
+INSTANTIATE_TEST_SUITE_P(Policies, EvictionOf,
+                         testing::Values(kStreaming, kWindow, kKeysKept, kSpreadKept, kLotsKept,
+                                         kHeavy, kLastQuery, kObserved, kExpected, kPyramid, kSplit,
+                                         kSplitExpected, kSplitShared),
+                         testing::PrintToStringParamName());
+
+TEST_P(EvictionOf, SameTokensForAnyScheduleChunkAndThreadCount) {
+  std::mt19937 random(30);
+  const auto requests = make_requests(random, 10, GetParam());
+  const auto expected = run_alone(requests, base_options(GetParam()));
+  for (int round = 0; round < 12; ++round) {
+    const EngineOptions options = random_options(random, GetParam());
+    SCOPED_TRACE(testing::Message()
+                 << "round " << round << ", n_batch " << options.n_batch << ", n_sequences "
+                 << options.n_sequences << ", threads " << options.n_threads);
+    run_schedule(options, requests, expected, random);
+  }
+}
+
+TEST_P(EvictionOf, PreemptionChangesNothing) {
+  std::mt19937 random(31);
+  auto requests = make_requests(random, 10, GetParam());
+  for (Request& r : requests) r.max_tokens += 20;
+  const auto expected = run_alone(requests, base_options(GetParam()));
+  std::uint64_t n_preempted = 0;
+  for (int round = 0; round < 8; ++round) {
+    EngineOptions options = random_options(random, GetParam());
+    options.n_batch = std::max(options.n_batch, 4U);
+    options.n_sequences = 1;
+    const auto one = open_engine(options)->stats().kv_budget_bytes;
+    options.n_sequences = 4;
+    options.kv.memory_bytes = one;
+    SCOPED_TRACE(testing::Message() << "round " << round << ", n_batch " << options.n_batch);
+    run_schedule(options, requests, expected, random, &n_preempted);
+  }
+  EXPECT_GT(n_preempted, 0U);
+}
+
+/// Samples of one prompt, which share its compressed blocks and then drop rows each for itself.
+TEST_P(EvictionOf, SamplesAreTheSameWhenPreempted) {
+  Request request;
+  request.prompt = {1};
+  for (int i = 0; i < 70; ++i) request.prompt.push_back(3 + i * 11 % 77);
+  request.max_tokens = 60;
+  request.ignore_eos = true;
+  request.n_samples = 4;
+  request.sampling.temperature = 1.0F;
+  request.sampling.seed = 9;
+  std::map<Key, Outcome> expected;
+  std::uint64_t one = 0;
+  for (const std::uint32_t n_batch : {512U, 7U, 512U}) {
+    EngineOptions options = base_options(GetParam());
+    options.n_batch = n_batch;
+    if (expected.empty()) {
+      one = open_engine(options)->stats().kv_budget_bytes;
+    } else {
+      options.kv.memory_bytes = one;
+    }
+    options.n_sequences = 4;
+    auto engine = open_engine(options);
+    ASSERT_TRUE(engine->submit(request));
+    std::map<Key, Outcome> outcomes;
+    while (!engine->idle()) {
+      collect(*engine->step(), outcomes);
+      expect_bytes_add_up(*engine);
+    }
+    if (expected.empty()) expected = outcomes;
+    EXPECT_EQ(outcomes, expected);
+    EXPECT_EQ(engine->stats().kv_bytes, 0U);
+  }
+}
+
+/// A context is compressed before anybody knows the question; the kept cache may be gone when the
+/// sequence that goes on from it has to be computed again.
+TEST_P(EvictionOf, WhatGoesOnFromACompressedCacheIsTheSameForAnySchedule) {
+  std::mt19937 random(33);
+  auto requests = make_requests(random, 3, GetParam());
+  Request& context = requests[0];
+  context.prompt.assign(90, 1);
+  for (auto& id : context.prompt) id = static_cast<int>(3 + draw(random, GetParam().n_vocab - 3));
+  context.prompt_logprobs = false;
+  context.max_tokens = 1;
+  context.keep_cache = true;
+  for (std::size_t i = 1; i < requests.size(); ++i) {
+    Request& r = requests[i];
+    r.prompt_logprobs = false;
+    r.prompt.resize(std::min<std::size_t>(r.prompt.size(), 25));
+    r.prompt.insert(r.prompt.begin(), context.prompt.begin(), context.prompt.end());
+    r.reuse = 1;
+  }
+  Request other = requests[0];  // goes before the two, and takes their blocks
+  other.keep_cache = false;
+  other.prompt.back() = 3;
+  other.max_tokens = 60;
+  requests[1].priority = requests[2].priority = 1;
+  EngineOptions options = base_options(GetParam());
+  const auto one = open_engine(options)->stats().kv_budget_bytes;
+  std::vector<Outcome> expected;
+  std::uint64_t n_preempted = 0;
+  for (int round = 0; round < 8; ++round) {
+    if (round > 0) options = random_options(random, GetParam());
+    options.n_batch = std::max(options.n_batch, 4U);
+    options.n_sequences = 3;
+    options.kv.memory_bytes = round % 2 == 0 ? 0 : 2 * one;
+    auto engine = open_engine(options);
+    std::map<Key, Outcome> outcomes;
+    ASSERT_EQ(*engine->submit(context), 1U);
+    while (!engine->idle()) collect(*engine->step(), outcomes);
+    ASSERT_TRUE(engine->submit(requests[1]));
+    ASSERT_TRUE(engine->submit(requests[2]));
+    while (engine->stats().n_reused_tokens < 2 * context.prompt.size()) {
+      ASSERT_FALSE(engine->idle());
+      collect(*engine->step(), outcomes);
+    }
+    engine->release(1);
+    ASSERT_TRUE(engine->submit(other));
+    while (!engine->idle()) collect(*engine->step(), outcomes);
+    const std::vector<Outcome> got = {outcomes[{2, 0}], outcomes[{3, 0}]};
+    if (expected.empty()) expected = got;
+    EXPECT_TRUE(got == expected) << "round " << round;
+    EXPECT_EQ(engine->stats().kv_bytes, 0U);
+    n_preempted += engine->stats().n_preempted;
+  }
+  RecordProperty("n_preempted", static_cast<int>(n_preempted));
+}
+
+TEST(Eviction, TextsWithinTheBudgetAreThoseOfAFullCache) {
+  std::mt19937 random(34);
+  auto requests = make_requests(random, 5);
+  for (Request& r : requests) {
+    r.prompt.resize(std::min<std::size_t>(r.prompt.size(), 50));
+    r.max_tokens = 10;
+  }
+  const auto expected = run_alone(requests);
+  for (const char* policy : {"streaming-llm", "window", "knorm", "keydiff", "random", "h2o",
+                             "snapkv", "tova", "pyramidkv"}) {
+    EngineOptions options = base_options();
+    options.kv.policy = policy;
+    options.kv.keep = "64";
+    EXPECT_EQ(run_alone(requests, options), expected) << policy;
+  }
+}
+
+/// K and V of a first layer depend on their token and position alone. With no other layer, a window
+/// behind the sinks is what StreamingLLM says it is: the same model over the rows that are left,
+/// with the positions that they have there.
+TEST(Eviction, StreamingEqualsTheTextThatIsLeft) {
+  const Model model{"shallow_f32", 512, 640, 340, "f32", "f32"};
+  Request request;
+  for (int i = 0; i < 300; ++i) request.prompt.push_back(3 + i * 37 % 500);
+  request.max_tokens = 1;
+  request.ignore_eos = true;
+  request.sampling.temperature = 0;
+  request.n_logprobs = 20;
+  EngineOptions streaming = base_options(model);
+  streaming.kv.policy = "streaming-llm:sinks=5,every=32";
+  streaming.kv.keep = "100";
+  const auto top = [](const EngineOptions& options, const Request& r) {
+    auto engine = open_engine(options);
+    EXPECT_TRUE(engine->submit(r));
+    std::map<std::int32_t, float> of;
+    while (!engine->idle()) {
+      const auto report = engine->step();
+      for (const TokenEvent& event : report->events) {
+        for (const TokenLogprob& t : event.top) of[t.token] = t.logprob;
+      }
+    }
+    return of;
+  };
+  const auto streamed = top(streaming, request);
+  // Rows were dropped last behind 288 tokens; 12 came since.
+  Request left = request;
+  left.prompt.assign(request.prompt.begin(), request.prompt.begin() + 5);
+  left.prompt.insert(left.prompt.end(), request.prompt.begin() + 288 - 95, request.prompt.end());
+  const auto plain = top(base_options(model), left);
+  ASSERT_EQ(streamed.size(), 20U);
+  for (const auto& [token, logprob] : plain) {
+    ASSERT_TRUE(streamed.contains(token));
+    EXPECT_NEAR(streamed.at(token), logprob, 2e-4) << token;
+  }
+  const auto full = top(base_options(model), request);
+  EXPECT_NE(full.begin()->second, plain.begin()->second);
+}
+
+TEST(Eviction, MemoryIsThatOfTheRowsThatStayAndTheNextChunk) {
+  EngineOptions options = base_options();
+  options.n_context = 4096;
+  options.n_batch = 512;
+  const auto full = open_engine(options)->stats().kv_budget_bytes;
+  options.kv.policy = "streaming-llm:every=64";
+  options.kv.keep = "192";
+  auto engine = open_engine(options);
+  EXPECT_EQ(engine->stats().kv_budget_bytes, full / 16);  // 256 of 4096 rows
+  Request request;
+  for (int i = 0; i < 2000; ++i) request.prompt.push_back(3 + i * 7 % 500);
+  request.max_tokens = 2000;
+  request.ignore_eos = true;
+  ASSERT_TRUE(engine->submit(request));
+  while (!engine->idle()) {
+    ASSERT_TRUE(engine->step());
+    if (engine->idle()) break;
+    ASSERT_GE(engine->stats().kv_bytes, 192 * full / 4096);
+  }
+  EXPECT_EQ(engine->stats().kv_peak_bytes, full / 16);
+  EXPECT_EQ(engine->stats().kv_bytes, 0U);
+}
+
+std::string refusal(const EngineOptions& options) {
+  auto engine =
+      options.model_path.ends_with(".gguf") ? Engine::open(options) : open_fixture(options);
+  return engine ? "accepted" : engine.error().message;
+}
+
+TEST(Eviction, RefusesWhatItCannotDo) {
+  const auto with_policy = [](const Model& model, const char* policy, const char* keep) {
+    EngineOptions options = base_options(model);
+    options.kv.policy = policy;
+    options.kv.keep = keep;
+    return refusal(options);
+  };
+  EXPECT_EQ(with_policy(kStories, "knorm", "100"), "accepted");
+  EXPECT_NE(with_policy(kStories, "", "100").find("no kv-policy"), std::string::npos);
+  EXPECT_NE(with_policy(kStories, "knorm", "").find("needs a kv-keep"), std::string::npos);
+  EXPECT_NE(with_policy(kStories, "knorm", "36").find("stay in any case"), std::string::npos);
+  EXPECT_NE(with_policy(kStories, "best", "36").find("is not known"), std::string::npos);
+  EXPECT_NE(with_policy(kLatent, "knorm", "100").find("latent attention"), std::string::npos);
+  EXPECT_NE(with_policy(kMistral, "knorm", "100").find("sliding window of 24"), std::string::npos);
+  EXPECT_NE(with_policy(kInt8, "knorm", "100").find("int8"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace larder

@@ -1,0 +1,123 @@
+// Requests in random schedules, and what each may observe.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <iterator>
+#include <map>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/schedule_models.h"
+#include "larder/engine.h"
+
+namespace larder::schedule {
+
+inline std::uint32_t draw(std::mt19937& random, std::uint32_t n) {
+  return static_cast<std::uint32_t>(random() % n);
+}
+
+inline std::vector<Request> make_requests(std::mt19937& random, std::size_t n,
+                                          const Model& model = kStories) {
+  std::vector<Request> requests(n);
+  for (Request& r : requests) {
+    r.prompt.resize(1 + draw(random, model.max_prompt));
+    for (auto& id : r.prompt) id = static_cast<std::int32_t>(3 + draw(random, model.n_vocab - 3));
+    r.prompt[0] = 1;
+    r.max_tokens = 1 + draw(random, 40);
+    r.ignore_eos = true;
+    r.sampling.temperature = random() % 3 == 0 ? 0.0F : 0.9F;
+    r.sampling.seed = random();
+    r.n_logprobs = 0;
+    r.prompt_logprobs = random() % 4 == 0;
+    r.prompt_logprobs_begin = 1 + draw(random, static_cast<std::uint32_t>(r.prompt.size()));
+  }
+  return requests;
+}
+
+/// All that a request may observe: tokens and the exact bits of their log-probabilities.
+struct Outcome {
+  std::vector<std::int32_t> tokens;
+  std::vector<float> logprobs;
+  std::vector<float> prompt_logprobs;
+  std::string text;
+  bool operator==(const Outcome&) const = default;
+};
+
+using Key = std::pair<RequestId, std::uint32_t>;
+
+inline void collect(const StepReport& report, std::map<Key, Outcome>& outcomes) {
+  for (const TokenEvent& event : report.events) {
+    Outcome& outcome = outcomes[{event.request, event.sample}];
+    for (const auto& p : event.prompt) outcome.prompt_logprobs.push_back(p.logprob);
+    if (event.token < 0) continue;
+    outcome.tokens.push_back(event.token);
+    outcome.text += event.text;
+    if (event.logprob) outcome.logprobs.push_back(event.logprob->logprob);
+  }
+}
+
+inline void expect_bytes_add_up(const Engine& engine) {
+  const EngineStats stats = engine.stats();
+  ASSERT_LE(stats.kv_bytes, stats.kv_budget_bytes);
+  ASSERT_LE(stats.kv_peak_bytes, stats.kv_budget_bytes);
+}
+
+inline std::vector<Outcome> run_alone(const std::vector<Request>& requests,
+                                      const EngineOptions& options = base_options()) {
+  auto engine = open_engine(options);
+  std::vector<Outcome> all;
+  for (const Request& request : requests) {
+    const auto id = engine->submit(request);
+    EXPECT_TRUE(id.has_value());
+    std::map<Key, Outcome> outcomes;
+    while (!engine->idle()) collect(*engine->step(), outcomes);
+    all.push_back(outcomes[{*id, 0}]);
+    EXPECT_EQ(engine->stats().kv_bytes, 0U);
+  }
+  return all;
+}
+
+/// Submits the requests at random moments and compares each with what it got alone.
+inline void run_schedule(const EngineOptions& options, const std::vector<Request>& requests,
+                         const std::vector<Outcome>& expected, std::mt19937& random,
+                         std::uint64_t* n_preempted = nullptr) {
+  auto engine = open_engine(options);
+  ASSERT_NE(engine, nullptr);
+  std::map<Key, Outcome> outcomes;
+  std::vector<RequestId> ids;
+  while (ids.size() < requests.size() || !engine->idle()) {
+    while (ids.size() < requests.size() && (engine->idle() || random() % 3 == 0)) {
+      const auto id = engine->submit(requests[ids.size()]);
+      ASSERT_TRUE(id.has_value()) << id.error().message;
+      ids.push_back(*id);
+    }
+    const auto report = engine->step();
+    ASSERT_TRUE(report.has_value()) << report.error().message;
+    ASSERT_LE(report->n_prefill_tokens + report->n_decode_tokens, options.n_batch);
+    collect(*report, outcomes);
+    expect_bytes_add_up(*engine);
+  }
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    ASSERT_EQ((outcomes[{ids[i], 0}]), expected[i]) << "request " << i;
+  }
+  for (const RequestId id : ids) engine->release(id);
+  EXPECT_EQ(engine->stats().kv_bytes, 0U);
+  if (n_preempted != nullptr) *n_preempted += engine->stats().n_preempted;
+}
+
+inline EngineOptions random_options(std::mt19937& random, const Model& model = kStories) {
+  EngineOptions options = base_options(model);
+  constexpr std::uint32_t kBatches[] = {1, 2, 3, 7, 16, 33, 64, 512};
+  options.n_batch = kBatches[random() % std::size(kBatches)];
+  options.n_sequences = 1 + draw(random, std::min(6U, options.n_batch));
+  options.n_threads = 1 + draw(random, 2);
+  options.pack_while_running = random() % 2 == 0;
+  return options;
+}
+
+}  // namespace larder::schedule
