@@ -133,6 +133,14 @@ void part_heads(const ModelConfig& config, std::uint32_t n_keep, std::uint32_t n
   plan.shape.layers = std::move(layers);
 }
 
+/// Whether rows stay or go a block at a time, so that none has to be taken out of one.
+bool moves_whole_blocks(const EvictionOptions& eviction, std::uint32_t block_tokens) {
+  const Policy& policy = eviction.policy;
+  return policy.score == Score::position && !policy.at_prompt_end &&
+         policy.sinks % block_tokens == 0 && policy.every % block_tokens == 0 &&
+         eviction.budget.n_tokens != 0 && eviction.budget.n_tokens % block_tokens == 0;
+}
+
 /// Windows drop rows by themselves; the layers without one are the policy's.
 Result<void> limit_rows(const ModelConfig& config, const EngineOptions& options, KvPlan& plan) {
   if (!plan.eviction) return {};
@@ -155,11 +163,13 @@ Result<void> limit_rows(const ModelConfig& config, const EngineOptions& options,
     }
     if (!config.owns_kv(l)) continue;
     CacheLayer& layer = plan.shape.layers[l];
-    if (layer.seals()) {
-      return fail(Errc::unsupported,
-                  "kv-policy '{}' cannot be used with cache-type {} of layer {}: rows move between "
-                  "blocks, and those of sealed formats (all but f32, f16 and bf16) cannot",
-                  options.kv.policy, formats_text({plan.formats[l]}), l);
+    if (layer.seals() && !moves_whole_blocks(*plan.eviction, options.kv.block_tokens)) {
+      return fail(
+          Errc::unsupported,
+          "kv-policy '{}' cannot be used with cache-type {} of layer {}: sealed formats (all "
+          "but f32, f16 and bf16) hold whole blocks, so only streaming-llm goes, with sinks, "
+          "every and kv-keep in multiples of {} tokens",
+          options.kv.policy, formats_text({plan.formats[l]}), l, options.kv.block_tokens);
     }
     layer.max_stored = max_stored_rows(policy, n_keep, options.n_context, l, config.n_layers);
     drops = true;

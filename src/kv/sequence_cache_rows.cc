@@ -36,10 +36,12 @@ void SequenceCache::keep_rows(std::uint32_t layer, std::span<const std::uint32_t
   const auto heads = tables(layer);
   const std::uint32_t n = shape_->block_tokens;
   const auto n_kept = static_cast<std::uint32_t>(kept.size() / heads.size());
-  LARDER_CHECK(shape_->layers[layer].drops() && !shape_->layers[layer].seals());
+  LARDER_CHECK(shape_->layers[layer].drops());
   LARDER_CHECK(moves.size() == heads.size() && kept.size() == heads.size() * n_kept);
   LARDER_CHECK(n_reserved_ == 0 && n_kept <= n_stored(layer));
   const std::vector<std::uint32_t> from = runs_that_stay(layer, kept, n_kept);
+  LARDER_CHECK(!shape_->layers[layer].seals() ||
+               (n_kept % n == 0 && std::find(from.begin(), from.end(), kNoRun) == from.end()));
 
   // The t-th run that is put together goes into the t-th of the old runs that do not stay: it comes
   // from that one and later ones, and the runs before it are done with those that it overwrites.

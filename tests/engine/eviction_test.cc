@@ -16,9 +16,9 @@ using namespace schedule;
 
 class EvictionOf : public testing::TestWithParam<Model> {};
 INSTANTIATE_TEST_SUITE_P(Policies, EvictionOf,
-                         testing::Values(kStreaming, kWindow, kKeysKept, kSpreadKept, kLotsKept,
-                                         kHeavy, kLastQuery, kObserved, kExpected, kPyramid, kSplit,
-                                         kSplitExpected, kSplitShared),
+                         testing::Values(kStreaming, kSealedStreaming, kWindow, kKeysKept,
+                                         kSpreadKept, kLotsKept, kHeavy, kLastQuery, kObserved,
+                                         kExpected, kPyramid, kSplit, kSplitExpected, kSplitShared),
                          testing::PrintToStringParamName());
 
 TEST_P(EvictionOf, SameTokensForAnyScheduleChunkAndThreadCount) {
@@ -243,6 +243,8 @@ TEST(Eviction, RefusesWhatItCannotDo) {
   EXPECT_NE(with_policy(kLatent, "knorm", "100").find("latent attention"), std::string::npos);
   EXPECT_NE(with_policy(kMistral, "knorm", "100").find("sliding window of 24"), std::string::npos);
   EXPECT_NE(with_policy(kInt8, "knorm", "100").find("int8"), std::string::npos);
+  EXPECT_NE(with_policy(kInt8, "streaming-llm", "64").find("multiples of 16"), std::string::npos);
+  EXPECT_EQ(with_policy(kInt4, "streaming-llm:sinks=16", "64"), "accepted");
 }
 
 }  // namespace
