@@ -34,7 +34,6 @@ class Evictor {
           std::vector<KvLayout> layouts, EvictorModel model);
 
   EvictionPoints points(std::uint32_t n_prompt) const noexcept;
-  const Policy& policy() const noexcept { return options_.policy; }
 
   /// What `evict` wants to know of the queries that there were.
   CacheStatistics::Wants wants() const noexcept;

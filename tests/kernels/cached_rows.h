@@ -33,7 +33,6 @@ class CachedRows {
   }
 
   const KvLayout& layout() const { return layout_; }
-  BlockShape shape() const { return shape_; }
   std::span<const KvRows> heads() const { return heads_; }
   BlockId block(std::uint32_t head, std::uint32_t row) const {
     return ids_[head][row / shape_.block_tokens];
