@@ -113,7 +113,7 @@ TEST_P(EvictionOf, WhatGoesOnFromACompressedCacheIsTheSameForAnySchedule) {
   EngineOptions options = base_options(GetParam());
   const auto one = open_engine(options)->stats().kv_budget_bytes;
   std::vector<Outcome> expected;
-  std::uint64_t n_preempted = 0;
+  int n_checked = 0;
   for (int round = 0; round < 8; ++round) {
     if (round > 0) options = random_options(random, GetParam());
     options.n_batch = std::max(options.n_batch, 4U);
@@ -125,20 +125,22 @@ TEST_P(EvictionOf, WhatGoesOnFromACompressedCacheIsTheSameForAnySchedule) {
     while (!engine->idle()) collect(*engine->step(), outcomes);
     ASSERT_TRUE(engine->submit(requests[1]));
     ASSERT_TRUE(engine->submit(requests[2]));
-    while (engine->stats().n_reused_tokens < 2 * context.prompt.size()) {
-      ASSERT_FALSE(engine->idle());
-      collect(*engine->step(), outcomes);
-    }
+    const auto both_started = [&] {
+      return engine->stats().n_reused_tokens == 2 * context.prompt.size();
+    };
+    while (!both_started() && !engine->idle()) collect(*engine->step(), outcomes);
+    // Where memory is short, the kept cache may have gone before the second began.
+    const bool is_checked = both_started();
+    n_checked += is_checked ? 1 : 0;
     engine->release(1);
     ASSERT_TRUE(engine->submit(other));
     while (!engine->idle()) collect(*engine->step(), outcomes);
     const std::vector<Outcome> got = {outcomes[{2, 0}], outcomes[{3, 0}]};
     if (expected.empty()) expected = got;
-    EXPECT_TRUE(got == expected) << "round " << round;
+    EXPECT_TRUE(!is_checked || got == expected) << "round " << round;
     EXPECT_EQ(engine->stats().kv_bytes, 0U);
-    n_preempted += engine->stats().n_preempted;
   }
-  RecordProperty("n_preempted", static_cast<int>(n_preempted));
+  EXPECT_GE(n_checked, 4);
 }
 
 TEST(Eviction, TextsWithinTheBudgetAreThoseOfAFullCache) {
