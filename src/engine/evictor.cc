@@ -28,7 +28,9 @@ Evictor::Evictor(const EvictionOptions& options, const CacheShape& shape, const 
       compute_(compute),
       layouts_(std::move(layouts)),
       model_(std::move(model)),
-      block_{shape.block_tokens, model_.head_dim} {}
+      block_{shape.block_tokens, model_.head_dim} {
+  for (std::uint32_t layer = 0; layer < n_layers(); ++layer) n_dropping_ += drops(layer) ? 1 : 0;
+}
 
 CacheStatistics::Wants Evictor::wants() const noexcept {
   switch (options_.policy.score) {
@@ -45,7 +47,9 @@ EvictionPoints Evictor::points(std::uint32_t n_prompt) const noexcept {
   const Policy& policy = options_.policy;
   EvictionPoints points;
   points.n_keep = rows_to_keep(policy, options_.budget, n_prompt);
-  points.n_most = most_rows_of_layer(policy, points.n_keep, 0, n_layers()) * n_parts();
+  const std::uint64_t n_most =
+      std::uint64_t{most_rows_of_layer(policy, points.n_keep, 0, n_dropping_)} * n_parts();
+  points.n_most = static_cast<std::uint32_t>(std::min<std::uint64_t>(n_most, UINT32_MAX));
   points.every = policy.every;
   points.prompt_end = policy.at_prompt_end ? n_prompt : 0;
   const CacheStatistics::Wants wanted = wants();
@@ -60,11 +64,12 @@ Result<void> Evictor::evict(SequenceCache& cache, std::uint32_t n_keep,
   if (options_.policy.score == Score::expected_attention) {
     future_ = mean_rotation(model_.rope, cache.n_rows(), kFutureQueries);
   }
+  std::uint32_t index = 0;  // among the layers that drop rows
   for (std::uint32_t layer = 0; layer < n_layers(); ++layer) {
-    const CacheLayer& first = shape_.layers[layer * n_parts()];
-    if (first.drops() && first.n_kv_heads > 0) {
-      LARDER_TRY(evict_layer(cache, layer, n_keep, statistics));
-    }
+    if (!drops(layer)) continue;
+    const std::uint32_t n =
+        rows_of_layer(options_.policy, n_keep, index++, n_dropping_, cache.n_rows());
+    LARDER_TRY(evict_layer(cache, layer, n, statistics));
   }
   cache.release_spares();
   if (statistics.of_rows() && options_.policy.window != 0) statistics.clear();
@@ -77,7 +82,6 @@ Result<void> Evictor::evict_layer(SequenceCache& cache, std::uint32_t layer, std
   std::uint32_t n_rows = 0;  // on average
   for (const Part& part : parts_) n_rows += part.n_rows;
   n_rows /= n_parts();
-  n_keep = rows_of_layer(options_.policy, n_keep, layer, n_layers(), n_rows);
   if (n_rows <= n_keep) return {};
   for (const Part& part : parts_) score(cache, part, statistics);
   if (std::any_of(scores_.begin(), scores_.end(), [](float s) { return std::isnan(s); })) {

@@ -46,6 +46,10 @@ class Evictor {
   std::uint32_t n_layers() const noexcept {  // of the model
     return static_cast<std::uint32_t>(layouts_.size());
   }
+  bool drops(std::uint32_t layer) const {
+    const CacheLayer& first = shape_.layers[layer * n_parts()];
+    return first.drops() && first.n_kv_heads > 0;
+  }
   /// Layers of the shape that a layer of the model is.
   std::uint32_t n_parts() const noexcept { return shape_.heads_apart ? model_.n_kv_heads : 1; }
   struct Part {                       // of a layer of the model: all its KV heads, or one
@@ -69,6 +73,7 @@ class Evictor {
   const std::vector<KvLayout> layouts_;
   const EvictorModel model_;
   const BlockShape block_;
+  std::uint32_t n_dropping_ = 0;        // layers of the model that drop rows
   std::optional<MeanRotation> future_;  // of the queries to come
   std::vector<Part> parts_;             // of the layer at hand
   std::vector<std::uint32_t> counts_;   // rows of each that stay

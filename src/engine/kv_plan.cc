@@ -141,7 +141,37 @@ bool moves_whole_blocks(const EvictionOptions& eviction, std::uint32_t block_tok
          eviction.budget.n_tokens != 0 && eviction.budget.n_tokens % block_tokens == 0;
 }
 
-/// Windows drop rows by themselves; the layers without one are the policy's.
+/// The layers whose rows are the policy's to drop: windows drop rows by themselves.
+Result<std::vector<std::uint32_t>> dropping_layers(const ModelConfig& config,
+                                                   const EngineOptions& options,
+                                                   const KvPlan& plan) {
+  std::vector<std::uint32_t> layers;
+  for (std::uint32_t l = 0; l < config.n_layers; ++l) {
+    if (plan.shape.layers[config.owner(l)].window != 0) continue;
+    if (config.layer_window(l) != 0) {
+      return fail(Errc::unsupported,
+                  "kv-policy '{}' cannot be used with layer {}: it has a window of {} tokens over "
+                  "rows of layer {}, which has none",
+                  options.kv.policy, l, config.window, config.owner(l));
+    }
+    if (!config.owns_kv(l)) continue;
+    if (plan.shape.layers[l].seals() &&
+        !moves_whole_blocks(*plan.eviction, options.kv.block_tokens)) {
+      return fail(
+          Errc::unsupported,
+          "kv-policy '{}' cannot be used with cache-type {} of layer {}: sealed formats (all "
+          "but f32, f16 and bf16) hold whole blocks, so only streaming-llm goes, with sinks, "
+          "every and kv-keep in multiples of {} tokens",
+          options.kv.policy, formats_text({plan.formats[l]}), l, options.kv.block_tokens);
+    }
+    layers.push_back(l);
+  }
+  if (!layers.empty()) return layers;
+  return fail(Errc::unsupported,
+              "kv-policy '{}' has nothing to drop: every layer has a sliding window of {} tokens",
+              options.kv.policy, config.window);
+}
+
 Result<void> limit_rows(const ModelConfig& config, const EngineOptions& options, KvPlan& plan) {
   if (!plan.eviction) return {};
   if (config.has_latent()) {
@@ -152,33 +182,14 @@ Result<void> limit_rows(const ModelConfig& config, const EngineOptions& options,
   }
   const Policy& policy = plan.eviction->policy;
   const std::uint32_t n_keep = rows_to_keep(policy, plan.eviction->budget, options.n_context);
-  bool drops = false;
-  for (std::uint32_t l = 0; l < config.n_layers; ++l) {
-    if (plan.shape.layers[config.owner(l)].window != 0) continue;
-    if (config.layer_window(l) != 0) {
-      return fail(Errc::unsupported,
-                  "kv-policy '{}' cannot be used with layer {}: it has a window of {} tokens over "
-                  "rows of layer {}, which has none",
-                  options.kv.policy, l, config.window, config.owner(l));
-    }
-    if (!config.owns_kv(l)) continue;
-    CacheLayer& layer = plan.shape.layers[l];
-    if (layer.seals() && !moves_whole_blocks(*plan.eviction, options.kv.block_tokens)) {
-      return fail(
-          Errc::unsupported,
-          "kv-policy '{}' cannot be used with cache-type {} of layer {}: sealed formats (all "
-          "but f32, f16 and bf16) hold whole blocks, so only streaming-llm goes, with sinks, "
-          "every and kv-keep in multiples of {} tokens",
-          options.kv.policy, formats_text({plan.formats[l]}), l, options.kv.block_tokens);
-    }
-    layer.max_stored = max_stored_rows(policy, n_keep, options.n_context, l, config.n_layers);
-    drops = true;
+  LARDER_ASSIGN(const std::vector<std::uint32_t> layers, dropping_layers(config, options, plan));
+  const auto n_layers = static_cast<std::uint32_t>(layers.size());
+  for (std::uint32_t i = 0; i < n_layers; ++i) {
+    plan.shape.layers[layers[i]].max_stored =
+        max_stored_rows(policy, n_keep, options.n_context, i, n_layers);
   }
   if (policy.splits_heads) part_heads(config, n_keep, options.n_context, plan);
-  if (drops) return {};
-  return fail(Errc::unsupported,
-              "kv-policy '{}' has nothing to drop: every layer has a sliding window of {} tokens",
-              options.kv.policy, config.window);
+  return {};
 }
 
 std::uint32_t plan_max_stored(const KvPlan& plan) {

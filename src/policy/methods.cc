@@ -169,21 +169,8 @@ Result<void> set_parameter(const Method& method, std::string_view assignment, Po
               policy.kernel);
 }
 
-}  // namespace
-
-std::span<const Method> methods() noexcept { return kMethods; }
-
-const Method* find_method(std::string_view name) noexcept {
-  const auto it = std::find_if(kMethods.begin(), kMethods.end(),
-                               [name](const Method& method) { return method.name == name; });
-  return it == kMethods.end() ? nullptr : &*it;
-}
-
-std::uint32_t parameter(const Policy& policy, std::string_view name) noexcept {
-  return policy.*known_parameter(name).value;
-}
-
-Result<Policy> parse_policy(std::string_view text) {
+/// "NAME:PARAMETER=VALUE,...", each value on its own.
+Result<Policy> parse_parameters(std::string_view text) {
   const std::size_t colon = text.find(':');
   const std::string_view name = text.substr(0, colon);
   const Method* method = find_method(name);
@@ -201,6 +188,27 @@ Result<Policy> parse_policy(std::string_view text) {
     if (comma == std::string_view::npos) return policy;
     rest.remove_prefix(comma + 1);
   }
+}
+
+}  // namespace
+
+std::span<const Method> methods() noexcept { return kMethods; }
+
+const Method* find_method(std::string_view name) noexcept {
+  const auto it = std::find_if(kMethods.begin(), kMethods.end(),
+                               [name](const Method& method) { return method.name == name; });
+  return it == kMethods.end() ? nullptr : &*it;
+}
+
+std::uint32_t parameter(const Policy& policy, std::string_view name) noexcept {
+  return policy.*known_parameter(name).value;
+}
+
+Result<Policy> parse_policy(std::string_view text) {
+  LARDER_ASSIGN(const Policy policy, parse_parameters(text));
+  if (policy.every != 0 || policy.at_prompt_end) return policy;
+  return fail(Errc::invalid_argument, "kv-policy '{}' never drops a row: every must not be 0",
+              text);
 }
 
 Result<KeepBudget> parse_keep(std::string_view text) {

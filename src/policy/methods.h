@@ -28,7 +28,8 @@ const Method* find_method(std::string_view name) noexcept;
 std::uint32_t parameter(const Policy& policy, std::string_view name) noexcept;
 
 /// "NAME" or "NAME:PARAMETER=VALUE,...", as in "knorm:recent=64,every=128". Errors:
-/// invalid_argument (unknown method or parameter, no number, out of range), with the text.
+/// invalid_argument (unknown method or parameter, no number, out of range, values with which no row
+/// would ever go), with the text.
 Result<Policy> parse_policy(std::string_view text);
 
 /// "512" tokens, or a share of the prompt as in "0.25". Errors: invalid_argument (no number, not

@@ -21,12 +21,12 @@ std::uint32_t protected_newest(const Policy& policy, std::uint32_t n_keep) noexc
 }
 
 std::uint32_t rows_of_layer(const Policy& policy, std::uint32_t n_keep, std::uint32_t index,
-                            std::uint32_t n_layers, std::uint32_t n_stored) noexcept {
+                            std::uint32_t n_layers, std::uint32_t n_tokens) noexcept {
   if (policy.allocation == Allocation::uniform || n_layers < 2) return n_keep;
   const std::uint32_t n_protected = policy.sinks + policy.recent;
   // The protected rows are everybody's; the rest is dealt out.
   const double mean = static_cast<double>(n_keep - std::min(n_keep, n_protected));
-  const double room = static_cast<double>(n_stored - std::min(n_stored, n_protected));
+  const double room = static_cast<double>(n_tokens - std::min(n_tokens, n_protected));
   double least = mean / policy.beta, most = 2 * mean - least;
   if (most > room) {
     most = room;
@@ -36,7 +36,7 @@ std::uint32_t rows_of_layer(const Policy& policy, std::uint32_t n_keep, std::uin
   return n_protected + static_cast<std::uint32_t>(std::max(rows, 0.0));
 }
 
-// With less stored the pyramid is flatter, and at its flattest every layer has the mean.
+// Of shorter texts the pyramid is flatter, and at its flattest every layer has the mean.
 std::uint32_t most_rows_of_layer(const Policy& policy, std::uint32_t n_keep, std::uint32_t index,
                                  std::uint32_t n_layers) noexcept {
   return std::max(n_keep, rows_of_layer(policy, n_keep, index, n_layers, UINT32_MAX));

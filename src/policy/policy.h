@@ -59,11 +59,11 @@ std::uint32_t rows_to_keep(const Policy& policy, const KeepBudget& budget,
 /// Newest rows that stay of `n_keep`.
 std::uint32_t protected_newest(const Policy& policy, std::uint32_t n_keep) noexcept;
 
-/// Rows that stay of layer `index` of `n_layers`, when `n_keep` stay on average; `n_stored` are
-/// there. Method of the pyramid: Cai et al. 2024 (arXiv:2406.02069).
+/// Rows that stay of layer `index` of the `n_layers` that drop rows, when `n_keep` stay on average
+/// and the text has `n_tokens`. Method of the pyramid: Cai et al. 2024 (arXiv:2406.02069).
 std::uint32_t rows_of_layer(const Policy& policy, std::uint32_t n_keep, std::uint32_t index,
-                            std::uint32_t n_layers, std::uint32_t n_stored) noexcept;
-/// The most of them, whatever is stored.
+                            std::uint32_t n_layers, std::uint32_t n_tokens) noexcept;
+/// The most of them, however long the text is.
 std::uint32_t most_rows_of_layer(const Policy& policy, std::uint32_t n_keep, std::uint32_t index,
                                  std::uint32_t n_layers) noexcept;
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/schedule_run.h"
+#include "policy/methods.h"
 
 namespace larder {
 namespace {
@@ -224,6 +225,58 @@ TEST(Eviction, MemoryIsThatOfTheRowsThatStayAndTheNextChunk) {
   EXPECT_EQ(engine->stats().kv_bytes, 0U);
 }
 
+/// Bytes of the cache when the prompt is done.
+std::uint64_t bytes_behind_prompt(const EngineOptions& options, int n_prompt) {
+  auto engine = open_engine(options);
+  Request request;
+  for (int i = 0; i < n_prompt; ++i) request.prompt.push_back(3 + i * 7 % 500);
+  request.max_tokens = 2;
+  request.ignore_eos = true;
+  EXPECT_TRUE(engine->submit(request));
+  while (engine->step()->events.empty()) continue;
+  return engine->stats().kv_bytes;
+}
+
+TEST(Eviction, BlocksOfDroppedRowsAreFreeWhenThePromptIsDone) {
+  EngineOptions options = base_options();  // blocks of 16 rows
+  options.n_context = 1024;
+  const auto engine = open_engine(options);
+  const std::uint32_t n_layers = engine->config().n_layers, n_heads = engine->config().n_kv_heads;
+  const std::uint64_t block = engine->stats().kv_budget_bytes / 64 / n_layers / n_heads;
+  options.kv.keep = "200";
+  for (const char* policy : {"snapkv", "h2o", "keydiff:every=64"}) {
+    options.kv.policy = policy;
+    EXPECT_EQ(bytes_behind_prompt(options, 800), 13 * n_layers * n_heads * block) << policy;
+  }
+  options.kv.policy = "ada-snapkv";  // each head rounds up by itself
+  const std::uint64_t bytes = bytes_behind_prompt(options, 800);
+  EXPECT_GE(bytes, n_layers * (200 * n_heads - n_heads) * block / 16);
+  EXPECT_LE(bytes, n_layers * (200 * n_heads + 16 * n_heads) * block / 16);
+
+  options.kv.policy = "pyramidkv:every=64";  // cut down several times on the way
+  options.kv.keep = "100";
+  const Policy policy = *parse_policy(options.kv.policy);
+  std::uint64_t n_blocks = 0;
+  for (std::uint32_t l = 0; l < n_layers; ++l) {
+    n_blocks += (rows_of_layer(policy, 100, l, n_layers, 400) + 15) / 16 * n_heads;
+  }
+  EXPECT_EQ(bytes_behind_prompt(options, 400), n_blocks * block);
+}
+
+/// With the whole budget dealt out evenly, heads that are stored apart are those that are not.
+TEST(Eviction, HeadsApartWithEqualBudgetsAreASharedLayer) {
+  std::mt19937 random(35);
+  const auto requests = make_requests(random, 6);
+  EngineOptions options = base_options();
+  options.kv.keep = "30";
+  options.kv.policy = "snapkv:recent=8,window=8,every=20";
+  const auto expected = run_alone(requests, options);
+  options.kv.policy = "ada-snapkv:recent=8,window=8,every=20,floor-percent=100";
+  EXPECT_EQ(run_alone(requests, options), expected);
+  options.kv.policy = "ada-snapkv:recent=8,window=8,every=20";
+  EXPECT_NE(run_alone(requests, options), expected);
+}
+
 std::string refusal(const EngineOptions& options) {
   auto engine =
       options.model_path.ends_with(".gguf") ? Engine::open(options) : open_fixture(options);
@@ -242,6 +295,8 @@ TEST(Eviction, RefusesWhatItCannotDo) {
   EXPECT_NE(with_policy(kStories, "knorm", "").find("needs a kv-keep"), std::string::npos);
   EXPECT_NE(with_policy(kStories, "knorm", "36").find("stay in any case"), std::string::npos);
   EXPECT_NE(with_policy(kStories, "best", "36").find("is not known"), std::string::npos);
+  EXPECT_NE(with_policy(kStories, "streaming-llm:every=0", "100").find("never drops"),
+            std::string::npos);
   EXPECT_NE(with_policy(kLatent, "knorm", "100").find("latent attention"), std::string::npos);
   EXPECT_NE(with_policy(kMistral, "knorm", "100").find("sliding window of 24"), std::string::npos);
   EXPECT_NE(with_policy(kInt8, "knorm", "100").find("int8"), std::string::npos);

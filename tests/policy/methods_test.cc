@@ -60,6 +60,9 @@ TEST(Methods, RefusalsNameTheTextAndWhatThereIs) {
         "knorm:sinks=4x", "knorm:every=99999999999999", "knorm,sinks=4", "Knorm"}) {
     EXPECT_NE(refusal(text), "accepted") << text;
   }
+  EXPECT_EQ(refusal("streaming-llm:every=0"),
+            "kv-policy 'streaming-llm:every=0' never drops a row: every must not be 0");
+  EXPECT_EQ(refusal("window:every=0"), "accepted");  // at the end of the prompt
 }
 
 TEST(Methods, KeepIsTokensOrAShare) {
@@ -105,8 +108,8 @@ TEST(Budget, APyramidHasTheMeanAndItsBounds) {
   EXPECT_EQ(rows_of_layer(policy, 108, 0, 5, 128), 8 + 120U);  // what there is
   EXPECT_EQ(rows_of_layer(policy, 108, 4, 5, 128), 8 + 80U);
   for (std::uint32_t l = 0; l < 5; ++l) {
-    for (std::uint32_t n_stored = 108; n_stored < 400; ++n_stored) {
-      EXPECT_LE(rows_of_layer(policy, 108, l, 5, n_stored) + 100,
+    for (std::uint32_t n_tokens = 108; n_tokens < 400; ++n_tokens) {
+      EXPECT_LE(rows_of_layer(policy, 108, l, 5, n_tokens) + 100,
                 max_stored_rows(policy, 108, 10000, l, 5));
     }
   }
