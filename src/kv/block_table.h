@@ -31,9 +31,9 @@ class BlockTable {
   void push(BlockId owned);  // takes over the caller's reference. REQUIRES: fewer than max_blocks
   /// Releases the `n` oldest blocks (they left the window). REQUIRES: n <= blocks().size()
   void drop_front(std::uint32_t n);
+  void clear();  // releases all; begins at block 0 again
   /// Keeps the blocks [first_block(), end_block) of the sequence, releases the others.
   /// REQUIRES: end_block >= first_block()
-  void clear();  // releases all; begins at block 0 again
   void truncate(std::uint32_t end_block);
   /// Copy-on-write: takes over `owned` in place of the last block; releases that and returns its
   /// id.

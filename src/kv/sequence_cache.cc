@@ -285,7 +285,8 @@ SequenceCache::Growth SequenceCache::growth(std::size_t layer, std::uint32_t n,
   if (n == 0) return g;
   const auto heads = tables(layer);
   if (heads.empty()) return g;
-  if (n_kept != 0 && shape_->layers[layer].drops() && shares_blocks(layer)) {
+  const CacheLayer& of = shape_->layers[layer];
+  if (n_kept != 0 && of.drops() && !of.seals() && shares_blocks(layer)) {
     g.n_spares = blocks_for(std::min(n_kept, n_rows_ - n_dropped_[layer] + n));
   }
   const std::uint32_t end = heads.front().end_block();
@@ -297,7 +298,7 @@ SequenceCache::Growth SequenceCache::growth(std::size_t layer, std::uint32_t n,
   const auto is_shared = [this](const BlockTable& table) {
     return pool_->ref_count(table.blocks().back()) > 1;
   };
-  if (shape_->layers[layer].seals()) {
+  if (of.seals()) {
     const auto open = open_tables(layer);
     g.open = open.front().blocks().empty();
     g.copy_last = !g.open && std::any_of(open.begin(), open.end(), is_shared);

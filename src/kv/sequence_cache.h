@@ -79,7 +79,7 @@ class SequenceCache {
   /// `copies`), then acquires whole extents. False (and nothing changed) when the pool cannot give
   /// them. Allocates only when `copies` is out of capacity (one entry per KV head of each layer).
   /// With `n_kept`, rows will be dropped behind those `n`, and so many of a layer stay at most:
-  /// layers with shared blocks, which are never written, get as many spare ones.
+  /// raw layers with shared blocks, which are never written, get as many spare ones.
   /// REQUIRES: n_rows() + n <= max_tokens
   bool reserve(std::uint32_t n, std::vector<BlockCopy>& copies, std::uint32_t n_kept = 0);
   /// Rows were written: n_rows grows, the rest of the reservation ends, and blocks that no later
