@@ -1,12 +1,11 @@
 // Queries that meet the first rows of a sequence otherwise than the rest (StreamingLLM).
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cmath>
 #include <random>
 #include <vector>
 
 #include "kernels/cached_rows.h"
+#include "kernels/plain_attention.h"
 
 namespace larder {
 namespace {
@@ -16,26 +15,6 @@ constexpr std::uint32_t kHeads = 6, kKvHeads = 2, kDim = 16;
 struct Case {
   std::uint32_t n_past, n_rows, n_sinks, block_tokens;
 };
-
-/// softmax(scores) V of one query head, in double.
-std::vector<double> attend_plainly(const CachedRows& cache, std::uint32_t kv_head,
-                                   std::uint32_t n_seen, std::uint32_t n_sinks, const float* q,
-                                   const float* sink_q) {
-  std::vector<double> scores(n_seen), out(kDim, 0.0);
-  double max = -1e300, sum = 0;
-  for (std::uint32_t row = 0; row < n_seen; ++row) {
-    const std::vector<float> key = cache.key(kv_head, row);
-    const float* of = row < n_sinks ? sink_q : q;
-    for (std::uint32_t c = 0; c < kDim; ++c) scores[row] += double{of[c]} * double{key[c]};
-    max = std::max(max, scores[row]);
-  }
-  for (double& s : scores) sum += s = std::exp(s - max);
-  for (std::uint32_t row = 0; row < n_seen; ++row) {
-    const std::vector<float> value = cache.value(kv_head, row);
-    for (std::uint32_t c = 0; c < kDim; ++c) out[c] += scores[row] / sum * double{value[c]};
-  }
-  return out;
-}
 
 void check(const Case& c, const simd::Table& table, unsigned n_threads, std::mt19937& random) {
   ThreadPool threads(n_threads);
@@ -67,7 +46,7 @@ void check(const Case& c, const simd::Table& table, unsigned n_threads, std::mt1
     for (std::uint32_t head = 0; head < kHeads; ++head) {
       const std::size_t at = row * row_floats + head * kDim;
       const auto expected = attend_plainly(cache, head / (kHeads / kKvHeads), c.n_past + row + 1,
-                                           c.n_sinks, scaled.data() + at, sink_q.data() + at);
+                                           {scaled.data() + at, sink_q.data() + at, c.n_sinks});
       for (std::uint32_t d = 0; d < kDim; ++d) {
         ASSERT_NEAR(double{out[at + d]}, expected[d], 2e-5) << "row " << row << ", head " << head;
       }
