@@ -96,6 +96,9 @@ struct Engine::Impl {
   void drop_requests(const StepPlan& step_plan);
   Result<void> commit_rows(const PlannedRows& planned);
   bool make_room();
+  void set_evictions(Sequence& sequence) const;
+  bool leaves_rows(const Sequence& sequence) const;
+  bool ends_by_policy(const Sequence& sequence, const PrefixMatch& match) const;
   void share_rows(Sequence& sequence);
   void share_more(Sequence& sequence);
   bool is_underway(const Sequence& sequence, const StepPlan& step_plan) const;

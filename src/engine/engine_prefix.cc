@@ -52,15 +52,23 @@ bool Engine::Impl::make_room() {
   return kept.release_oldest();
 }
 
+/// The sequence's own, as long as it goes on from no cache that dropped rows.
+void Engine::Impl::set_evictions(Sequence& sequence) const {
+  if (!evictor) return;
+  sequence.evictions =
+      evictor->points(static_cast<std::uint32_t>(sequence.request->request.prompt.size()));
+  const std::uint32_t n_shareable = sequence.evictions.n_shareable();
+  const std::uint32_t n = options.kv.block_tokens;
+  sequence.n_to_share = prefixes && n_shareable != UINT32_MAX ? n_shareable / n * n : 0;
+}
+
 /// Before a sequence is admitted, perhaps not for the first time.
 void Engine::Impl::share_rows(Sequence& sequence) {
   const Request& r = sequence.request->request;
   counters_.n_reused_tokens -= sequence.n_shared;
   if (!sequence.preempted) sequence.request->n_reused_tokens -= sequence.n_shared;
   sequence.n_shared = 0;
-  if (evictor && !sequence.preempted) {
-    sequence.evictions = evictor->points(static_cast<std::uint32_t>(r.prompt.size()));
-  }
+  if (!sequence.preempted) set_evictions(sequence);
   if (r.reuse != 0) {
     const PrefixKey key = prefix_key(sequence);
     std::span<const TokenId> tokens = key.tokens;
@@ -126,14 +134,28 @@ bool Engine::Impl::is_underway(const Sequence& sequence, const StepPlan& step_pl
   return false;
 }
 
+/// Rows that dropped others are a sequence's own, and so are those that nobody may take over.
+bool Engine::Impl::leaves_rows(const Sequence& sequence) const {
+  return prefixes && !sequence.cache.has_dropped() && sequence.evictions.n_shareable() > 0;
+}
+
 /// After `n_new` rows were committed.
 void Engine::Impl::publish_rows(Sequence& sequence, std::uint32_t n_new) {
-  if (!prefixes || sequence.cache.has_dropped()) return;
+  if (!leaves_rows(sequence)) return;
   const std::uint32_t n = options.kv.block_tokens;
   const std::uint32_t n_rows = sequence.cache.n_rows();
   if (n_rows / n > (n_rows - n_new) / n) {
     prefixes->publish(prefix_key(sequence), sequence.cache, false);
   }
+}
+
+/// Whether all is cached that requests like this one leave to each other.
+bool Engine::Impl::ends_by_policy(const Sequence& sequence, const PrefixMatch& match) const {
+  const std::uint32_t n_shareable = sequence.evictions.n_shareable();
+  const bool is_found_out = match.end != PrefixEnd::covered && match.end != PrefixEnd::unseen &&
+                            match.end != PrefixEnd::new_salt;
+  return !is_found_out && std::size_t{n_shareable} + 1 < sequence.tokens.size() &&
+         match.n_rows + options.kv.block_tokens > n_shareable;
 }
 
 void Engine::Impl::report_prefix(const Sequence& sequence, const PrefixMatch& match) {
@@ -143,8 +165,8 @@ void Engine::Impl::report_prefix(const Sequence& sequence, const PrefixMatch& ma
   report.request = request.id;
   report.n_prompt_tokens = static_cast<std::uint32_t>(request.request.prompt.size());
   report.n_cached_tokens = match.n_rows;
-  report.reason = reason_name(match.end);
-  if (match.end != PrefixEnd::covered) report.token = sequence.tokens[match.n_rows];
+  report.reason = ends_by_policy(sequence, match) ? "policy" : reason_name(match.end);
+  if (report.reason != "covered") report.token = sequence.tokens[match.n_rows];
   if (match.end == PrefixEnd::differs) report.cached_token = match.cached_token;
   report.format = format_name();
   if (!reports_.empty() && reports_.back().request == request.id) reports_.pop_back();

@@ -60,9 +60,9 @@ ForwardLimits forward_limits(const EngineOptions& options, const ModelConfig& co
   const auto eviction = eviction_options(options.kv);
   const bool evicts = eviction && eviction->has_value();
   const bool has_sinks = evicts && (*eviction)->policy.sinks_follow;
-  return {options.n_batch,   options.n_sequences,
-          options.n_context, logit_rows(config.n_vocab),
-          has_sinks,         evicts};
+  const bool sums_attention = evicts && (*eviction)->policy.score == Score::attention;
+  return {options.n_batch, options.n_sequences, options.n_context, logit_rows(config.n_vocab),
+          has_sinks,       sums_attention};
 }
 
 EvictorModel evictor_model(const ModelConfig& config, std::uint32_t n_context) {
@@ -202,10 +202,8 @@ RequestId Engine::Impl::submit(Request request) {
                                  *tokenizer, source->config().n_vocab);
   sequence->tokens.reserve(options.n_context + 1);
   sequence->n_pending_samples = r.n_samples - 1;
-  if (evictor) {
-    sequence->evictions = evictor->points(static_cast<std::uint32_t>(r.prompt.size()));
-    sequence->statistics = CacheStatistics(plan.shape, evictor->wants());
-  }
+  if (evictor) sequence->statistics = CacheStatistics(plan.shape, evictor->wants());
+  set_evictions(*sequence);
   scheduler.add(std::move(sequence));
   return state->id;
 }

@@ -76,6 +76,7 @@ void Engine::Impl::fork_samples(Sequence& first, std::uint32_t row) {
         std::make_unique<Sequence>(first.request, i, first.cache.fork(first.cache.n_rows()),
                                    *tokenizer, source->config().n_vocab);
     sample->evictions = first.evictions;
+    sample->n_to_share = first.n_to_share;
     sample->statistics = first.statistics;
     draws_.emplace_back().wanted = {row, scheduler.add_sample(std::move(sample)), kNoToken};
   }
@@ -199,7 +200,7 @@ void Engine::Impl::retire_finished() {
   for (auto& sequence : scheduler.take_finished()) {
     const RequestState& request = *sequence->request;
     const PrefixKey key = prefix_key(*sequence);
-    if (prefixes && !sequence->cache.has_dropped()) prefixes->publish(key, sequence->cache, true);
+    if (leaves_rows(*sequence)) prefixes->publish(key, sequence->cache, true);
     if (request.request.keep_cache && sequence->sample == 0) {
       kept.keep(request.id, {std::move(sequence->tokens), std::move(sequence->cache), key.n_plain,
                              sequence->evictions, std::move(sequence->statistics)});

@@ -51,7 +51,7 @@ const StepPlan& Scheduler::plan() {
 }
 
 std::uint32_t Scheduler::n_chunk(const Sequence& sequence) const {
-  return std::min({sequence.n_missing(), rows_left_, sequence.n_to_eviction()});
+  return std::min({sequence.n_missing(), rows_left_, sequence.n_to_pause()});
 }
 
 bool Scheduler::reserve(Sequence& sequence, std::uint32_t n_rows) {

@@ -1,6 +1,7 @@
 // One continuation of one request, from its prompt to its last token.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -45,6 +46,12 @@ struct Sequence {
   }
   /// Rows that may be computed before rows are dropped.
   std::uint32_t n_to_eviction() const { return evictions.next(cache.n_rows()) - cache.n_rows(); }
+  /// Rows that may be computed at once: what others may share is left to them in a step before the
+  /// one in which rows are dropped.
+  std::uint32_t n_to_pause() const {
+    const std::uint32_t n_rows = cache.n_rows();
+    return n_rows < n_to_share ? std::min(n_to_share - n_rows, n_to_eviction()) : n_to_eviction();
+  }
   void clear_cache() {
     cache.clear();
     statistics.clear();
@@ -61,7 +68,9 @@ struct Sequence {
   StreamDecoder decoder;
   StopMatcher stops;
   EvictionPoints evictions;
-  CacheStatistics statistics;  // empty when no policy wants them
+  std::uint32_t n_to_share = 0;  // first rows, in whole blocks, that others may share before rows
+                                 // are dropped; 0: none, or no rows are dropped
+  CacheStatistics statistics;    // empty when no policy wants them
   FinishReason finish = FinishReason::none;
   std::uint32_t n_shared = 0;       // rows found cached that were counted
   std::uint64_t prefixes_seen = 0;  // PrefixTree::version() at the last look

@@ -69,10 +69,10 @@ ForwardPass::ForwardPass(const Weights& weights, const Compute& compute,
     for (KvLayout& layout : layouts_) layout.fresh = fresh_.data();
   }
   if (config_.experts.n_experts != 0) experts_ = Experts(config_, limits);
-  if (limits.observes) {
+  observed_.reserve(limits.max_sequences);
+  counted_.reserve(limits.max_sequences);
+  if (limits.sums_attention) {
     column_scratch_ = ColumnScratch(n_threads, limits.max_context, config_.head_dim);
-    observed_.reserve(limits.max_sequences);
-    counted_.reserve(limits.max_sequences);
   }
   if (limits.has_sinks) {
     sink_q_ = Buffer<float>(q_.size());
@@ -353,7 +353,7 @@ std::size_t ForwardPass::scratch_bytes(const ModelConfig& config, const ForwardL
   const std::size_t input = LinearInput::n_bytes(std::max(limits.max_rows, limits.max_logit_rows),
                                                  max_input_columns(config));
   std::size_t bytes = floats * sizeof(float) + input;
-  if (limits.observes) bytes += n_threads * (std::size_t{limits.max_context} + 256) * 48;
+  if (limits.sums_attention) bytes += n_threads * (std::size_t{limits.max_context} + 256) * 48;
   if (limits.has_sinks) bytes += limits.max_rows * heads * config.head_dim * sizeof(float);
   if (config.has_latent()) bytes += LatentAttention::scratch_bytes(config, limits, n_threads);
   if (config.experts.n_experts != 0) bytes += Experts::scratch_bytes(config, limits);

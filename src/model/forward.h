@@ -91,7 +91,7 @@ class ForwardPass {
   AttentionScratch attention_scratch_;    // empty with latent attention
   LatentAttention latent_;                // empty without
   Experts experts_;                       // empty without
-  ColumnScratch column_scratch_;          // with ForwardLimits::observes
+  ColumnScratch column_scratch_;          // with ForwardLimits::sums_attention
   std::vector<CountedRows> counted_;      // [max_sequences]
   std::vector<ObservedRows> observed_;    // [max_sequences]
   std::vector<AttentionItem> items_;      // [max_sequences]

@@ -46,7 +46,7 @@ struct ForwardLimits {
   std::uint32_t max_context;     // tokens of a sequence
   std::uint32_t max_logit_rows;  // of one `logits` call
   bool has_sinks = false;        // SequenceRows::n_sinks is used
-  bool observes = false;         // ForwardBatch::observed is used
+  bool sums_attention = false;   // ObservedSequence::sums is used
 };
 
 }  // namespace larder
