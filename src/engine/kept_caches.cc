@@ -38,11 +38,11 @@ std::optional<KeptRows> KeptCaches::fork(RequestId id, std::span<const TokenId> 
   if (kept.n_plain != n_plain) n_common = std::min({n_common, kept.n_plain, n_plain});
   const bool has_dropped = kept.cache.has_dropped();
   if (!has_dropped) n_common = std::min(n_common, evictions.n_shareable());
-  if (has_dropped && !kept.statistics.empty() && n_common != kept.cache.n_rows())
-    return std::nullopt;
   n_common = kept.cache.resumable_rows(n_common);
   if (n_common == 0 || !kept.cache.can_truncate(n_common)) return std::nullopt;
   if (!has_dropped) return KeptRows{kept.cache.fork(n_common), evictions, {}};
+  // What later rows have added to the statistics cannot be taken back.
+  if (kept.evictions.next_observed(n_common) < kept.cache.n_rows()) return std::nullopt;
   return KeptRows{kept.cache.fork(n_common), kept.evictions, kept.statistics};
 }
 

@@ -44,8 +44,9 @@ class KeptCaches {
   /// A cache over the longest common prefix of `prompt` and the kept tokens, one token short of the
   /// prompt at least (its logits are wanted), as far as the rows have the form that a request whose
   /// first `n_plain` rows are plain gives them. Empty when nothing is shared or the kept one is
-  /// gone. A cache that dropped rows is shared from where it did so last, or as a whole if it has
-  /// statistics; of one that did not, only the shareable rows of `evictions`.
+  /// gone. A cache that dropped rows is shared up to any place behind the last one where it did, if
+  /// no row that counts in its statistics comes after; of one that did not, only the shareable rows
+  /// of `evictions`.
   std::optional<KeptRows> fork(RequestId id, std::span<const TokenId> prompt, std::uint32_t n_plain,
                                const EvictionPoints& evictions);
 

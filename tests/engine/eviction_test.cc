@@ -144,6 +144,46 @@ TEST_P(EvictionOf, WhatGoesOnFromACompressedCacheIsTheSameForAnySchedule) {
   EXPECT_GE(n_checked, 4);
 }
 
+/// The reply is edited before the conversation goes on: its other rows are still good, unless their
+/// queries counted.
+TEST(Eviction, GoesOnFromWithinACompressedCacheWhereNothingWasCounted) {
+  Request first;
+  for (int i = 0; i < 80; ++i) first.prompt.push_back(3 + i * 7 % 500);
+  first.ignore_eos = true;
+  first.keep_cache = true;
+  first.sampling.temperature = 0;
+  EngineOptions options = base_options();
+  options.kv.keep = "30";
+  const auto continue_behind = [&](std::uint32_t n_generated) {
+    auto engine = open_engine(options);
+    Request turn = first;
+    turn.max_tokens = n_generated;
+    std::map<Key, Outcome> outcomes;
+    EXPECT_TRUE(engine->submit(turn));
+    while (!engine->idle()) collect(*engine->step(), outcomes);
+    auto& reply = outcomes[{1, 0}].tokens;
+    reply.resize(5);  // of which a reply of six has the rows of all
+    Request next = first;
+    next.prompt.insert(next.prompt.end(), reply.begin(), reply.end());
+    next.prompt.insert(next.prompt.end(), {9, 8, 7});
+    next.max_tokens = 12;
+    next.n_logprobs = 0;
+    next.reuse = 1;
+    EXPECT_TRUE(engine->submit(next));
+    while (!engine->idle()) collect(*engine->step(), outcomes);
+    return std::pair(engine->stats().n_reused_tokens, outcomes[{2, 0}]);
+  };
+  for (const char* policy : {"snapkv:recent=8,window=8", "tova:every=64", "knorm:recent=4"}) {
+    options.kv.policy = policy;
+    const auto [n_reused, outcome] = continue_behind(12);
+    EXPECT_EQ(n_reused, 85U) << policy;
+    EXPECT_EQ(outcome, continue_behind(6).second) << policy;
+  }
+  options.kv.policy = "h2o";
+  EXPECT_EQ(continue_behind(12).first, 0U);
+  EXPECT_EQ(continue_behind(6).first, 85U);
+}
+
 TEST(Eviction, TextsWithinTheBudgetAreThoseOfAFullCache) {
   std::mt19937 random(34);
   auto requests = make_requests(random, 5);
