@@ -155,6 +155,7 @@ class TogetherRun {
   template <class F>
   void for_each_own_block(std::size_t begin, std::size_t end, F&& f) const;
   void score(std::size_t begin, std::size_t n, simd::ScoreTile rows);
+  void score_blocks(const float* q, std::size_t n_blocks, simd::ScoreTile rows);
   void score_sinks(std::size_t query, float* scores);
   void accumulate(std::size_t begin, std::size_t n, simd::ScoreTile rows, float* out);
 
@@ -192,14 +193,18 @@ void TogetherRun::for_each_own_block(std::size_t begin, std::size_t end, F&& f) 
   }
 }
 
-void TogetherRun::score(std::size_t begin, std::size_t n, simd::ScoreTile rows) {
-  const float* q = tile_.q + begin * block_.head_dim;
-  const std::size_t n_raw = std::min(n_raw_, n_blocks_);
+// The first `n_blocks` of the table.
+void TogetherRun::score_blocks(const float* q, std::size_t n_blocks, simd::ScoreTile rows) {
+  const std::size_t n_raw = std::min(n_raw_, n_blocks);
   if (n_raw > 0) context_.scores(q, parts_.k(n_raw), block_, rows);
-  if (n_blocks_ > n_raw) {
+  if (n_blocks > n_raw) {
     float* to = rows.data + n_raw * block_.block_tokens;
-    sealed_.scores(q, n_blocks_ - n_raw, {to, rows.n_q, rows.stride});
+    sealed_.scores(q, n_blocks - n_raw, {to, rows.n_q, rows.stride});
   }
+}
+
+void TogetherRun::score(std::size_t begin, std::size_t n, simd::ScoreTile rows) {
+  score_blocks(tile_.q + begin * block_.head_dim, n_blocks_, rows);
   for_each_own_block(begin, begin + n, [&](const OwnBlock& own) {
     float* to = rows.data + (own.begin - begin) * rows.stride + (own.first - scored_.begin);
     context_.scores(tile_.q + own.begin * block_.head_dim, {&own.part, 1, 0}, block_,
@@ -220,7 +225,7 @@ void TogetherRun::score_sinks(std::size_t query, float* scores) {
       item.sink_q + (tile_.rows[row].row * context_.shape.n_heads + head) * block_.head_dim;
   std::array<float, kMaxSinkRows> of_sinks;
   const std::size_t n_blocks = (n + block_.block_tokens - 1) / block_.block_tokens;
-  sealed_.scores(q, n_blocks, {of_sinks.data(), 1, kMaxSinkRows});
+  score_blocks(q, n_blocks, {of_sinks.data(), 1, kMaxSinkRows});
   std::copy_n(of_sinks.data(), n, scores);
 }
 
