@@ -292,7 +292,7 @@ SequenceCache::Growth SequenceCache::growth(std::size_t layer, std::uint32_t n,
   const std::uint32_t end = heads.front().end_block();
   const std::uint32_t wanted = blocks_for(layer, n_rows_ + n);
   g.n_runs = wanted > end ? wanted - end : 0;
-  if (shape_->layers[layer].seals() && end < shape_->raw_blocks) {
+  if (of.seals() && end < shape_->raw_blocks) {
     g.n_raw = std::min(g.n_runs, shape_->raw_blocks - end);
   }
   const auto is_shared = [this](const BlockTable& table) {

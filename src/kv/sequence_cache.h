@@ -90,8 +90,9 @@ class SequenceCache {
   /// change their place only; blocks without a row go back to the pool, their bytes untouched until
   /// it hands them out again. What is left to copy now comes in `moves` [n_kv_heads], head by head
   /// and in order, so that no move reads what an earlier one has overwritten.
-  /// REQUIRES: the layer drops, and if it seals, all runs stay as they are; nothing is reserved,
-  /// n_kept <= n_stored(layer), and there are spare blocks where its own are shared.
+  /// REQUIRES: the layer drops, and if it seals, all runs stay as they are, raw first ones also
+  /// where they are; nothing is reserved, n_kept <= n_stored(layer), and there are spare blocks
+  /// where its own are shared.
   void keep_rows(std::uint32_t layer, std::span<const std::uint32_t> kept,
                  std::span<std::vector<RowMove>> moves);
   void release_spares();  // that no layer needed

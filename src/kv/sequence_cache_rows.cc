@@ -9,6 +9,17 @@ namespace {
 
 constexpr std::uint32_t kNoRun = UINT32_MAX;
 
+/// Whether a layer that seals can have its runs from these: its rows cannot leave their block, and
+/// whether a block is raw is told by its place in the table (CacheShape::raw_blocks).
+bool suits_sealed(const CacheShape& shape, std::span<const std::uint32_t> from,
+                  std::uint32_t n_kept) {
+  if (n_kept % shape.block_tokens != 0) return false;
+  for (std::uint32_t run = 0; run < from.size(); ++run) {
+    if (from[run] == kNoRun || (run < shape.raw_blocks && from[run] != run)) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 /// For each run of the new tables the run of the old ones that it is, rows and all; kNoRun where
@@ -40,8 +51,7 @@ void SequenceCache::keep_rows(std::uint32_t layer, std::span<const std::uint32_t
   LARDER_CHECK(moves.size() == heads.size() && kept.size() == heads.size() * n_kept);
   LARDER_CHECK(n_reserved_ == 0 && n_kept <= n_stored(layer));
   const std::vector<std::uint32_t> from = runs_that_stay(layer, kept, n_kept);
-  LARDER_CHECK(!shape_->layers[layer].seals() ||
-               (n_kept % n == 0 && std::find(from.begin(), from.end(), kNoRun) == from.end()));
+  LARDER_CHECK(!shape_->layers[layer].seals() || suits_sealed(*shape_, from, n_kept));
 
   // The t-th run that is put together goes into the t-th of the old runs that do not stay: it comes
   // from that one and later ones, and the runs before it are done with those that it overwrites.

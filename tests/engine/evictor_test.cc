@@ -99,7 +99,8 @@ class KeptSet : public testing::Test {
     const BlockShape block{16, all["head_dim"].get<std::uint32_t>()};
     KvLayout layout = make_kv_layout(kv_codec(KvFormat::f32), kv_codec(KvFormat::f32), block);
     const bool apart = (*eviction)->policy.splits_heads;  // each head is a layer of the shape
-    CacheShape shape{block.block_tokens, {{apart ? 1 : n_heads, 0, BlockClass{0}}}, apart};
+    CacheShape shape{block.block_tokens, {{apart ? 1 : n_heads, 0, BlockClass{0}}}};
+    shape.heads_apart = apart;
     shape.layers[0].max_stored = n_rows;
     if (apart) shape.layers.resize(n_heads, shape.layers[0]);
     const auto table = [apart](const SequenceCache& cache, std::uint32_t h) -> const BlockTable& {

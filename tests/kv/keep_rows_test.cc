@@ -189,6 +189,46 @@ TEST(KeepRows, RunsThatStayWholeMoveAsIds) {
   EXPECT_TRUE(cache.can_truncate(80));
 }
 
+// Which full blocks of a layer that seals are raw is told by their place: the first ones stay,
+// those behind them move up.
+TEST(KeepRows, RawFirstBlocksStayWhereTheyAre) {
+  CacheShape shape{kTokens, {{4, 0, kWide, kNarrow}}, 2};
+  shape.layers[0].max_stored = 96;
+  std::uint64_t n_extents[2];
+  count_for_context(shape, kClasses, 5000, 512, n_extents);
+  EXPECT_EQ(n_extents[0], 3U);  // two raw ones and the open one
+  EXPECT_EQ(n_extents[1], 8U);  // of two heads each
+  BlockPool pool = *BlockPool::create({budget_for(kClasses, n_extents), kClasses});
+  SequenceCache cache(shape, pool, 5000);
+  std::vector<BlockCopy> copies;
+  std::vector<std::vector<RowMove>> moves(4);
+  for (int round = 0; round < 20; ++round) {
+    std::uint32_t counted[2];
+    cache.count_in_steps(1000, 512, counted);
+    const auto n_own = static_cast<std::uint32_t>(cache.table(0, 0).blocks().size());
+    const std::uint32_t n_own_raw = std::min(n_own, 2U);
+    EXPECT_EQ(counted[0] + n_own_raw, 3U);
+    EXPECT_EQ(counted[1] + 2 * (n_own - n_own_raw), 8U);
+    ASSERT_TRUE(cache.reserve(96 - cache.n_stored(0), copies, 64));
+    cache.commit(96 - cache.n_stored(0));
+    std::vector<std::uint32_t> kept;  // runs 0, 1, 4 and 5
+    for (int head = 0; head < 4; ++head) {
+      for (std::uint32_t i = 0; i < 32; ++i) kept.push_back(i);
+      for (std::uint32_t i = 64; i < 96; ++i) kept.push_back(i);
+    }
+    cache.keep_rows(0, kept, moves);
+    for (const auto& of_head : moves) EXPECT_TRUE(of_head.empty());
+    const auto blocks = cache.table(0, 3).blocks();
+    ASSERT_EQ(blocks.size(), 4U);
+    for (std::uint32_t run = 0; run < 4; ++run) {
+      EXPECT_EQ(pool.block_class(blocks[run]), run < 2 ? kWide : kNarrow) << run;
+    }
+    EXPECT_EQ(cache.bytes(), 2 * 4 * 512 + 2 * 4 * 256U);
+    EXPECT_EQ(cache.bytes(), pool.bytes_in_use());
+  }
+  EXPECT_TRUE(copies.empty());
+}
+
 TEST(KeepRows, ASequenceNeverHoldsMoreThanCounted) {
   CacheShape shape{kTokens, {{4, 0, kWide}}};
   shape.layers[0].max_stored = 40;
