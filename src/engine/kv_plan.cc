@@ -141,6 +141,27 @@ bool moves_whole_blocks(const EvictionOptions& eviction, std::uint32_t block_tok
          eviction.budget.n_tokens != 0 && eviction.budget.n_tokens % block_tokens == 0;
 }
 
+/// Rows cannot be taken out of a sealed block; and whether a block is raw is told by its place in
+/// the table, so that raw first ones must not go either: those behind them would take their places.
+Result<void> check_sealed_drops(const EngineOptions& options, const KvPlan& plan,
+                                std::uint32_t layer) {
+  const std::uint32_t n = options.kv.block_tokens;
+  if (!moves_whole_blocks(*plan.eviction, n)) {
+    return fail(Errc::unsupported,
+                "kv-policy '{}' cannot be used with cache-type {} of layer {}: sealed formats (all "
+                "but f32, f16 and bf16) hold whole blocks, so only streaming-llm goes, with sinks, "
+                "every and kv-keep in multiples of {} tokens",
+                options.kv.policy, formats_text({plan.formats[layer]}), layer, n);
+  }
+  const std::uint32_t n_raw = plan.shape.raw_blocks;
+  if (plan.eviction->policy.sinks >= n_raw * n) return {};
+  return fail(
+      Errc::unsupported,
+      "kv-policy '{}' has {} sinks, but kv-raw-blocks {} are the first {} rows of layer {}, "
+      "which must all be sinks: name more of these (at most {}), or fewer raw blocks",
+      options.kv.policy, plan.eviction->policy.sinks, n_raw, n_raw * n, layer, kMaxSinks);
+}
+
 /// The layers whose rows are the policy's to drop: windows drop rows by themselves.
 Result<std::vector<std::uint32_t>> dropping_layers(const ModelConfig& config,
                                                    const EngineOptions& options,
@@ -155,15 +176,7 @@ Result<std::vector<std::uint32_t>> dropping_layers(const ModelConfig& config,
                   options.kv.policy, l, config.window, config.owner(l));
     }
     if (!config.owns_kv(l)) continue;
-    if (plan.shape.layers[l].seals() &&
-        !moves_whole_blocks(*plan.eviction, options.kv.block_tokens)) {
-      return fail(
-          Errc::unsupported,
-          "kv-policy '{}' cannot be used with cache-type {} of layer {}: sealed formats (all "
-          "but f32, f16 and bf16) hold whole blocks, so only streaming-llm goes, with sinks, "
-          "every and kv-keep in multiples of {} tokens",
-          options.kv.policy, formats_text({plan.formats[l]}), l, options.kv.block_tokens);
-    }
+    if (plan.shape.layers[l].seals()) LARDER_TRY(check_sealed_drops(options, plan, l));
     layers.push_back(l);
   }
   if (!layers.empty()) return layers;

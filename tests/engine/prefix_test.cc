@@ -81,8 +81,8 @@ class PrefixOf : public testing::TestWithParam<Model> {};
 INSTANTIATE_TEST_SUITE_P(Models, PrefixOf,
                          testing::Values(kStories, kMistral, kGemma3, kCla, kLatent, kExperts,
                                          kRotated, kMixed, kInt8, kInt4, kRawLayer, kClaSealed,
-                                         kStreaming, kSealedStreaming, kKeysKept, kLotsKept, kHeavy,
-                                         kObserved, kSplit, kPyramid),
+                                         kStreaming, kSealedStreaming, kRawSinks, kKeysKept,
+                                         kLotsKept, kHeavy, kObserved, kSplit, kPyramid),
                          testing::PrintToStringParamName());
 
 /// Random schedules over one engine whose cache stays from round to round.

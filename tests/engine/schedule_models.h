@@ -61,6 +61,9 @@ inline constexpr Model kStreaming{
     "stories260K", 512, 160, 100, "bf16", "bf16", "", "streaming-llm:every=16", "40"};
 inline constexpr Model kSealedStreaming{
     "bf16", 512, 160, 100, "rot4", "int4", "", "streaming-llm:sinks=16,every=32", "48"};
+// One block of sinks raw, one sealed.
+inline constexpr Model kRawSinks{
+    "bf16", 512, 160, 100, "rot4", "kivi4", "", "streaming-llm:sinks=32,every=16", "64", 1};
 inline constexpr Model kWindow{"bf16", 512, 160, 100, "f16", "f32", "", "window:every=0", "0.3"};
 inline constexpr Model kKeysKept{
     "gemma3", 80, 160, 100, "bf16", "bf16", "", "knorm:sinks=2,recent=5,every=24", "0.4"};
