@@ -70,7 +70,9 @@ bool Scheduler::take(Sequence& sequence, std::uint32_t n_rows) {
     if (running_.size() == 1) {
       // The budget holds one sequence of the full context (plan_kv), so a lone one that begins
       // always fits. One that ran beside others may have its blocks strewn over slabs that other
-      // block sizes want; it begins again, and alone.
+      // block sizes want; it begins again, and alone. It comes by the same points then, so rows
+      // are dropped as before; and it needs no spare blocks, since all that it shared blocks with
+      // has been let go of.
       LARDER_CHECK(sequence.cache.n_rows() > 0);
       sequence.runs_alone = true;
     }
