@@ -75,7 +75,9 @@ void Engine::Impl::share_rows(Sequence& sequence) {
     // The row before the next token to be scored predicts it, so it must be computed.
     if (r.prompt_logprobs) tokens = tokens.first(sequence.request->n_prompt_scored);
     auto shared = kept.fork(r.reuse, tokens, key.n_plain, sequence.evictions);
-    if (shared) {
+    // A preempted one keeps to its points. By now it may have drawn more of the kept tokens, up to
+    // where a cache that dropped rows at other points can be continued.
+    if (shared && (!sequence.preempted || shared->evictions == sequence.evictions)) {
       sequence.cache = std::move(shared->cache);
       sequence.evictions = shared->evictions;
       if (!shared->statistics.empty()) sequence.statistics = std::move(shared->statistics);

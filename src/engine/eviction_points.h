@@ -38,6 +38,7 @@ struct EvictionPoints {
   bool contains(std::uint32_t n_rows) const noexcept {
     return n_rows > 0 && next(n_rows - 1) == n_rows;
   }
+  bool operator==(const EvictionPoints&) const = default;
 };
 
 }  // namespace larder
