@@ -186,6 +186,48 @@ TEST(Eviction, GoesOnFromWithinACompressedCacheWhereNothingWasCounted) {
   EXPECT_EQ(continue_behind(6).first, 85U);
 }
 
+/// While a preempted sequence waits, the request that it names is done and keeps a cache that
+/// dropped rows at another place than the sequence did; by now it has drawn tokens up to behind
+/// that place.
+TEST(Eviction, PreemptedSequencesKeepToTheirOwnPlaces) {
+  const auto repeats = [](std::size_t n_prompt, std::uint32_t max_tokens) {
+    Request request;
+    request.prompt.assign(n_prompt, 9);
+    request.prompt[0] = 1;
+    request.max_tokens = max_tokens;
+    request.ignore_eos = true;
+    request.n_logprobs = 0;
+    request.sampling.temperature = 0;
+    request.sampling.repetition_penalty = 1;
+    request.sampling.logit_bias = {{9, 1e6F}};  // the same text, whatever the prompt
+    return request;
+  };
+  EngineOptions options = base_options();
+  options.kv.policy = "knorm:sinks=1,recent=4,every=0";
+  options.kv.keep = "30";
+  Request longer = repeats(60, 70), shorter = repeats(41, 70);
+  const Outcome expected = run_alone({shorter}, options)[0];
+  ASSERT_EQ(expected.tokens, std::vector<std::int32_t>(70, 9));
+
+  options.kv.memory_bytes = open_engine(options)->stats().kv_budget_bytes;  // of 160 rows
+  options.n_sequences = 2;
+  auto engine = open_engine(options);
+  longer.keep_cache = true;
+  ASSERT_EQ(*engine->submit(longer), 1U);
+  shorter.reuse = 1;
+  ASSERT_EQ(*engine->submit(shorter), 2U);
+  std::map<Key, Outcome> outcomes;
+  while (outcomes[{1, 0}].tokens.size() < 70) collect(*engine->step(), outcomes);
+  ASSERT_EQ(engine->stats().n_preempted, 1U);
+  // Of the text, 60 tokens and more: the kept cache could be gone on from.
+  const std::size_t n_drawn = outcomes[{2, 0}].tokens.size();
+  ASSERT_GT(shorter.prompt.size() + n_drawn, longer.prompt.size() + 1);
+  ASSERT_LT(n_drawn, 70U);
+  while (!engine->idle()) collect(*engine->step(), outcomes);
+  EXPECT_EQ((outcomes[{2, 0}]), expected);
+  EXPECT_EQ(engine->stats().n_reused_tokens, 0U);
+}
+
 TEST(Eviction, TextsWithinTheBudgetAreThoseOfAFullCache) {
   std::mt19937 random(34);
   auto requests = make_requests(random, 5);
