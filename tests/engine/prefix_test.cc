@@ -218,6 +218,7 @@ TEST(Prefix, RowsThatAPolicyDropsAreNotSharedAndItSaysSo) {
   options.kv.prefix_caching = true;
   options.kv.policy = "knorm:recent=4,every=32";
   options.kv.keep = "40";
+  options.n_sequences = 2;  // memory for what is shared beside what stays
   auto engine = open_engine(options);
   const Request request = of_prompt(long_prompt(90));
   const auto report = [&] {
