@@ -11,7 +11,7 @@ import sys
 
 # What a folder may include, itself left out: the closure of
 #   base <- {tensor, simd} <- codec <- kernels <- model <- engine <- server <- tools
-#   base <- {kv, grammar};  {kv, codec} <- store <- {model, engine};  grammar <- engine
+#   base <- {kv, grammar, policy};  {kv, codec} <- store <- {model, engine};  {grammar, policy} <- engine
 BELOW = {
     "base": set(),
     "tensor": {"base"},
@@ -20,9 +20,11 @@ BELOW = {
     "kernels": {"base", "tensor", "simd", "codec"},
     "kv": {"base"},
     "grammar": {"base"},
+    "policy": {"base"},
     "store": {"base", "tensor", "simd", "codec", "kv"},
     "model": {"base", "tensor", "simd", "codec", "kernels", "kv", "store"},
-    "engine": {"base", "tensor", "simd", "codec", "kernels", "kv", "store", "model", "grammar"},
+    "engine": {"base", "tensor", "simd", "codec", "kernels", "kv", "store", "model", "grammar",
+               "policy"},
     "server": {"base", "model", "engine"},
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/fail.h"
+#include "cached_context.h"
 
 namespace larder {
 namespace {
@@ -98,7 +99,9 @@ Result<std::vector<BenchCase>> bench_cases(const BenchFlags& flags) {
               one.n_parallel = n_parallel;
               one.n_prompt = n_prompt;
               one.n_gen = n_gen;
-              one.engine.n_sequences = n_parallel;
+              one.engine.n_sequences = std::max(
+                  n_parallel,
+                  std::min(n_parallel * sequences_with_room(flags.engine), flags.engine.n_batch));
               one.engine.n_context = context_for(flags, one, pairs);
               LARDER_TRY(check_room(one));
               cases.push_back(one);

@@ -41,7 +41,9 @@ Request greedy(std::vector<std::int32_t> prompt, std::uint32_t max_tokens) {
 /// Computes the rows of depth, or the first of them where the others are to repeat these.
 Result<Prefixes> fill_depth(Engine& engine, const BenchCase& one, std::mt19937& random) {
   constexpr std::uint32_t kRepeated = 512;  // a whole number of blocks of any size
-  const std::uint32_t n_computed = one.quick_depth ? std::min(one.depth, kRepeated) : one.depth;
+  // Under a policy rows stay or go by what they are, so all are computed.
+  const bool repeats = one.quick_depth && one.engine.kv.policy.empty();
+  const std::uint32_t n_computed = repeats ? std::min(one.depth, kRepeated) : one.depth;
   Prefixes prefixes;
   for (std::uint32_t i = 0; i < one.n_parallel; ++i) {
     if (one.shared_prefix && i > 0) {

@@ -1,5 +1,6 @@
 #include "cached_context.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/fail.h"
@@ -28,6 +29,10 @@ Result<void> run_until_idle(Engine& engine, const std::function<void(const Token
     for (const TokenEvent& event : report.events) take(event);
   }
   return {};
+}
+
+std::uint32_t sequences_with_room(const EngineOptions& options) {
+  return options.kv.policy.empty() ? 1 : std::min(2U, options.n_batch);
 }
 
 std::uint32_t context_with_room(const EngineOptions& options, std::uint32_t n_tokens) {

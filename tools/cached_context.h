@@ -24,6 +24,10 @@ Result<CachedContext> cache_context(Engine& engine, std::vector<std::int32_t> to
 Result<void> run_until_idle(Engine& engine,
                             const std::function<void(const TokenEvent&)>& take = nullptr);
 
+/// Sequences for which an engine needs memory that keeps a context and continues it, one question
+/// after the other: under a policy that drops rows the two soon have no block in common.
+std::uint32_t sequences_with_room(const EngineOptions& options);
+
 /// The ctx-size that an engine for contexts of `n_tokens` needs, so that its byte budget holds a
 /// kept cache and the sequence that continues it: they share all blocks but the last.
 std::uint32_t context_with_room(const EngineOptions& options, std::uint32_t n_tokens);

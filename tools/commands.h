@@ -15,5 +15,6 @@ void add_eval_command(CLI::App& app, int& exit_code);
 void add_tokenize_command(CLI::App& app, int& exit_code);
 void add_convert_command(CLI::App& app, int& exit_code);
 void add_quantize_command(CLI::App& app, int& exit_code);
+void add_policies_command(CLI::App& app, int& exit_code);
 
 }  // namespace larder

@@ -80,7 +80,7 @@ Result<std::unique_ptr<Engine>> open_for(RetrievalFlags& flags) {
     return fail(Errc::invalid_argument, "--lengths has {}, ctx-size is {}", longest,
                 flags.engine.n_context);
   }
-  flags.engine.n_sequences = 1;
+  flags.engine.n_sequences = sequences_with_room(flags.engine);
   return Engine::open(std::move(source), flags.engine);
 }
 

@@ -67,6 +67,7 @@ int run_command(int argc, char** argv) {
   larder::add_tokenize_command(app, exit_code);
   larder::add_convert_command(app, exit_code);
   larder::add_quantize_command(app, exit_code);
+  larder::add_policies_command(app, exit_code);
   try {
     app.parse(larder::reversed_arguments(argc, argv));
   } catch (const CLI::ParseError& error) {  // help and version come this way too, with code 0

@@ -106,7 +106,7 @@ Result<Json> SweepRunner::run(const SweepCell& cell, const std::function<void(do
 }
 
 Result<void> SweepRunner::open(EngineOptions options) {
-  options.n_sequences = 1;
+  options.n_sequences = sequences_with_room(options);
   std::string wanted = fmt::format("{} {}", options.n_context, result_options(options));
   if (model_ && model_options_ == wanted) return {};
   model_.reset();  // two at once may not fit the memory

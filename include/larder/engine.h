@@ -123,7 +123,8 @@ struct EngineStats {
 struct PrefixReport {
   RequestId request = 0;
   std::uint32_t n_prompt_tokens = 0, n_cached_tokens = 0;
-  /// covered, new_salt, unseen, differs, evicted, dropped, window, sealed: see docs/server.md.
+  /// covered, new_salt, unseen, differs, evicted, dropped, window, sealed, policy: see
+  /// docs/server.md.
   std::string_view reason;
   std::int32_t token = -1, cached_token = -1;  // at the first place that is not cached; -1: none
   std::string format;                          // in which rows are stored

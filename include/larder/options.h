@@ -15,6 +15,8 @@ struct KvOptions {
   std::uint32_t raw_blocks = 0;     // first blocks that sealing layers keep raw
   std::uint32_t block_tokens = 32;  // rows per block
   std::uint64_t memory_bytes = 0;   // 0: what n_context * n_sequences needs
+  std::string policy;               // which rows stay when there are more than `keep`; empty: all
+  std::string keep;                 // "512" rows per layer and head, or "0.25" of the prompt's
   bool prefix_caching = false;      // what was computed stays for those who begin alike
 };
 template <class F>
@@ -28,6 +30,8 @@ void for_each_field(KvOptions& o, F&& f) {
   f("kv-raw-blocks", o.raw_blocks,
     "first blocks of a sequence that are not encoded (attention sinks): 0 to 64");
   f("block-size", o.block_tokens, "tokens per KV block: a power of two, 16 to 128");
+  f("kv-policy", o.policy, "which cached rows stay: larder policies lists them (empty: all)");
+  f("kv-keep", o.keep, "rows that stay: tokens, or a share of the prompt as 0.25");
   f("kv-memory", o.memory_bytes, "byte budget of the KV cache, e.g. 512M (0: fits the context)");
 }
 

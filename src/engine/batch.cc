@@ -1,15 +1,25 @@
 #include "engine/batch.h"
 
+#include <algorithm>
+
 #include "model/latent_forms.h"
 
 namespace larder {
+namespace {
+
+constexpr std::uint32_t kUncountedQueries = 4;  // as expected attention's authors do
+
+}  // namespace
 
 BatchBuilder::BatchBuilder(const ModelConfig& config, std::uint32_t max_sequences,
-                           std::uint32_t max_rows)
-    : config_(config) {
+                           std::uint32_t max_rows, std::uint32_t n_sinks, bool heads_apart)
+    : config_(config), n_sinks_(n_sinks), heads_apart_(heads_apart) {
   tokens_.reserve(max_rows);
   sequences_.reserve(max_sequences);
   heads_.reserve(std::size_t{max_sequences} * config.n_layers * config.n_kv_heads);
+  stored_.reserve(std::size_t{max_sequences} * config.n_layers);
+  sums_.reserve(std::size_t{max_sequences} * config.n_layers);
+  observed_.reserve(max_sequences);
   wanted_.reserve(max_rows);
 }
 
@@ -17,32 +27,73 @@ const ForwardBatch& BatchBuilder::build(const StepPlan& plan) {
   tokens_.clear();
   sequences_.clear();
   heads_.clear();
+  stored_.clear();
+  sums_.clear();
+  observed_.clear();
   wanted_.clear();
-  for (const PlannedRows& planned : plan.rows) add(planned);
-  batch_ = {tokens_, sequences_};
+  for (const PlannedRows& planned : plan.rows) {
+    observe(planned);
+    add(planned);
+  }
+  batch_ = {tokens_, sequences_, observed_};
   return batch_;
+}
+
+/// The last rows before rows are dropped, or all of them, if a policy asks for their attention.
+void BatchBuilder::observe(const PlannedRows& planned) {
+  Sequence& s = *planned.sequence;
+  const std::uint32_t n_past = s.cache.n_rows(), end = n_past + planned.n_rows;
+  std::uint32_t first = s.evictions.next_observed(n_past);
+  // The first queries are like no others.
+  if (!s.statistics.of_rows()) first = std::max(first, kUncountedQueries);
+  if (s.statistics.empty() || first >= end) return;
+  const std::size_t first_layer = sums_.size();
+  for (std::uint32_t layer = 0; layer < config_.n_layers; ++layer) {
+    const std::uint32_t owner = config_.owner(layer);
+    sums_.push_back(s.statistics.layer(heads_apart_ ? owner * config_.n_kv_heads : owner));
+  }
+  const std::span<float* const> of_layers = std::span(sums_).subspan(first_layer);
+  ObservedSequence& observed = observed_.emplace_back();
+  observed.sequence = static_cast<std::uint32_t>(sequences_.size());
+  observed.first = first - n_past;
+  observed.n_rows = end - first;
+  observed.stride = s.statistics.stride();
+  (s.statistics.of_rows() ? observed.sums : observed.queries) = of_layers;
+}
+
+/// Where the rows of each layer and KV head stand.
+void BatchBuilder::add_heads(const SequenceCache& cache) {
+  const std::uint32_t n_heads = config_.n_kv_heads, n_parts = heads_apart_ ? n_heads : 1;
+  for (std::uint32_t layer = 0; layer < config_.n_layers; ++layer) {
+    const std::uint32_t first = config_.owner(layer) * n_parts;
+    std::uint32_t n_most = 0;
+    for (std::uint32_t part = first; part < first + n_parts; ++part) {
+      n_most = std::max(n_most, cache.n_stored(part));
+    }
+    stored_.push_back(n_most);
+    for (std::uint32_t head = 0; head < n_heads; ++head) {
+      const std::uint32_t of = heads_apart_ ? first + head : first;
+      const std::uint32_t index = heads_apart_ ? 0 : head;
+      const BlockTable& table = cache.table(of, index);
+      const BlockId open = cache.has_open_block(of) ? cache.open_block(of, index) : BlockId{};
+      heads_.push_back({table.blocks(), table.first_block(), open, n_most - cache.n_stored(of)});
+    }
+  }
 }
 
 void BatchBuilder::add(const PlannedRows& planned) {
   const Sequence& s = *planned.sequence;
   const std::uint32_t n_past = s.cache.n_rows();
   const auto first_row = static_cast<std::uint32_t>(tokens_.size());
-  const std::size_t first_head = heads_.size();
-  for (std::uint32_t layer = 0; layer < config_.n_layers; ++layer) {
-    for (std::uint32_t head = 0; head < config_.n_kv_heads; ++head) {
-      const std::uint32_t owner = config_.owner(layer);
-      const BlockTable& table = s.cache.table(owner, head);
-      const BlockId open =
-          s.cache.has_open_block(owner) ? s.cache.open_block(owner, head) : BlockId{};
-      heads_.push_back({table.blocks(), table.first_block(), open});
-    }
-  }
+  const std::size_t first_head = heads_.size(), first_layer = stored_.size();
+  add_heads(s.cache);
   const auto begin = s.tokens.begin() + n_past;
   tokens_.insert(tokens_.end(), begin, begin + planned.n_rows);
   const RequestState& request = *s.request;
   const auto n_prompt = static_cast<std::uint32_t>(request.request.prompt.size());
   const std::uint32_t n_plain = plain_prefix(config_, n_prompt);
   sequences_.push_back({first_row, planned.n_rows, n_past, std::span(heads_).subspan(first_head),
+                        std::span(stored_).subspan(first_layer), n_sinks_,
                         n_plain > n_past ? n_plain - n_past : 0});
 
   // The row at position p predicts token p + 1.

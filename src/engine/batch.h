@@ -19,8 +19,9 @@ struct LogitsWanted {
 /// Reuses its memory from step to step. Not thread-safe.
 class BatchBuilder {
  public:
-  /// Borrows the configuration.
-  BatchBuilder(const ModelConfig& config, std::uint32_t max_sequences, std::uint32_t max_rows);
+  /// Borrows the configuration. `n_sinks`: see SequenceRows; `heads_apart`: CacheShape.
+  BatchBuilder(const ModelConfig& config, std::uint32_t max_sequences, std::uint32_t max_rows,
+               std::uint32_t n_sinks, bool heads_apart);
 
   /// Valid until the next call, and while the plan's sequences keep their blocks.
   const ForwardBatch& build(const StepPlan& plan);
@@ -29,11 +30,18 @@ class BatchBuilder {
 
  private:
   void add(const PlannedRows& planned);
+  void add_heads(const SequenceCache& cache);
+  void observe(const PlannedRows& planned);
 
   const ModelConfig& config_;
+  const std::uint32_t n_sinks_;
+  const bool heads_apart_;
   std::vector<TokenId> tokens_;
   std::vector<SequenceRows> sequences_;
-  std::vector<KvRows> heads_;  // [n_sequences, n_layers, n_kv_heads]
+  std::vector<KvRows> heads_;          // [n_sequences, n_layers, n_kv_heads]
+  std::vector<std::uint32_t> stored_;  // [n_sequences, n_layers]
+  std::vector<float*> sums_;           // [n_sequences, n_layers]
+  std::vector<ObservedSequence> observed_;
   std::vector<LogitsWanted> wanted_;
   ForwardBatch batch_;
 };

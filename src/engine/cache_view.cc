@@ -29,7 +29,8 @@ std::string Engine::Impl::format_name() const {
 
 std::vector<CacheView::Layers> Engine::Impl::layers_of(const SequenceCache& cache) const {
   std::vector<CacheView::Layers> all;
-  for (std::uint32_t l = 0; l < plan.shape.layers.size(); ++l) {
+  const std::uint32_t n_parts = plan.shape.heads_apart ? source->config().n_kv_heads : 1;
+  for (std::uint32_t l = 0; l < source->config().n_layers; ++l) {
     CacheView::Layers layer;
     layer.first_layer = l;
     layer.n_layers = 1;
@@ -38,9 +39,11 @@ std::vector<CacheView::Layers> Engine::Impl::layers_of(const SequenceCache& cach
       layer.n_shared += pool.ref_count(id) > 1 ? 1 : 0;
       layer.bytes += pool.block_bytes(pool.block_class(id));
     };
-    for (std::uint32_t h = 0; h < plan.shape.layers[l].n_kv_heads; ++h) {
-      for (const BlockId id : cache.table(l, h).blocks()) count(id);
-      if (cache.has_open_block(l)) count(cache.open_block(l, h));
+    for (std::uint32_t part = l * n_parts; part < (l + 1) * n_parts; ++part) {
+      for (std::uint32_t h = 0; h < plan.shape.layers[part].n_kv_heads; ++h) {
+        for (const BlockId id : cache.table(part, h).blocks()) count(id);
+        if (cache.has_open_block(part)) count(cache.open_block(part, h));
+      }
     }
     if (!all.empty() && alike(all.back(), layer)) {
       ++all.back().n_layers;

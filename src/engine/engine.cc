@@ -49,7 +49,7 @@ Result<void> Engine::step(StepReport& report) {
   impl_->pack_weights();                           // if they are packed while it runs
   impl_->copy_blocks(plan);                        // copy-on-write of shared open blocks
   impl_->forward.run(impl_->batches.build(plan));  // prefill and decode in one ragged batch
-  impl_->commit_rows(plan, report);                // rows count; blocks outside windows are free
+  LARDER_TRY(impl_->commit_rows(plan, report));    // rows count; those that nobody sees are dropped
   LARDER_TRY(impl_->pool_rows(plan, report));      // of requests for embeddings
   LARDER_TRY(impl_->draw_tokens(plan, report));    // logits -> tokens and log-probabilities
   impl_->retire_finished();                        // finished sequences give their blocks back

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/thread_pool.h"
 #include "engine/batch.h"
+#include "engine/evictor.h"
 #include "engine/grammar_store.h"
 #include "engine/kept_caches.h"
 #include "engine/kv_plan.h"
@@ -58,7 +59,7 @@ struct Engine::Impl {
 
   void pack_weights();
   void copy_blocks(const StepPlan& step_plan);
-  void commit_rows(const StepPlan& step_plan, StepReport& report);
+  Result<void> commit_rows(const StepPlan& step_plan, StepReport& report);
   Result<void> pool_rows(const StepPlan& step_plan, StepReport& report);
   Result<void> draw_tokens(const StepPlan& step_plan, StepReport& report);
   void retire_finished();
@@ -80,6 +81,7 @@ struct Engine::Impl {
   ForwardPass forward;
   BatchBuilder batches;
   GrammarStore grammars;
+  std::optional<Evictor> evictor;  // KvOptions::policy
   KeptCaches kept;
   std::optional<PrefixTree> prefixes;  // KvOptions::prefix_caching
   Scheduler scheduler;
@@ -96,7 +98,12 @@ struct Engine::Impl {
     std::vector<TokenLogprob> top;
   };
   SchedulerHooks hooks();
+  void drop_requests(const StepPlan& step_plan);
+  Result<void> commit_rows(const PlannedRows& planned);
   bool make_room();
+  void set_evictions(Sequence& sequence) const;
+  bool leaves_rows(const Sequence& sequence) const;
+  bool ends_by_policy(const Sequence& sequence, const PrefixMatch& match) const;
   void share_rows(Sequence& sequence);
   void share_more(Sequence& sequence);
   bool is_underway(const Sequence& sequence, const StepPlan& step_plan) const;

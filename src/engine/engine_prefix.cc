@@ -52,6 +52,16 @@ bool Engine::Impl::make_room() {
   return kept.release_oldest();
 }
 
+/// The sequence's own, as long as it goes on from no cache that dropped rows.
+void Engine::Impl::set_evictions(Sequence& sequence) const {
+  if (!evictor) return;
+  sequence.evictions =
+      evictor->points(static_cast<std::uint32_t>(sequence.request->request.prompt.size()));
+  const std::uint32_t n_shareable = sequence.evictions.n_shareable();
+  const std::uint32_t n = options.kv.block_tokens;
+  sequence.n_to_share = prefixes && n_shareable != UINT32_MAX ? n_shareable / n * n : 0;
+}
+
 /// Before a sequence is admitted, perhaps not for the first time.
 void Engine::Impl::share_rows(Sequence& sequence) {
   const Request& r = sequence.request->request;
@@ -59,14 +69,19 @@ void Engine::Impl::share_rows(Sequence& sequence) {
   counters_.n_reused_tokens -= sequence.n_shared;
   if (!sequence.preempted) sequence.request->n_reused_tokens -= sequence.n_shared;
   sequence.n_shared = 0;
+  if (!sequence.preempted) set_evictions(sequence);
   if (r.reuse != 0) {
     const PrefixKey key = prefix_key(sequence);
     std::span<const TokenId> tokens = key.tokens;
     // The row before the next token to be scored predicts it, so it must be computed.
     if (r.prompt_logprobs) tokens = tokens.first(sequence.request->n_prompt_scored);
-    auto shared = kept.fork(r.reuse, tokens, key.n_plain);
-    if (shared) {
-      sequence.cache = std::move(*shared);
+    auto shared = kept.fork(r.reuse, tokens, key.n_plain, sequence.evictions);
+    // A preempted one keeps to its points. By now it may have drawn more of the kept tokens, up to
+    // where a cache that dropped rows at other points can be continued.
+    if (shared && (!sequence.preempted || shared->evictions == sequence.evictions)) {
+      sequence.cache = std::move(shared->cache);
+      sequence.evictions = shared->evictions;
+      if (!shared->statistics.empty()) sequence.statistics = std::move(shared->statistics);
       count_shared(sequence, sequence.cache.n_rows());
     }
   }
@@ -81,10 +96,13 @@ void Engine::Impl::share_more(Sequence& sequence) {
   const bool first_look = sequence.prefixes_seen == 0;
   sequence.prefixes_seen = prefixes->version() + 1;
   const std::uint32_t n_rows = sequence.cache.n_rows();
-  if (n_rows % options.kv.block_tokens != 0) return;
+  if (n_rows % options.kv.block_tokens != 0 || sequence.cache.has_dropped()) return;
   const PrefixKey key = prefix_key(sequence);
-  // One token at least is computed: its logits are wanted.
-  const auto max_rows = static_cast<std::uint32_t>(sequence.tokens.size() - 1);
+  // One token at least is computed: its logits are wanted. Nor are rows shared from which some
+  // would have been dropped.
+  const auto max_rows = std::min(static_cast<std::uint32_t>(sequence.tokens.size() - 1),
+                                 sequence.evictions.n_shareable());
+  if (max_rows < n_rows) return;
   const PrefixMatch match = prefixes->find(key, max_rows);
   if (match.n_rows > n_rows) {
     prefixes->share(match, sequence.cache);
@@ -108,24 +126,40 @@ bool Engine::Impl::is_underway(const Sequence& sequence, const StepPlan& step_pl
     const PrefixKey theirs = prefix_key(other);
     if (theirs.salt != key.salt) continue;
     const std::uint32_t n_before = other.cache.n_rows();
+    if (other.cache.has_dropped() || planned.n_rows == other.n_to_eviction()) continue;
     const auto differ = std::mismatch(key.tokens.begin(), key.tokens.end() - 1,
                                       theirs.tokens.begin(), theirs.tokens.end());
     std::uint32_t n = static_cast<std::uint32_t>(differ.first - key.tokens.begin());
-    n = std::min(n, n_before + planned.n_rows) / options.kv.block_tokens * options.kv.block_tokens;
+    n = std::min({n, n_before + planned.n_rows, sequence.evictions.n_shareable()}) /
+        options.kv.block_tokens * options.kv.block_tokens;
     const bool same_form = std::min(key.n_plain, n) == std::min(theirs.n_plain, n);
     if (same_form && n > std::max(n_before, sequence.cache.n_rows())) return true;
   }
   return false;
 }
 
+/// Rows that dropped others are a sequence's own, and so are those that nobody may take over.
+bool Engine::Impl::leaves_rows(const Sequence& sequence) const {
+  return prefixes && !sequence.cache.has_dropped() && sequence.evictions.n_shareable() > 0;
+}
+
 /// After `n_new` rows were committed.
 void Engine::Impl::publish_rows(Sequence& sequence, std::uint32_t n_new) {
-  if (!prefixes) return;
+  if (!leaves_rows(sequence)) return;
   const std::uint32_t n = options.kv.block_tokens;
   const std::uint32_t n_rows = sequence.cache.n_rows();
   if (n_rows / n > (n_rows - n_new) / n) {
     prefixes->publish(prefix_key(sequence), sequence.cache, false);
   }
+}
+
+/// Whether all is cached that requests like this one leave to each other.
+bool Engine::Impl::ends_by_policy(const Sequence& sequence, const PrefixMatch& match) const {
+  const std::uint32_t n_shareable = sequence.evictions.n_shareable();
+  const bool is_found_out = match.end != PrefixEnd::covered && match.end != PrefixEnd::unseen &&
+                            match.end != PrefixEnd::new_salt;
+  return !is_found_out && std::size_t{n_shareable} + 1 < sequence.tokens.size() &&
+         match.n_rows + options.kv.block_tokens > n_shareable;
 }
 
 void Engine::Impl::report_prefix(const Sequence& sequence, const PrefixMatch& match) {
@@ -135,8 +169,8 @@ void Engine::Impl::report_prefix(const Sequence& sequence, const PrefixMatch& ma
   report.request = request.id;
   report.n_prompt_tokens = static_cast<std::uint32_t>(request.request.prompt.size());
   report.n_cached_tokens = match.n_rows;
-  report.reason = reason_name(match.end);
-  if (match.end != PrefixEnd::covered) report.token = sequence.tokens[match.n_rows];
+  report.reason = ends_by_policy(sequence, match) ? "policy" : reason_name(match.end);
+  if (report.reason != "covered") report.token = sequence.tokens[match.n_rows];
   if (match.end == PrefixEnd::differs) report.cached_token = match.cached_token;
   report.format = format_name();
   if (!reports_.empty() && reports_.back().request == request.id) reports_.pop_back();

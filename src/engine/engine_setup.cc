@@ -12,6 +12,7 @@
 #include "engine/sampler.h"
 #include "engine/stretch_cache.h"
 #include "model/latent_forms.h"
+#include "model/rope_table.h"
 
 namespace larder {
 namespace {
@@ -56,7 +57,22 @@ std::uint32_t logit_rows(std::uint32_t n_vocab) {
 }
 
 ForwardLimits forward_limits(const EngineOptions& options, const ModelConfig& config) {
-  return {options.n_batch, options.n_sequences, options.n_context, logit_rows(config.n_vocab)};
+  const auto eviction = eviction_options(options.kv);
+  const bool evicts = eviction && eviction->has_value();
+  const bool has_sinks = evicts && (*eviction)->policy.sinks_follow;
+  const bool sums_attention = evicts && (*eviction)->policy.score == Score::attention;
+  return {options.n_batch, options.n_sequences, options.n_context, logit_rows(config.n_vocab),
+          has_sinks,       sums_attention};
+}
+
+EvictorModel evictor_model(const ModelConfig& config, std::uint32_t n_context) {
+  return {config.n_heads, config.n_kv_heads, config.head_dim, config.score_scale(),
+          make_rope_table(config, false, n_context)};
+}
+
+std::uint32_t n_following_sinks(const KvPlan& plan) {
+  if (!plan.eviction || !plan.eviction->policy.sinks_follow) return 0;
+  return plan.eviction->policy.sinks;
 }
 
 std::vector<KvLayout> with_pool(std::vector<KvLayout> layouts, std::byte* pool) {
@@ -119,11 +135,16 @@ Engine::Impl::Impl(Parts parts)
       compute{*parts.simd, *threads},
       forward(weights, compute, with_pool(plan.layouts, store.pool()), options.kv.block_tokens,
               forward_limits(options, source->config())),
-      batches(source->config(), options.n_sequences, options.n_batch),
+      batches(source->config(), options.n_sequences, options.n_batch, n_following_sinks(plan),
+              plan.shape.heads_apart),
       grammars(*tokenizer, source->config().n_vocab),
       scheduler({options.n_sequences, options.n_batch}, pool, hooks()),
       max_logit_rows_(logit_rows(source->config().n_vocab)),
       logits_(std::size_t{max_logit_rows_} * source->config().n_vocab) {
+  if (plan.eviction) {
+    evictor.emplace(*plan.eviction, plan.shape, compute, with_pool(plan.layouts, store.pool()),
+                    evictor_model(source->config(), options.n_context));
+  }
   if (options.kv.prefix_caching) {
     prefixes.emplace(plan.shape, pool, cache_fingerprint(*source, format_name()));
   }
@@ -191,6 +212,8 @@ RequestId Engine::Impl::submit(Request request) {
                                  *tokenizer, source->config().n_vocab);
   sequence->tokens.reserve(options.n_context + 1);
   sequence->n_pending_samples = r.n_samples - 1;
+  if (evictor) sequence->statistics = CacheStatistics(plan.shape, evictor->wants());
+  set_evictions(*sequence);
   scheduler.add(std::move(sequence));
   return state->id;
 }
@@ -199,6 +222,10 @@ Result<void> Engine::Impl::stretch_kept(RequestId id, std::vector<TokenId> token
   KeptCache* stretched = kept.get(id);
   if (stretched == nullptr) return fail(Errc::invalid_argument, "request {} has no kept cache", id);
   SequenceCache& cache = stretched->cache;
+  if (evictor) {
+    return fail(Errc::unsupported, "a kept cache cannot be stretched under kv-policy '{}'",
+                options.kv.policy);
+  }
   const auto n_tokens = static_cast<std::uint32_t>(tokens.size());
   if (cache.n_rows() == 0 || cache.n_rows() % options.kv.block_tokens != 0 ||
       cache.n_rows() > n_tokens || n_tokens > options.n_context) {
@@ -242,14 +269,15 @@ std::string Engine::Impl::raw_text() const {
 
 std::string Engine::Impl::description() const {
   const std::uint32_t trained = source->config().n_context_train;
-  return fmt::format("{}, {} thread{}, {}, {}-token blocks, {} KV budget, context {} x {}{}",
+  return fmt::format("{}, {} thread{}, {}, {}-token blocks, {} KV budget, context {} x {}{}{}",
                      compute.simd.name, options.n_threads, options.n_threads == 1 ? "" : "s",
                      source->config().has_latent()
                          ? fmt::format("latent rows {}", plan.formats[0].v->name)
                          : formats_text(plan.formats) + raw_text(),
                      options.kv.block_tokens, format_bytes(pool.budget_bytes()), options.n_context,
                      options.n_sequences,
-                     options.n_context > trained ? fmt::format(" (trained for {})", trained) : "");
+                     options.n_context > trained ? fmt::format(" (trained for {})", trained) : "",
+                     plan.eviction ? ", " + eviction_text(options.kv) : "");
 }
 
 }  // namespace larder

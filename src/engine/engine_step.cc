@@ -28,14 +28,36 @@ void Engine::Impl::copy_blocks(const StepPlan& step_plan) {
   }
 }
 
-void Engine::Impl::commit_rows(const StepPlan& step_plan, StepReport& report) {
+/// After an error of the model's: what else it computed in this step is worth as little.
+void Engine::Impl::drop_requests(const StepPlan& step_plan) {
+  std::vector<RequestId> ids;
+  for (const PlannedRows& planned : step_plan.rows) ids.push_back(planned.sequence->request->id);
+  for (const RequestId id : ids) scheduler.drop(id);
+}
+
+Result<void> Engine::Impl::commit_rows(const PlannedRows& planned) {
+  Sequence& sequence = *planned.sequence;
+  sequence.cache.commit(planned.n_rows);
+  if (!evictor || !sequence.evictions.contains(sequence.cache.n_rows())) {
+    publish_rows(sequence, planned.n_rows);
+    return {};
+  }
+  const auto evicted =
+      evictor->evict(sequence.cache, sequence.evictions.n_keep, sequence.statistics);
+  if (evicted) return {};
+  return fail(evicted.error().code, "{}: {}", source->path(), evicted.error().message);
+}
+
+Result<void> Engine::Impl::commit_rows(const StepPlan& step_plan, StepReport& report) {
   draws_.clear();
   for (const PlannedRows& planned : step_plan.rows) {
     const Sequence& s = *planned.sequence;
     const bool decodes = s.n_missing() == 1 && s.n_generated() > 0;
     (decodes ? report.n_decode_tokens : report.n_prefill_tokens) += planned.n_rows;
-    planned.sequence->cache.commit(planned.n_rows);
-    publish_rows(*planned.sequence, planned.n_rows);
+    if (auto committed = commit_rows(planned); !committed) {
+      drop_requests(step_plan);
+      return committed;
+    }
   }
   for (const LogitsWanted& wanted : batches.logits_wanted()) {
     draws_.emplace_back().wanted = wanted;
@@ -43,6 +65,7 @@ void Engine::Impl::commit_rows(const StepPlan& step_plan, StepReport& report) {
       fork_samples(*wanted.sequence, wanted.row);
     }
   }
+  return {};
 }
 
 /// The prompt is computed: the other samples of the request share its blocks from here on, and draw
@@ -53,6 +76,9 @@ void Engine::Impl::fork_samples(Sequence& first, std::uint32_t row) {
     auto sample =
         std::make_unique<Sequence>(first.request, i, first.cache.fork(first.cache.n_rows()),
                                    *tokenizer, source->config().n_vocab);
+    sample->evictions = first.evictions;
+    sample->n_to_share = first.n_to_share;
+    sample->statistics = first.statistics;
     draws_.emplace_back().wanted = {row, scheduler.add_sample(std::move(sample)), kNoToken};
   }
 }
@@ -93,9 +119,7 @@ Result<void> Engine::Impl::draw_tokens(const StepPlan& step_plan, StepReport& re
 }
 
 tl::unexpected<Error> Engine::Impl::drop_broken(const StepPlan& step_plan) {
-  std::vector<RequestId> ids;
-  for (const PlannedRows& planned : step_plan.rows) ids.push_back(planned.sequence->request->id);
-  for (const RequestId id : ids) scheduler.drop(id);
+  drop_requests(step_plan);
   return fail(Errc::corrupt,
               "{}: the model computes logits that are no numbers; a weight is damaged",
               source->path());
@@ -224,9 +248,10 @@ void Engine::Impl::retire_finished() {
   for (auto& sequence : scheduler.take_finished()) {
     const RequestState& request = *sequence->request;
     const PrefixKey key = prefix_key(*sequence);
-    if (prefixes) prefixes->publish(key, sequence->cache, true);
+    if (leaves_rows(*sequence)) prefixes->publish(key, sequence->cache, true);
     if (request.request.keep_cache && sequence->sample == 0) {
-      kept.keep(request.id, {std::move(sequence->tokens), std::move(sequence->cache), key.n_plain});
+      kept.keep(request.id, {std::move(sequence->tokens), std::move(sequence->cache), key.n_plain,
+                             sequence->evictions, std::move(sequence->statistics)});
     }
   }
 }

@@ -25,8 +25,8 @@ bool KeptCaches::release_oldest() {
   return true;
 }
 
-std::optional<SequenceCache> KeptCaches::fork(RequestId id, std::span<const TokenId> prompt,
-                                              std::uint32_t n_plain) {
+std::optional<KeptRows> KeptCaches::fork(RequestId id, std::span<const TokenId> prompt,
+                                         std::uint32_t n_plain, const EvictionPoints& evictions) {
   const auto it = find(id);
   if (it == kept_.end()) return std::nullopt;
   kept_.splice(kept_.end(), kept_, it);
@@ -36,9 +36,14 @@ std::optional<SequenceCache> KeptCaches::fork(RequestId id, std::span<const Toke
   auto n_common = static_cast<std::uint32_t>(differ.first - prompt.begin());
   // Rows between the two would be of different forms.
   if (kept.n_plain != n_plain) n_common = std::min({n_common, kept.n_plain, n_plain});
+  const bool has_dropped = kept.cache.has_dropped();
+  if (!has_dropped) n_common = std::min(n_common, evictions.n_shareable());
   n_common = kept.cache.resumable_rows(n_common);
   if (n_common == 0 || !kept.cache.can_truncate(n_common)) return std::nullopt;
-  return kept.cache.fork(n_common);
+  if (!has_dropped) return KeptRows{kept.cache.fork(n_common), evictions, {}};
+  // What later rows have added to the statistics cannot be taken back.
+  if (kept.evictions.next_observed(n_common) < kept.cache.n_rows()) return std::nullopt;
+  return KeptRows{kept.cache.fork(n_common), kept.evictions, kept.statistics};
 }
 
 std::list<KeptCaches::Kept>::iterator KeptCaches::find(RequestId id) {

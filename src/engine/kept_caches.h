@@ -7,6 +7,8 @@
 #include <span>
 #include <vector>
 
+#include "engine/cache_statistics.h"
+#include "engine/eviction_points.h"
 #include "kv/sequence_cache.h"
 #include "larder/engine.h"
 
@@ -17,6 +19,15 @@ struct KeptCache {
   std::vector<TokenId> tokens;  // those whose rows are cached, perhaps one more
   SequenceCache cache;
   std::uint32_t n_plain;  // its first rows, of the plain form: model/latent_forms.h
+  EvictionPoints evictions;
+  CacheStatistics statistics;
+};
+
+/// What a request goes on from.
+struct KeptRows {
+  SequenceCache cache;
+  EvictionPoints evictions;    // the request's own; of a cache that dropped rows, that cache's,
+  CacheStatistics statistics;  // with these; else empty
 };
 
 /// Holds references to blocks like any sequence; gives the oldest up when blocks run short.
@@ -33,9 +44,11 @@ class KeptCaches {
   /// A cache over the longest common prefix of `prompt` and the kept tokens, one token short of the
   /// prompt at least (its logits are wanted), as far as the rows have the form that a request whose
   /// first `n_plain` rows are plain gives them. Empty when nothing is shared or the kept one is
-  /// gone.
-  std::optional<SequenceCache> fork(RequestId id, std::span<const TokenId> prompt,
-                                    std::uint32_t n_plain);
+  /// gone. A cache that dropped rows is shared up to any place behind the last one where it did, if
+  /// no row that counts in its statistics comes after; of one that did not, only the shareable rows
+  /// of `evictions`.
+  std::optional<KeptRows> fork(RequestId id, std::span<const TokenId> prompt, std::uint32_t n_plain,
+                               const EvictionPoints& evictions);
 
  private:
   struct Kept {

@@ -115,6 +115,102 @@ Result<void> lay_out(const ModelConfig& config, std::uint32_t block_tokens, KvPl
   return {};
 }
 
+/// Heads that keep different numbers of rows have blocks of their own, not extents with others'.
+void part_heads(const ModelConfig& config, std::uint32_t n_keep, std::uint32_t n_context,
+                KvPlan& plan) {
+  plan.shape.heads_apart = true;
+  for (BlockClassSpec& of : plan.pool.classes) of.extent_blocks = 1;
+  std::vector<CacheLayer> layers;
+  for (CacheLayer layer : plan.shape.layers) {
+    if (layer.drops()) {
+      const std::uint64_t most =
+          std::uint64_t{layer.max_stored} + std::uint64_t{config.n_kv_heads - 1} * n_keep;
+      layer.most_stored = static_cast<std::uint32_t>(std::min<std::uint64_t>(most, n_context));
+    }
+    layer.n_kv_heads = std::min(layer.n_kv_heads, 1U);
+    layers.insert(layers.end(), config.n_kv_heads, layer);
+  }
+  plan.shape.layers = std::move(layers);
+}
+
+/// Whether rows stay or go a block at a time, so that none has to be taken out of one.
+bool moves_whole_blocks(const EvictionOptions& eviction, std::uint32_t block_tokens) {
+  const Policy& policy = eviction.policy;
+  return policy.score == Score::position && !policy.at_prompt_end &&
+         policy.sinks % block_tokens == 0 && policy.every % block_tokens == 0 &&
+         eviction.budget.n_tokens != 0 && eviction.budget.n_tokens % block_tokens == 0;
+}
+
+/// Rows cannot be taken out of a sealed block; and whether a block is raw is told by its place in
+/// the table, so that raw first ones must not go either: those behind them would take their places.
+Result<void> check_sealed_drops(const EngineOptions& options, const KvPlan& plan,
+                                std::uint32_t layer) {
+  const std::uint32_t n = options.kv.block_tokens;
+  if (!moves_whole_blocks(*plan.eviction, n)) {
+    return fail(Errc::unsupported,
+                "kv-policy '{}' cannot be used with cache-type {} of layer {}: sealed formats (all "
+                "but f32, f16 and bf16) hold whole blocks, so only streaming-llm goes, with sinks, "
+                "every and kv-keep in multiples of {} tokens",
+                options.kv.policy, formats_text({plan.formats[layer]}), layer, n);
+  }
+  const std::uint32_t n_raw = plan.shape.raw_blocks;
+  if (plan.eviction->policy.sinks >= n_raw * n) return {};
+  return fail(
+      Errc::unsupported,
+      "kv-policy '{}' has {} sinks, but kv-raw-blocks {} are the first {} rows of layer {}, "
+      "which must all be sinks: name more of these (at most {}), or fewer raw blocks",
+      options.kv.policy, plan.eviction->policy.sinks, n_raw, n_raw * n, layer, kMaxSinks);
+}
+
+/// The layers whose rows are the policy's to drop: windows drop rows by themselves.
+Result<std::vector<std::uint32_t>> dropping_layers(const ModelConfig& config,
+                                                   const EngineOptions& options,
+                                                   const KvPlan& plan) {
+  std::vector<std::uint32_t> layers;
+  for (std::uint32_t l = 0; l < config.n_layers; ++l) {
+    if (plan.shape.layers[config.owner(l)].window != 0) continue;
+    if (config.layer_window(l) != 0) {
+      return fail(Errc::unsupported,
+                  "kv-policy '{}' cannot be used with layer {}: it has a window of {} tokens over "
+                  "rows of layer {}, which has none",
+                  options.kv.policy, l, config.window, config.owner(l));
+    }
+    if (!config.owns_kv(l)) continue;
+    if (plan.shape.layers[l].seals()) LARDER_TRY(check_sealed_drops(options, plan, l));
+    layers.push_back(l);
+  }
+  if (!layers.empty()) return layers;
+  return fail(Errc::unsupported,
+              "kv-policy '{}' has nothing to drop: every layer has a sliding window of {} tokens",
+              options.kv.policy, config.window);
+}
+
+Result<void> limit_rows(const ModelConfig& config, const EngineOptions& options, KvPlan& plan) {
+  if (!plan.eviction) return {};
+  if (config.has_latent()) {
+    return fail(Errc::unsupported,
+                "kv-policy '{}' cannot be used with latent attention: its cached rows are no keys "
+                "and values of heads, by which rows are chosen",
+                options.kv.policy);
+  }
+  const Policy& policy = plan.eviction->policy;
+  const std::uint32_t n_keep = rows_to_keep(policy, plan.eviction->budget, options.n_context);
+  LARDER_ASSIGN(const std::vector<std::uint32_t> layers, dropping_layers(config, options, plan));
+  const auto n_layers = static_cast<std::uint32_t>(layers.size());
+  for (std::uint32_t i = 0; i < n_layers; ++i) {
+    plan.shape.layers[layers[i]].max_stored =
+        max_stored_rows(policy, n_keep, options.n_context, i, n_layers);
+  }
+  if (policy.splits_heads) part_heads(config, n_keep, options.n_context, plan);
+  return {};
+}
+
+std::uint32_t plan_max_stored(const KvPlan& plan) {
+  std::uint32_t most = 0;
+  for (const CacheLayer& layer : plan.shape.layers) most = std::max(most, layer.max_stored);
+  return most;
+}
+
 Result<void> check_fits(const KvPlan& plan, const ModelConfig& config, const EngineOptions& options,
                         std::uint64_t ram) {
   if (options.kv.memory_bytes > ram) {
@@ -127,11 +223,12 @@ Result<void> check_fits(const KvPlan& plan, const ModelConfig& config, const Eng
   const std::uint64_t needed = named ? plan.bytes_per_sequence : plan.pool.budget_bytes;
   if (needed <= limit) return {};
   const std::string arithmetic = fmt::format(
-      "{} tokens x {} layers x {} = {} per token, {} per sequence in whole blocks of {} tokens{}",
+      "{} tokens x {} layers x {} = {} per token, {} per sequence in whole blocks of {} tokens{}{}",
       options.n_context, config.n_owners(), row_text(plan, config),
       format_bytes(plan.bytes_per_token), format_bytes(plan.bytes_per_sequence),
       options.kv.block_tokens,
-      config.window != 0 ? fmt::format(", {}-token windows counted as such", config.window) : "");
+      config.window != 0 ? fmt::format(", {}-token windows counted as such", config.window) : "",
+      plan.eviction ? fmt::format(", {} of them stored at most", plan_max_stored(plan)) : "");
   return named
              ? fail(Errc::invalid_argument,
                     "kv-memory {} cannot hold one sequence of the context: {}; give it {} or "
@@ -156,6 +253,8 @@ Result<KvPlan> plan_kv(const ModelConfig& config, const EngineOptions& options,
       [](const KvFormats& formats) { return !formats.k->is_raw() || !formats.v->is_raw(); });
   plan.shape.raw_blocks = any_seals ? options.kv.raw_blocks : 0;
   LARDER_TRY(lay_out(config, options.kv.block_tokens, plan));
+  LARDER_ASSIGN(plan.eviction, eviction_options(options.kv));
+  LARDER_TRY(limit_rows(config, options, plan));
   std::vector<std::uint64_t> n_extents(plan.pool.classes.size());
   count_for_context(plan.shape, plan.pool.classes, options.n_context, options.n_batch, n_extents);
   plan.bytes_per_sequence = budget_for(plan.pool.classes, n_extents);

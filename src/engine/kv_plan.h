@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "engine/eviction_options.h"
 #include "engine/kv_formats.h"
 #include "kernels/attention.h"
 #include "kv/block_pool.h"
@@ -18,9 +20,10 @@ namespace larder {
 struct KvPlan {
   CacheShape shape;
   BlockPoolOptions pool;
-  std::vector<KvFormats> formats;        // [n_layers]
-  std::vector<KvLayout> layouts;         // [n_layers], without the addresses; of a layer that reads
-                                         // another's rows, the other's
+  std::vector<KvFormats> formats;  // [n_layers]
+  std::vector<KvLayout> layouts;   // [n_layers], without the addresses; of a layer that reads
+                                   // another's rows, the other's
+  std::optional<EvictionOptions> eviction;
   std::uint64_t bytes_per_sequence = 0;  // a sequence of n_context tokens at its fullest
   std::uint64_t bytes_per_token = 0;     // of a full block, all layers and heads
 };
@@ -28,8 +31,8 @@ struct KvPlan {
 /// REQUIRES: options validated, n_context, n_sequences and n_batch resolved (not 0).
 /// Errors: invalid_argument, with the arithmetic shown, when `kv.memory_bytes` cannot hold one
 /// sequence of the context, or when the budget exceeds `ram_bytes` (what is left of the machine's
-/// memory beside the weights); unknown formats; unsupported, with the reason, when a format cannot
-/// store the model's rows.
+/// memory beside the weights); unknown formats and policies; unsupported, with the reason, when a
+/// format cannot store the model's rows, or a policy cannot drop them.
 Result<KvPlan> plan_kv(const ModelConfig& config, const EngineOptions& options,
                        std::uint64_t ram_bytes);
 

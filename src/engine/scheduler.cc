@@ -39,20 +39,25 @@ const StepPlan& Scheduler::plan() {
     if (running_[i]->n_missing() == 1) continue;
     hooks_.share_more(*running_[i]);
     if (hooks_.is_underway(*running_[i], plan_)) continue;
-    take(*running_[i], std::min(running_[i]->n_missing(), rows_left_));
+    take(*running_[i], n_chunk(*running_[i]));
   }
   while (!waiting_.empty() && rows_left_ > 0 && may_admit(*waiting_.front())) {
     running_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
     Sequence& admitted = *running_.back();
-    if (!take(admitted, std::min(admitted.n_missing(), rows_left_))) break;
+    if (!take(admitted, n_chunk(admitted))) break;
   }
   return plan_;
 }
 
+std::uint32_t Scheduler::n_chunk(const Sequence& sequence) const {
+  return std::min({sequence.n_missing(), rows_left_, sequence.n_to_pause()});
+}
+
 bool Scheduler::reserve(Sequence& sequence, std::uint32_t n_rows) {
+  const std::uint32_t n_kept = n_rows == sequence.n_to_eviction() ? sequence.evictions.n_most : 0;
   do {
-    if (sequence.cache.reserve(n_rows, plan_.copies)) return true;
+    if (sequence.cache.reserve(n_rows, plan_.copies, n_kept)) return true;
   } while (hooks_.make_room());
   return false;
 }
@@ -65,7 +70,9 @@ bool Scheduler::take(Sequence& sequence, std::uint32_t n_rows) {
     if (running_.size() == 1) {
       // The budget holds one sequence of the full context (plan_kv), so a lone one that begins
       // always fits. One that ran beside others may have its blocks strewn over slabs that other
-      // block sizes want; it begins again, and alone.
+      // block sizes want; it begins again, and alone. It comes by the same points then, so rows
+      // are dropped as before; and it needs no spare blocks, since all that it shared blocks with
+      // has been let go of.
       LARDER_CHECK(sequence.cache.n_rows() > 0);
       sequence.runs_alone = true;
     }
@@ -89,7 +96,7 @@ Sequence* Scheduler::preempt_one() {
     rows_left_ += p.n_rows;
     return true;
   });
-  victim->cache.clear();
+  victim->clear_cache();
   victim->preempted = true;
   victim->n_shared = 0;
   // Copies into its blocks would now write to free memory.
@@ -105,7 +112,7 @@ bool Scheduler::may_admit(Sequence& sequence) {
   if (!running_.empty() && (sequence.runs_alone || running_.front()->runs_alone)) return false;
   if (sequence.cache.n_rows() == 0) hooks_.share_rows(sequence);
   if (!hooks_.is_underway(sequence, plan_) && has_room_for(sequence)) return true;
-  sequence.cache.clear();
+  sequence.clear_cache();
   return false;
 }
 

@@ -70,6 +70,7 @@ class Scheduler {
   std::uint64_t n_preempted() const noexcept { return n_preempted_; }
 
  private:
+  std::uint32_t n_chunk(const Sequence& sequence) const;
   bool reserve(Sequence& sequence, std::uint32_t n_rows);
   bool take(Sequence& sequence, std::uint32_t n_rows);
   Sequence* preempt_one();

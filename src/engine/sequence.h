@@ -1,12 +1,15 @@
 // One continuation of one request, from its prompt to its last token.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "engine/cache_statistics.h"
+#include "engine/eviction_points.h"
 #include "engine/sampler.h"
 #include "engine/stop_matcher.h"
 #include "grammar/grammar.h"
@@ -49,6 +52,18 @@ struct Sequence {
   std::uint32_t n_missing() const {
     return static_cast<std::uint32_t>(tokens.size()) - cache.n_rows();
   }
+  /// Rows that may be computed before rows are dropped.
+  std::uint32_t n_to_eviction() const { return evictions.next(cache.n_rows()) - cache.n_rows(); }
+  /// Rows that may be computed at once: what others may share is left to them in a step before the
+  /// one in which rows are dropped.
+  std::uint32_t n_to_pause() const {
+    const std::uint32_t n_rows = cache.n_rows();
+    return n_rows < n_to_share ? std::min(n_to_share - n_rows, n_to_eviction()) : n_to_eviction();
+  }
+  void clear_cache() {
+    cache.clear();
+    statistics.clear();
+  }
   std::uint32_t n_generated() const {
     return static_cast<std::uint32_t>(tokens.size() - request->request.prompt.size());
   }
@@ -62,6 +77,10 @@ struct Sequence {
   StreamDecoder decoder;
   StopMatcher stops;
   std::vector<double> pooled;  // with pooling: [n_embd] what the computed rows add up to
+  EvictionPoints evictions;
+  std::uint32_t n_to_share = 0;  // first rows, in whole blocks, that others may share before rows
+                                 // are dropped; 0: none, or no rows are dropped
+  CacheStatistics statistics;    // empty when no policy wants them
   FinishReason finish = FinishReason::none;
   std::uint32_t n_shared = 0;       // rows found cached that were counted
   std::uint64_t prefixes_seen = 0;  // PrefixTree::version() at the last look

@@ -35,7 +35,8 @@ struct Append {
     const KvCodec& to_v = seals ? *layout.open_v : *layout.v;
     const std::size_t v_offset = seals ? layout.open_v_offset : layout.v_offset;
     for (std::uint32_t r = 0; r < item.n_rows; ++r) {
-      const std::uint32_t position = item.n_past + r, index = position / shape.block_tokens;
+      const std::uint32_t position = n_past_of(item, head) + r,
+                          index = position / shape.block_tokens;
       std::byte* block = seals ? open(index) : table_block(index);
       const std::size_t from =
           ((std::size_t{item.first_row} + r) * shape.n_kv_heads + head) * shape.head_dim;

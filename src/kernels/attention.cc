@@ -127,7 +127,7 @@ void Attend::fold(const AttentionTask& task) const {
   const StateTile states = state_tile(task.states, n);
   for (std::uint32_t r = 0; r < task.n_rows; ++r) {
     const TileRow& row = queries.rows[r];
-    const std::uint32_t position = context.items[row.item].n_past + row.row;
+    const std::uint32_t position = n_past_of(context.items[row.item], task.kv_head) + row.row;
     if (!visible_rows_of_run(context.shape, position, task.first_run).empty()) continue;
     std::fill_n(states.sum + std::size_t{r} * group(), group(), 0.0F);
   }

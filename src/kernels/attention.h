@@ -29,16 +29,27 @@ struct KvRows {
   std::span<const BlockId> blocks;  // blocks[i] holds rows (first_block + i) * block_tokens ...
   std::uint32_t first_block = 0;    // earlier blocks left the window and were freed
   BlockId open{};                   // block being filled, beside `blocks`, where the layer seals
+  std::uint32_t n_fewer = 0;        // rows that it holds fewer than AttentionItem::n_past says
 };
 
 /// One sequence's share of a step: `n_rows` new tokens whose K and V are already appended.
 struct AttentionItem {
   std::uint32_t first_row;  // where its queries begin in the batch
   std::uint32_t n_rows;     // queries: 1 when decoding, a chunk when prefilling
-  std::uint32_t n_past;  // cached rows before the first of them; query i sees n_past + i + 1 rows
+  std::uint32_t n_past;  // cached rows before the first of them, the most of any KV head; query i
+                         // sees n_past + i + 1 rows, itself included
   std::span<const KvRows> heads;  // [n_kv_heads]
   std::uint32_t fresh_slot = 0;   // of its first fresh block (kernels/kv_layout.h)
+  /// Queries as the first `n_sinks` rows meet them, in place of those for all rows: [n_rows,
+  /// n_heads, head_dim], rotated and scaled. Null: the same ones.
+  const float* sink_q = nullptr;
+  std::uint32_t n_sinks = 0;  // kMaxSinkRows at most
 };
+/// Cached rows of a KV head before the item's first query.
+inline std::uint32_t n_past_of(const AttentionItem& item, std::uint32_t kv_head) noexcept {
+  return item.n_past - item.heads[kv_head].n_fewer;
+}
+inline constexpr std::uint32_t kMaxSinkRows = 128;
 
 struct AttentionShape {
   std::uint32_t n_heads, n_kv_heads, head_dim;  // n_heads a multiple of n_kv_heads

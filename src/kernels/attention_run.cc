@@ -17,7 +17,7 @@ const KvRows& cached(const AttentionContext& context, const QueryTile& tile, std
 }
 
 std::uint32_t position(const AttentionContext& context, const QueryTile& tile, std::size_t row) {
-  return context.items[tile.rows[row].item].n_past + tile.rows[row].row;
+  return n_past_of(context.items[tile.rows[row].item], tile.kv_head) + tile.rows[row].row;
 }
 
 RowRange seen_of_run(const AttentionContext& context, const QueryTile& tile, std::size_t row,
@@ -155,6 +155,8 @@ class TogetherRun {
   template <class F>
   void for_each_own_block(std::size_t begin, std::size_t end, F&& f) const;
   void score(std::size_t begin, std::size_t n, simd::ScoreTile rows);
+  void score_blocks(const float* q, std::size_t n_blocks, simd::ScoreTile rows);
+  void score_sinks(std::size_t query, float* scores);
   void accumulate(std::size_t begin, std::size_t n, simd::ScoreTile rows, float* out);
 
   const AttentionContext& context_;
@@ -191,19 +193,40 @@ void TogetherRun::for_each_own_block(std::size_t begin, std::size_t end, F&& f) 
   }
 }
 
-void TogetherRun::score(std::size_t begin, std::size_t n, simd::ScoreTile rows) {
-  const float* q = tile_.q + begin * block_.head_dim;
-  const std::size_t n_raw = std::min(n_raw_, n_blocks_);
+// The first `n_blocks` of the table.
+void TogetherRun::score_blocks(const float* q, std::size_t n_blocks, simd::ScoreTile rows) {
+  const std::size_t n_raw = std::min(n_raw_, n_blocks);
   if (n_raw > 0) context_.scores(q, parts_.k(n_raw), block_, rows);
-  if (n_blocks_ > n_raw) {
+  if (n_blocks > n_raw) {
     float* to = rows.data + n_raw * block_.block_tokens;
-    sealed_.scores(q, n_blocks_ - n_raw, {to, rows.n_q, rows.stride});
+    sealed_.scores(q, n_blocks - n_raw, {to, rows.n_q, rows.stride});
   }
+}
+
+void TogetherRun::score(std::size_t begin, std::size_t n, simd::ScoreTile rows) {
+  score_blocks(tile_.q + begin * block_.head_dim, n_blocks_, rows);
   for_each_own_block(begin, begin + n, [&](const OwnBlock& own) {
     float* to = rows.data + (own.begin - begin) * rows.stride + (own.first - scored_.begin);
     context_.scores(tile_.q + own.begin * block_.head_dim, {&own.part, 1, 0}, block_,
                     {to, own.end - own.begin, rows.stride});
   });
+  if (scored_.begin != 0) return;
+  for (std::size_t i = 0; i < n; ++i) score_sinks(begin + i, rows.data + i * rows.stride);
+}
+
+// The first rows of a sequence whose queries meet them otherwise than the rest.
+void TogetherRun::score_sinks(std::size_t query, float* scores) {
+  const std::size_t row = query / tile_.group;
+  const AttentionItem& item = context_.items[tile_.rows[row].item];
+  if (item.sink_q == nullptr) return;
+  const std::uint32_t n = std::min(item.n_sinks, seen_of_run(context_, tile_, row, run_).end);
+  const std::size_t head = tile_.kv_head * tile_.group + query % tile_.group;
+  const float* q =
+      item.sink_q + (tile_.rows[row].row * context_.shape.n_heads + head) * block_.head_dim;
+  std::array<float, kMaxSinkRows> of_sinks;
+  const std::size_t n_blocks = (n + block_.block_tokens - 1) / block_.block_tokens;
+  score_blocks(q, n_blocks, {of_sinks.data(), 1, kMaxSinkRows});
+  std::copy_n(of_sinks.data(), n, scores);
 }
 
 void TogetherRun::accumulate(std::size_t begin, std::size_t n, simd::ScoreTile rows, float* out) {

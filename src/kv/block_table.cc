@@ -66,6 +66,11 @@ void BlockTable::replace(std::size_t index, BlockId owned) {
   pool_->release(std::exchange(blocks_[index], owned));
 }
 
+void BlockTable::exchange(std::span<const BlockId> owned) {
+  LARDER_CHECK(owned.size() <= max_blocks_ && first_block_ == 0);
+  blocks_.assign(owned.begin(), owned.end());
+}
+
 void BlockTable::begin_at(std::uint32_t first) {
   LARDER_CHECK(blocks_.empty());
   first_block_ = first;

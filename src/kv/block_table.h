@@ -31,15 +31,18 @@ class BlockTable {
   void push(BlockId owned);  // takes over the caller's reference. REQUIRES: fewer than max_blocks
   /// Releases the `n` oldest blocks (they left the window). REQUIRES: n <= blocks().size()
   void drop_front(std::uint32_t n);
+  void clear();  // releases all; begins at block 0 again
   /// Keeps the blocks [first_block(), end_block) of the sequence, releases the others.
   /// REQUIRES: end_block >= first_block()
-  void clear();  // releases all; begins at block 0 again
   void truncate(std::uint32_t end_block);
   /// Copy-on-write: takes over `owned` in place of the last block; releases that and returns its
   /// id.
   BlockId replace_last(BlockId owned);
   /// The same for any of its blocks; `index` counts from first_block().
   void replace(std::size_t index, BlockId owned);
+  /// Its blocks are `owned` from now on. The caller takes over the references to the old ones, and
+  /// hands over one to each new one. REQUIRES: max_blocks at most, first_block() 0
+  void exchange(std::span<const BlockId> owned);
   /// An empty table begins at block `first` of the sequence. REQUIRES: no blocks
   void begin_at(std::uint32_t first);
   /// Another table of the same capacity over the blocks [first_block(), end_block): references are

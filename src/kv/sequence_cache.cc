@@ -27,8 +27,11 @@ void count_for_context(const CacheShape& shape, std::span<const BlockClassSpec> 
   LARDER_CHECK(out.size() == classes.size());
   std::fill(out.begin(), out.end(), 0);
   for (const CacheLayer& layer : shape.layers) {
+    const std::uint32_t n_rows = layer.drops() ? std::min(n_tokens, layer.max_stored) : n_tokens;
     std::uint64_t n_runs =
-        layer.seals() ? n_tokens / shape.block_tokens : divide_up(n_tokens, shape.block_tokens);
+        layer.seals() ? n_rows / shape.block_tokens : divide_up(n_rows, shape.block_tokens);
+    // Of layers whose mean is bounded each may begin one block more.
+    if (layer.most_stored != 0 && n_rows < n_tokens) ++n_runs;
     if (layer.window > 0) {
       n_runs = std::min(n_runs, max_window_runs(layer.window, step_rows, shape.block_tokens));
     }
@@ -55,12 +58,30 @@ SequenceCache::SequenceCache(const CacheShape& shape, BlockPool& pool, std::uint
   }
   first_table_.push_back(n_tables);
   tables_.reserve(n_tables);
-  for (std::size_t i = 0; i < n_tables; ++i) tables_.emplace_back(pool, blocks_for(max_tokens));
+  const auto max_blocks = [&](const CacheLayer& layer) {
+    return blocks_for(layer.drops() ? std::min(max_tokens, layer.max_table_rows()) : max_tokens);
+  };
+  for (const CacheLayer& layer : shape.layers) {
+    for (std::uint32_t i = 0; i < layer.n_kv_heads; ++i) {
+      tables_.emplace_back(pool, max_blocks(layer));
+    }
+  }
   seals_ = std::any_of(shape.layers.begin(), shape.layers.end(),
                        [](const CacheLayer& layer) { return layer.seals(); });
-  if (!seals_) return;
-  open_.reserve(n_tables);
-  for (std::size_t i = 0; i < n_tables; ++i) open_.emplace_back(pool, 1);
+  if (seals_) {
+    open_.reserve(n_tables);
+    for (std::size_t i = 0; i < n_tables; ++i) open_.emplace_back(pool, 1);
+  }
+  n_dropped_.resize(shape.layers.size());
+  if (std::any_of(shape.layers.begin(), shape.layers.end(),
+                  [](const CacheLayer& layer) { return layer.drops(); })) {
+    spares_.reserve(n_tables);
+    for (const CacheLayer& layer : shape.layers) {
+      for (std::uint32_t i = 0; i < layer.n_kv_heads; ++i) {
+        spares_.emplace_back(pool, max_blocks(layer));
+      }
+    }
+  }
 }
 
 void SequenceCache::count_needed(std::uint32_t n,
@@ -84,6 +105,11 @@ void SequenceCache::count_in_steps(std::uint32_t n, std::uint32_t step_rows,
     if (layer.window > 0) {
       n_sealed = std::min(n_sealed, max_window_runs(layer.window, step_rows, shape_->block_tokens));
     }
+    if (layer.drops() && layer.n_kv_heads > 0) {
+      const std::uint64_t n_own = tables(l).front().blocks().size();
+      const std::uint64_t n_most = divide_up(layer.max_table_rows(), shape_->block_tokens);
+      n_sealed = std::min(n_sealed, n_most - std::min(n_own + g.n_raw, n_most));
+    }
     count_growth(l, n_sealed, g, extents_per_class);
   }
 }
@@ -92,20 +118,26 @@ void SequenceCache::count_growth(std::size_t layer, std::uint64_t n_sealed, cons
                                  std::span<std::uint32_t> extents_per_class) const {
   const CacheLayer& of = shape_->layers[layer];
   extents_per_class[static_cast<std::size_t>(of.sealed_class)] +=
-      static_cast<std::uint32_t>(n_sealed) * extents_per_run(of, of.sealed_class);
+      (static_cast<std::uint32_t>(n_sealed) + growth.n_spares) *
+      extents_per_run(of, of.sealed_class);
   const std::uint32_t n_open = growth.n_raw + (growth.copy_last || growth.open ? 1U : 0U);
   extents_per_class[static_cast<std::size_t>(of.open_class)] +=
       n_open * extents_per_run(of, of.open_class);
 }
 
-bool SequenceCache::reserve(std::uint32_t n, std::vector<BlockCopy>& copies) {
+bool SequenceCache::reserve(std::uint32_t n, std::vector<BlockCopy>& copies, std::uint32_t n_kept) {
   LARDER_CHECK(n <= max_tokens_ - n_rows_);
   std::array<std::uint32_t, kMaxBlockClasses> counts;
   const auto needed = std::span(counts).first(pool_->n_classes());
-  count_needed(n, needed);
+  std::fill(needed.begin(), needed.end(), 0U);
+  for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
+    const Growth g = growth(l, n, n_kept);
+    count_growth(l, g.n_runs - g.n_raw, g, needed);
+  }
   if (!pool_->can_acquire(needed)) return false;
   for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
-    const Growth g = growth(l, n);
+    const Growth g = growth(l, n, n_kept);
+    for (std::uint32_t i = 0; i < g.n_spares; ++i) add_spare(l);
     if (g.copy_last) copy_last_run(l, copies);
     if (g.open) add_open(l);
     for (std::uint32_t i = 0; i < g.n_runs; ++i) add_run(l);
@@ -149,12 +181,15 @@ void SequenceCache::end_at(std::uint32_t n_rows) {
 void SequenceCache::clear() {
   for (BlockTable& table : tables_) table.clear();
   for (BlockTable& open : open_) open.clear();
+  release_spares();
+  std::fill(n_dropped_.begin(), n_dropped_.end(), 0U);
+  dropped_at_ = 0;
   n_rows_ = 0;
   n_reserved_ = 0;
 }
 
 bool SequenceCache::can_truncate(std::uint32_t n_rows) const {
-  if (n_rows > n_rows_ || resumable_rows(n_rows) != n_rows) return false;
+  if (n_rows > n_rows_ || n_rows < dropped_at_ || resumable_rows(n_rows) != n_rows) return false;
   for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
     const std::uint32_t visible = first_visible_block(*shape_, n_rows, shape_->layers[l].window);
     for (const BlockTable& table : tables(l)) {
@@ -172,7 +207,8 @@ std::uint32_t SequenceCache::resumable_rows(std::uint32_t n_rows) const {
 
 SequenceCache SequenceCache::fork(std::uint32_t n_rows) const {
   LARDER_CHECK(can_truncate(n_rows));
-  LARDER_CHECK(n_reserved_ == 0 || n_rows <= n_rows_ / shape_->block_tokens * shape_->block_tokens);
+  LARDER_CHECK(n_reserved_ == 0 ||
+               (!has_dropped() && n_rows <= n_rows_ / shape_->block_tokens * shape_->block_tokens));
   SequenceCache other(*shape_, *pool_, max_tokens_);
   for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
     for (std::size_t i = first_table_[l]; i < first_table_[l + 1]; ++i) {
@@ -184,6 +220,8 @@ SequenceCache SequenceCache::fork(std::uint32_t n_rows) const {
       other.open_[i] = open_[i].fork(open_[i].end_block());
     }
   }
+  other.n_dropped_ = n_dropped_;
+  other.dropped_at_ = dropped_at_;
   other.n_rows_ = n_rows;
   return other;
 }
@@ -241,28 +279,34 @@ std::span<const BlockTable> SequenceCache::open_tables(std::size_t layer) const 
                                   first_table_[layer + 1] - first_table_[layer]);
 }
 
-SequenceCache::Growth SequenceCache::growth(std::size_t layer, std::uint32_t n) const {
+SequenceCache::Growth SequenceCache::growth(std::size_t layer, std::uint32_t n,
+                                            std::uint32_t n_kept) const {
   Growth g;
   if (n == 0) return g;
   const auto heads = tables(layer);
   if (heads.empty()) return g;
+  const CacheLayer& of = shape_->layers[layer];
+  if (n_kept != 0 && of.drops() && !of.seals() && shares_blocks(layer)) {
+    g.n_spares = blocks_for(std::min(n_kept, n_rows_ - n_dropped_[layer] + n));
+  }
   const std::uint32_t end = heads.front().end_block();
   const std::uint32_t wanted = blocks_for(layer, n_rows_ + n);
   g.n_runs = wanted > end ? wanted - end : 0;
-  if (shape_->layers[layer].seals() && end < shape_->raw_blocks) {
+  if (of.seals() && end < shape_->raw_blocks) {
     g.n_raw = std::min(g.n_runs, shape_->raw_blocks - end);
   }
   const auto is_shared = [this](const BlockTable& table) {
     return pool_->ref_count(table.blocks().back()) > 1;
   };
-  if (shape_->layers[layer].seals()) {
+  if (of.seals()) {
     const auto open = open_tables(layer);
     g.open = open.front().blocks().empty();
     g.copy_last = !g.open && std::any_of(open.begin(), open.end(), is_shared);
     return g;
   }
   // Only the last block can be shared and partly filled: blocks reserved beyond it are new.
-  g.copy_last = n_rows_ % shape_->block_tokens != 0 && end == blocks_for(n_rows_) &&
+  const std::uint32_t n_stored = n_rows_ - n_dropped_[layer];
+  g.copy_last = n_stored % shape_->block_tokens != 0 && end == blocks_for(n_stored) &&
                 std::any_of(heads.begin(), heads.end(), is_shared);
   return g;
 }
@@ -275,9 +319,10 @@ std::uint32_t SequenceCache::blocks_for(std::uint32_t n_rows) const {
   return static_cast<std::uint32_t>(divide_up(n_rows, shape_->block_tokens));
 }
 
-// Blocks of the table of a head with so many rows.
+// Blocks of the table of a head when the sequence has so many rows.
 std::uint32_t SequenceCache::blocks_for(std::size_t layer, std::uint32_t n_rows) const {
-  return shape_->layers[layer].seals() ? n_rows / shape_->block_tokens : blocks_for(n_rows);
+  const std::uint32_t n_stored = n_rows - n_dropped_[layer];
+  return shape_->layers[layer].seals() ? n_stored / shape_->block_tokens : blocks_for(n_stored);
 }
 
 // The next query stands at position n_rows and sees `window` rows, its own included.
@@ -309,6 +354,11 @@ void SequenceCache::copy_last_run(std::size_t layer, std::vector<BlockCopy>& cop
 
 void SequenceCache::add_open(std::size_t layer) {
   acquire_run(open_tables(layer), shape_->layers[layer].open_class,
+              [](BlockTable& table, BlockId id) { table.push(id); });
+}
+
+void SequenceCache::add_spare(std::size_t layer) {
+  acquire_run(spare_tables(layer), shape_->layers[layer].sealed_class,
               [](BlockTable& table, BlockId id) { table.push(id); });
 }
 

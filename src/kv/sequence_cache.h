@@ -2,11 +2,13 @@
 // together.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "base/row_move.h"
 #include "kv/block_pool.h"
 #include "kv/block_table.h"
 
@@ -17,15 +19,24 @@ struct CacheLayer {  // facts of one layer that decide about its blocks
   std::uint32_t window;   // a query sees this many newest rows, its own included; 0: all
   BlockClass open_class;  // class of the block that is being filled
   BlockClass sealed_class = open_class;  // of full ones; the same for raw formats
+  /// Rows that its blocks hold at most, where rows are dropped (`keep_rows`); 0: none are.
+  std::uint32_t max_stored = 0;
+  /// The same where `max_stored` holds for the mean of several layers only; 0: that.
+  std::uint32_t most_stored = 0;
   /// Full blocks are others than the one that was filled: each of its KV heads has one open block
   /// beside the table of full ones.
   bool seals() const noexcept { return open_class != sealed_class; }
+  bool drops() const noexcept { return max_stored != 0; }
+  std::uint32_t max_table_rows() const noexcept { return std::max(max_stored, most_stored); }
 };
 
 struct CacheShape {
   std::uint32_t block_tokens;  // power of two, 16..128
   std::vector<CacheLayer> layers;
   std::uint32_t raw_blocks = 0;  // first ones of a sequence that have the open class even when full
+  /// KV heads that keep different numbers of rows are layers of one head each here, those of a
+  /// layer of the model side by side.
+  bool heads_apart = false;
 };
 
 struct BlockCopy {  // the caller copies the bytes (store/block_store.h) before the step runs
@@ -44,6 +55,9 @@ void count_for_context(const CacheShape& shape, std::span<const BlockClassSpec> 
 /// written only while this sequence is the only one that refers to it: `reserve` sees to that.
 /// Where a layer seals, the kernels make the full blocks from the open one, whose rows then exist
 /// no more: such a cache can be cut inside its open block or between blocks only.
+/// Where a layer drops rows, those that stay close ranks: what its blocks hold is no longer the
+/// rows from the first on, and their place there no longer their position. Such a cache cannot be
+/// cut before the place where rows were dropped last, and gives no stripes.
 class SequenceCache {
  public:
   /// `shape` and `pool` must outlive it. `max_tokens` bounds the tables (reserved here, not on the
@@ -51,6 +65,9 @@ class SequenceCache {
   SequenceCache(const CacheShape& shape, BlockPool& pool, std::uint32_t max_tokens);
 
   std::uint32_t n_rows() const noexcept { return n_rows_; }  // rows appended so far (true length)
+  /// Of those, what the blocks of a layer hold.
+  std::uint32_t n_stored(std::uint32_t layer) const { return n_rows_ - n_dropped_[layer]; }
+  bool has_dropped() const noexcept { return dropped_at_ != 0; }
   /// Extents needed, per class (index = BlockClass), so that `n` more rows fit: what an admission
   /// asks. Overwrites `extents_per_class`, one entry per class of the pool.
   void count_needed(std::uint32_t n, std::span<std::uint32_t> extents_per_class) const;
@@ -61,11 +78,24 @@ class SequenceCache {
   /// Makes room for `n` more rows: first copies a shared, partly filled last block (appended to
   /// `copies`), then acquires whole extents. False (and nothing changed) when the pool cannot give
   /// them. Allocates only when `copies` is out of capacity (one entry per KV head of each layer).
+  /// With `n_kept`, rows will be dropped behind those `n`, and so many of a layer stay at most:
+  /// raw layers with shared blocks, which are never written, get as many spare ones.
   /// REQUIRES: n_rows() + n <= max_tokens
-  bool reserve(std::uint32_t n, std::vector<BlockCopy>& copies);
+  bool reserve(std::uint32_t n, std::vector<BlockCopy>& copies, std::uint32_t n_kept = 0);
   /// Rows were written: n_rows grows, the rest of the reservation ends, and blocks that no later
   /// query can see (sliding window) are released. REQUIRES: n rows are reserved
   void commit(std::uint32_t n);
+  /// Only these rows of a layer stay, and close ranks. `kept` [n_kv_heads, n_kept]: per head the
+  /// places among its stored rows, ascending. Runs of blocks that stay as they are, for all heads,
+  /// change their place only; blocks without a row go back to the pool, their bytes untouched until
+  /// it hands them out again. What is left to copy now comes in `moves` [n_kv_heads], head by head
+  /// and in order, so that no move reads what an earlier one has overwritten.
+  /// REQUIRES: the layer drops, and if it seals, all runs stay as they are, raw first ones also
+  /// where they are; nothing is reserved, n_kept <= n_stored(layer), and there are spare blocks
+  /// where its own are shared.
+  void keep_rows(std::uint32_t layer, std::span<const std::uint32_t> kept,
+                 std::span<std::vector<RowMove>> moves);
+  void release_spares();  // that no layer needed
   /// Forgets rows at the end and any reservation. REQUIRES: can_truncate(n_rows)
   void truncate(std::uint32_t n_rows);
   /// Forgets everything: all blocks go back, also when a window has moved on.
@@ -108,15 +138,20 @@ class SequenceCache {
   std::size_t bytes() const;  // of all blocks it refers to, shared ones in full
 
  private:
-  struct Growth {              // what one layer needs
-    bool copy_last = false;    // its last block is shared and will be written
-    bool open = false;         // an open block is wanted beside the full ones
-    std::uint32_t n_runs = 0;  // block runs to add
-    std::uint32_t n_raw = 0;   // of those, where the layer seals, of the open class
+  struct Growth {                // what one layer needs
+    bool copy_last = false;      // its last block is shared and will be written
+    bool open = false;           // an open block is wanted beside the full ones
+    std::uint32_t n_runs = 0;    // block runs to add
+    std::uint32_t n_raw = 0;     // of those, where the layer seals, of the open class
+    std::uint32_t n_spares = 0;  // beside them, where it does not
   };
   std::span<BlockTable> tables(std::size_t layer);
   std::span<const BlockTable> tables(std::size_t layer) const;
-  Growth growth(std::size_t layer, std::uint32_t n) const;
+  Growth growth(std::size_t layer, std::uint32_t n, std::uint32_t n_kept = 0) const;
+  bool shares_blocks(std::size_t layer) const;
+  std::span<BlockTable> spare_tables(std::size_t layer);
+  std::vector<std::uint32_t> runs_that_stay(std::size_t layer, std::span<const std::uint32_t> kept,
+                                            std::uint32_t n_kept) const;
   std::span<BlockTable> open_tables(std::size_t layer);
   std::span<const BlockTable> open_tables(std::size_t layer) const;
   std::uint32_t extents_per_run(const CacheLayer& layer, BlockClass cls) const;
@@ -134,6 +169,7 @@ class SequenceCache {
   void copy_last_run(std::size_t layer, std::vector<BlockCopy>& copies);
   void add_run(std::size_t layer);
   void add_open(std::size_t layer);
+  void add_spare(std::size_t layer);
   template <class F>
   void acquire_run(std::span<BlockTable> heads, BlockClass cls, F&& take);
 
@@ -146,6 +182,9 @@ class SequenceCache {
   std::vector<BlockTable> tables_;        // [n_layers][n_kv_heads]
   std::vector<BlockTable> open_;          // the same, one block each at most; empty if none seals
   bool seals_ = false;                    // some layer does
+  std::vector<std::uint32_t> n_dropped_;  // [n_layers] rows
+  std::uint32_t dropped_at_ = 0;          // n_rows() when rows were dropped last; 0: never
+  std::vector<BlockTable> spares_;        // as tables_; empty if no layer drops
 };
 
 }  // namespace larder

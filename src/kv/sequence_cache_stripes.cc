@@ -7,7 +7,7 @@
 namespace larder {
 
 void SequenceCache::stripe(std::uint32_t run, std::span<BlockId> out) const {
-  LARDER_CHECK(out.size() == tables_.size() && run < blocks_for(n_rows_));
+  LARDER_CHECK(out.size() == tables_.size() && run < blocks_for(n_rows_) && !has_dropped());
   for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
     const bool is_open = run == blocks_for(l, n_rows_);
     for (std::size_t i = first_table_[l]; i < first_table_[l + 1]; ++i) {
@@ -22,7 +22,7 @@ void SequenceCache::stripe(std::uint32_t run, std::span<BlockId> out) const {
 }
 
 void SequenceCache::append_stripe(std::span<const BlockId> blocks, std::uint32_t n_rows) {
-  LARDER_CHECK(blocks.size() == tables_.size() && n_reserved_ == 0);
+  LARDER_CHECK(blocks.size() == tables_.size() && n_reserved_ == 0 && !has_dropped());
   LARDER_CHECK(n_rows_ % shape_->block_tokens == 0 && n_rows <= shape_->block_tokens);
   LARDER_CHECK(n_rows <= max_tokens_ - n_rows_);
   for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
@@ -43,7 +43,7 @@ void SequenceCache::append_stripe(std::span<const BlockId> blocks, std::uint32_t
 }
 
 std::size_t SequenceCache::replace_stripe(std::uint32_t run, std::span<const BlockId> blocks) {
-  LARDER_CHECK(blocks.size() == tables_.size());
+  LARDER_CHECK(blocks.size() == tables_.size() && !has_dropped());
   std::size_t n_replaced = 0;
   for (std::size_t i = 0; i < tables_.size(); ++i) {
     BlockTable& table = tables_[i];

@@ -148,6 +148,10 @@ void check_owners(const ModelConfig& c, const std::string& origin, Rules& rules)
 
 }  // namespace
 
+float ModelConfig::score_scale() const noexcept {
+  return attention_scale != 0 ? attention_scale : 1.0F / std::sqrt(static_cast<float>(head_dim));
+}
+
 std::uint32_t ModelConfig::n_owners() const noexcept {
   std::uint32_t n = 0;
   for (std::uint32_t layer = 0; layer < n_layers; ++layer) n += owns_kv(layer) ? 1 : 0;

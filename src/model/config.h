@@ -107,6 +107,8 @@ struct ModelConfig {
   std::uint32_t cache_window(std::uint32_t owner) const noexcept;
   /// Channels of a head's value: the width of what attention gives back.
   std::uint32_t value_dim() const noexcept { return has_latent() ? latent.v_dim : head_dim; }
+  /// What scores of attention without a latent are multiplied by.
+  float score_scale() const noexcept;
   /// Width of the widest feed-forward part: dense, one expert, or the shared ones.
   std::uint32_t max_ff() const noexcept {
     const std::uint32_t shared = std::max(1U, experts.n_shared) * experts.n_ff;

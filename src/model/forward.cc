@@ -11,11 +11,6 @@
 namespace larder {
 namespace {
 
-float attention_scale(const ModelConfig& config) {
-  return config.attention_scale != 0 ? config.attention_scale
-                                     : 1.0F / std::sqrt(static_cast<float>(config.head_dim));
-}
-
 std::size_t max_input_columns(const ModelConfig& config) {
   return std::max(
       {config.n_embd, config.max_ff(), config.n_heads * config.value_dim(), config.latent.q_rank});
@@ -74,6 +69,18 @@ ForwardPass::ForwardPass(const Weights& weights, const Compute& compute,
     for (KvLayout& layout : layouts_) layout.fresh = fresh_.data();
   }
   if (config_.experts.n_experts != 0) experts_ = Experts(config_, limits);
+  observed_.reserve(limits.max_sequences);
+  counted_.reserve(limits.max_sequences);
+  if (limits.sums_attention) {
+    column_scratch_ = ColumnScratch(n_threads, limits.max_context, config_.head_dim);
+  }
+  if (limits.has_sinks) {
+    sink_q_ = Buffer<float>(q_.size());
+    turn_back_ = ropes_[0].table;
+    turn_back_.amplitude = 1.0F;  // queries have it already
+    turn_cos_ = Buffer<float>(turn_back_.inv_freq.size());
+    turn_sin_ = Buffer<float>(turn_cos_.size());
+  }
 }
 
 void ForwardPass::run(const ForwardBatch& batch) {
@@ -132,7 +139,7 @@ AttentionShape ForwardPass::attention_shape(std::uint32_t layer) const {
           .head_dim = config_.head_dim,
           .block_tokens = block_tokens_,
           .window = config_.layer_window(layer),
-          .scale = attention_scale(config_),
+          .scale = config_.score_scale(),
           .soft_cap = config_.attention_soft_cap};
 }
 
@@ -174,6 +181,7 @@ void ForwardPass::grouped_attention(std::uint32_t layer, const ForwardBatch& bat
     if (owns_kv) head_norm(k_, config_.n_kv_heads, w.k_norm);
   }
 
+  if (!batch.observed.empty() && shape.window == 0) observe_queries(layer, batch);
   const Rope& rope = ropes_[ropes_.size() > 1 && shape.window != 0 ? 1 : 0];
   const std::size_t n_angles = rope.table.inv_freq.size();
   compute_.pool.for_each(n_rows_, [&](std::size_t row, unsigned) {
@@ -189,13 +197,42 @@ void ForwardPass::grouped_attention(std::uint32_t layer, const ForwardBatch& bat
   set_items(layer, batch);
   const auto items = std::span(items_).first(batch.sequences.size());
   const KvLayout& layout = layouts_[layer];
+  if (limits_.has_sinks && shape.window == 0) meet_sinks(layer, batch);
   rotate_rows(layout, owns_kv);
   if (owns_kv) append_rows(compute_, shape, layout, items, k_.data(), v_.data());
   attend(compute_, shape, layout, items, q_.data(), attended_.data(), attention_scratch_);
+  if (!batch.observed.empty() && shape.window == 0) observe(layer, batch);
   if (!layout.v->rotates) return;
   compute_.pool.for_each(n_rows_, [&](std::size_t row, unsigned) {
     compute_.simd.hadamard(attended_.data() + row * q_width, config_.n_heads, config_.head_dim);
   });
+}
+
+/// Queries for the sinks: turned back from their position to their place in the cache, as if no row
+/// between the two had been dropped but had never been there. Method: Xiao et al. 2023
+/// (arXiv:2309.17453), with keys that keep their rotation.
+void ForwardPass::meet_sinks(std::uint32_t layer, const ForwardBatch& batch) {
+  const std::size_t q_width = std::size_t{config_.n_heads} * config_.head_dim;
+  const float scale = config_.score_scale();
+  for (std::size_t i = 0; i < batch.sequences.size(); ++i) {
+    const SequenceRows& s = batch.sequences[i];
+    const std::uint32_t n_dropped = s.n_past - s.n_stored[layer];
+    if (s.n_sinks == 0 || n_dropped == 0) continue;
+    rope_angles(turn_back_, std::span(&n_dropped, 1), turn_cos_.span(), turn_sin_.span());
+    compute_.simd.scale(-1.0F, turn_sin_.data(), turn_sin_.size());
+    compute_.pool.for_each(s.n_rows, [&](std::size_t row, unsigned) {
+      float* q = sink_q_.data() + (s.first_row + row) * q_width;
+      std::copy_n(q_.data() + (s.first_row + row) * q_width, q_width, q);
+      rope_rotate(turn_back_, turn_cos_.span(), turn_sin_.span(), q, 1, q_width, config_.n_heads,
+                  config_.head_dim);
+      if (layouts_[layer].k->rotates) {
+        compute_.simd.hadamard(q, config_.n_heads, config_.head_dim);
+      }
+      compute_.simd.scale(scale, q, q_width);
+    });
+    items_[i].sink_q = sink_q_.data() + s.first_row * q_width;
+    items_[i].n_sinks = s.n_sinks;
+  }
 }
 
 /// Into the basis that the rows of the layer are cached in (simd/simd.h).
@@ -217,11 +254,33 @@ void ForwardPass::rotate_rows(const KvLayout& layout, bool owns_kv) {
   });
 }
 
+/// Before the queries are rotated.
+void ForwardPass::observe_queries(std::uint32_t layer, const ForwardBatch& batch) {
+  counted_.clear();
+  for (const ObservedSequence& o : batch.observed) {
+    if (o.queries.empty()) continue;
+    counted_.push_back(
+        {batch.sequences[o.sequence].first_row + o.first, o.n_rows, o.queries[layer]});
+  }
+  add_query_moments(compute_, {q_.data(), config_.n_heads, config_.head_dim}, counted_);
+}
+
+void ForwardPass::observe(std::uint32_t layer, const ForwardBatch& batch) {
+  observed_.clear();
+  for (const ObservedSequence& o : batch.observed) {
+    if (o.sums.empty()) continue;
+    observed_.push_back({o.sequence, o.first, o.n_rows, o.sums[layer], o.stride});
+  }
+  add_column_sums(compute_, attention_shape(layer), layouts_[layer],
+                  std::span(items_).first(batch.sequences.size()), q_.data(),
+                  {observed_, column_scratch_});
+}
+
 void ForwardPass::set_items(std::uint32_t layer, const ForwardBatch& batch) {
   std::uint32_t slot = 0;
   for (std::size_t i = 0; i < batch.sequences.size(); ++i) {
     const SequenceRows& s = batch.sequences[i];
-    items_[i] = {s.first_row, s.n_rows, s.n_past,
+    items_[i] = {s.first_row, s.n_rows, s.n_stored[layer],
                  s.heads.subspan(std::size_t{layer} * config_.n_kv_heads, config_.n_kv_heads),
                  slot};
     slot += n_fresh_blocks(items_[i], block_tokens_);
@@ -300,6 +359,8 @@ std::size_t ForwardPass::scratch_bytes(const ModelConfig& config, const ForwardL
   const std::size_t input = LinearInput::n_bytes(std::max(limits.max_rows, limits.max_logit_rows),
                                                  max_input_columns(config));
   std::size_t bytes = floats * sizeof(float) + input;
+  if (limits.sums_attention) bytes += n_threads * (std::size_t{limits.max_context} + 256) * 48;
+  if (limits.has_sinks) bytes += limits.max_rows * heads * config.head_dim * sizeof(float);
   if (config.has_latent()) bytes += LatentAttention::scratch_bytes(config, limits, n_threads);
   if (config.experts.n_experts != 0) bytes += Experts::scratch_bytes(config, limits);
   return bytes;

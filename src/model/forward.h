@@ -8,8 +8,10 @@
 #include <vector>
 
 #include "kernels/attention.h"
+#include "kernels/column_sums.h"
 #include "kernels/compute.h"
 #include "kernels/linear.h"
+#include "kernels/query_moments.h"
 #include "kernels/rope.h"
 #include "model/experts.h"
 #include "model/forward_batch.h"
@@ -54,6 +56,9 @@ class ForwardPass {
   void feed_forward_part(std::uint32_t layer);
   void dense_feed_forward(const LayerWeights& w);
   void rotate_rows(const KvLayout& layout, bool owns_kv);
+  void observe_queries(std::uint32_t layer, const ForwardBatch& batch);
+  void observe(std::uint32_t layer, const ForwardBatch& batch);
+  void meet_sinks(std::uint32_t layer, const ForwardBatch& batch);
   void set_items(std::uint32_t layer, const ForwardBatch& batch);
   void normalise(const Buffer<float>& from, const float* weight, Buffer<float>& to);
   void add_normed(const Buffer<float>& delta, const float* post_norm);
@@ -73,9 +78,12 @@ class ForwardPass {
     RopeTable table;
     Buffer<float> cos, sin;  // [max_rows, n_rot / 2]
   };
-  std::vector<Rope> ropes_;   // [0] global, [1] local when it differs
-  Buffer<float> x_;           // [max_rows, n_embd] residual stream
-  Buffer<float> normed_;      // [max_rows, n_embd]
+  RopeTable turn_back_;  // with ForwardLimits::has_sinks: angles of queries for sinks,
+  Buffer<float> turn_cos_, turn_sin_;  // [n_rot / 2],
+  Buffer<float> sink_q_;               // [max_rows, n_heads, head_dim], and these queries
+  std::vector<Rope> ropes_;            // [0] global, [1] local when it differs
+  Buffer<float> x_;                    // [max_rows, n_embd] residual stream
+  Buffer<float> normed_;               // [max_rows, n_embd]
   Buffer<float> q_, k_, v_;   // [max_rows, n_heads or n_kv_heads, head_dim]; k_ of latent attention
                               // holds its rows [max_rows, row_dim]
   Buffer<float> attended_;    // [max_rows, n_heads, value_dim]
@@ -86,6 +94,9 @@ class ForwardPass {
   AttentionScratch attention_scratch_;    // empty with latent attention
   LatentAttention latent_;                // empty without
   Experts experts_;                       // empty without
+  ColumnScratch column_scratch_;          // with ForwardLimits::sums_attention
+  std::vector<CountedRows> counted_;      // [max_sequences]
+  std::vector<ObservedRows> observed_;    // [max_sequences]
   std::vector<AttentionItem> items_;      // [max_sequences]
   std::vector<std::uint32_t> positions_;  // [max_rows]
   Buffer<std::byte> fresh_;               // of KvLayout, for the layer at work; empty if none seals

@@ -9,6 +9,16 @@
 
 namespace larder {
 
+/// Which of a sequence's new rows leave sums, of their attention or of their queries. Both are
+/// [n_layers], used in layers without a window; a layer that owns no rows has those of its owner.
+struct ObservedSequence {
+  std::uint32_t sequence;        // of the batch
+  std::uint32_t first, n_rows;   // of its new rows
+  std::span<float* const> sums;  // [n_kv_heads, stride] each: kernels/column_sums.h; or empty
+  std::size_t stride;
+  std::span<float* const> queries;  // kernels/query_moments.h; or empty
+};
+
 /// The new tokens of one sequence and where its cached rows lie.
 struct SequenceRows {
   std::uint32_t first_row;        // its first row of the batch
@@ -16,13 +26,18 @@ struct SequenceRows {
   std::uint32_t n_past;           // tokens before them; the first new one has this position
   std::span<const KvRows> heads;  // [n_layers, n_kv_heads]; room for the new rows included. A layer
                                   // that owns no rows has those of its owner
-  std::uint32_t n_plain = 0;      // of its rows, the first ones, take the plain form of latent
-                                  // attention (model/latent_forms.h)
+  std::span<const std::uint32_t> n_stored;  // [n_layers] of the tokens before, what the layer's
+                                            // blocks hold: fewer where rows were dropped
+  std::uint32_t n_sinks = 0;  // first stored rows, which queries meet at their distance in the
+                              // cache (StreamingLLM); at most kMaxSinkRows
+  std::uint32_t n_plain = 0;  // of its rows, the first ones, take the plain form of latent
+                              // attention (model/latent_forms.h)
 };
 
 struct ForwardBatch {
   std::span<const TokenId> tokens;          // [n_rows]
   std::span<const SequenceRows> sequences;  // in row order, together all rows
+  std::span<const ObservedSequence> observed = {};
 };
 
 struct ForwardLimits {
@@ -30,6 +45,8 @@ struct ForwardLimits {
   std::uint32_t max_sequences;   // of one batch
   std::uint32_t max_context;     // tokens of a sequence
   std::uint32_t max_logit_rows;  // of one `logits` call
+  bool has_sinks = false;        // SequenceRows::n_sinks is used
+  bool sums_attention = false;   // ObservedSequence::sums is used
 };
 
 }  // namespace larder

@@ -81,6 +81,8 @@ std::string_view in_words(std::string_view reason) {
   if (reason == "window") return "a sliding window had let go of rows that would be needed";
   if (reason == "sealed")
     return "the rest of the block is not the same, and it is encoded as a whole";
+  if (reason == "policy")
+    return "rows behind this place are dropped, or their attention counted, by the kv-policy";
   return "nothing was ever cached behind this place";
 }
 

@@ -6,6 +6,7 @@
 #include <ostream>
 #include <random>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/schedule_models.h"
@@ -79,7 +80,9 @@ std::vector<Request> make_requests(std::mt19937& random, std::size_t n, const Mo
 class PrefixOf : public testing::TestWithParam<Model> {};
 INSTANTIATE_TEST_SUITE_P(Models, PrefixOf,
                          testing::Values(kStories, kMistral, kGemma3, kCla, kLatent, kExperts,
-                                         kRotated, kMixed, kInt8, kInt4, kRawLayer, kClaSealed),
+                                         kRotated, kMixed, kInt8, kInt4, kRawLayer, kClaSealed,
+                                         kStreaming, kSealedStreaming, kRawSinks, kKeysKept,
+                                         kLotsKept, kHeavy, kObserved, kSplit, kPyramid),
                          testing::PrintToStringParamName());
 
 /// Random schedules over one engine whose cache stays from round to round.
@@ -100,7 +103,8 @@ void check_rounds(std::mt19937& random, const EngineOptions& options, const Mode
       EXPECT_TRUE(outcomes[ids[i]].same_as(run_to_end(alone, requests[i]))) << "request " << i;
     }
   }
-  EXPECT_GT(engine->stats().n_reused_tokens, 0U);
+  const bool shares = std::string_view(model.policy).substr(0, 3) != "h2o";
+  EXPECT_EQ(engine->stats().n_reused_tokens > 0, shares);
   for (const char* salt : {"", "tenant"}) engine->drop_prefix({}, salt);
   EXPECT_EQ(engine->stats().kv_bytes, 0U);
 }
@@ -207,6 +211,31 @@ TEST(Prefix, SaysWhyNotMoreWasCached) {
   request = of_prompt(long_prompt(60));
   EXPECT_EQ(why(request).reason, "dropped");
   EXPECT_FALSE(engine->prefix_report(999));
+}
+
+TEST(Prefix, RowsThatAPolicyDropsAreNotSharedAndItSaysSo) {
+  EngineOptions options = base_options();
+  options.kv.prefix_caching = true;
+  options.kv.policy = "knorm:recent=4,every=32";
+  options.kv.keep = "40";
+  options.n_sequences = 2;  // memory for what is shared beside what stays
+  auto engine = open_engine(options);
+  const Request request = of_prompt(long_prompt(90));
+  const auto report = [&] {
+    const auto id = engine->submit(request);
+    while (!engine->idle()) EXPECT_TRUE(engine->step());
+    return *engine->prefix_report(*id);
+  };
+  EXPECT_EQ(report().n_cached_tokens, 0U);
+  const PrefixReport second = report();
+  EXPECT_EQ(second.reason, "policy");
+  EXPECT_EQ(second.n_cached_tokens, 48U);  // whole blocks before the first point, at 64
+  EXPECT_EQ(second.token, long_prompt(90)[48]);
+  options.kv.policy = "h2o:every=32";
+  engine = open_engine(options);
+  EXPECT_EQ(report().reason, "policy");
+  EXPECT_EQ(report().n_cached_tokens, 0U);
+  EXPECT_EQ(engine->stats().kv_bytes, 0U);  // rows that nobody may take over are not kept
 }
 
 TEST(Prefix, SealedBlocksAreSharedAsAWholeAndOpenOnesToTheToken) {

@@ -22,7 +22,7 @@ namespace larder::schedule {
 /// The embedded model, models whose layers have sliding windows of 24 tokens, some or all, one
 /// whose layers share K and V, ones with latent attention, whose prompts are long enough for rows
 /// of both forms, random ones of each type whose weights are packed, and sealed formats of K and V,
-/// in one of them other ones in each layer.
+/// in one of them other ones in each layer, and policies that drop rows.
 struct Model {
   const char* name;
   std::uint32_t n_vocab;
@@ -31,10 +31,16 @@ struct Model {
   const char* k = "bf16";
   const char* v = "bf16";
   const char* layers = "";
+  const char* policy = "";
+  const char* keep = "";
   std::uint32_t raw_blocks = 0;
 };
 inline std::ostream& operator<<(std::ostream& out, const Model& model) {
-  return out << model.name << "_" << model.k << "_" << model.v << (*model.layers ? "_mixed" : "");
+  out << model.name << "_" << model.k << "_" << model.v << (*model.layers ? "_mixed" : "");
+  for (const char* c = model.policy; *c != 0 && *c != ':'; ++c) {
+    out << (c == model.policy ? "_" : "") << (*c == '-' ? '_' : *c);
+  }
+  return out;
 }
 inline constexpr Model kStories{"stories260K", 512};
 inline constexpr Model kMistral{"mistral", 80};
@@ -45,16 +51,48 @@ inline constexpr Model kExperts{"deepseek2_moe", 80, 640, 340};
 inline constexpr Model kQ8{"q8_0", 512}, kQ4{"q4_0", 512}, kBf16{"bf16", 512};
 inline constexpr Model kExpertsQ8{"experts_q8_0", 512, 640, 340};
 inline constexpr Model kExpertsBf16{"experts_bf16", 512, 640, 340};
-inline constexpr Model kRotated{"gemma2", 80, 160, 100, "rot4", "int8", "", 1};
+inline constexpr Model kRotated{"gemma2", 80, 160, 100, "rot4", "int8", "", "", "", 1};
 inline constexpr Model kMixed{"gemma2", 80, 160, 130, "f16", "rot4", "1:fp8/rot2"};
 inline constexpr Model kInt8{"phi3_long", 80, 160, 100, "int8", "int8"};
-inline constexpr Model kInt4{"bf16", 512, 160, 100, "rot4", "int4", "", 2};
+inline constexpr Model kInt4{"bf16", 512, 160, 100, "rot4", "int4", "", "", "", 2};
 inline constexpr Model kClaSealed{"cla_bf16", 512, 160, 100, "int8", "rot4"};
 inline constexpr Model kRawLayer{"phi3_long", 80, 160, 100, "bf16", "bf16", "1:rot4/int8"};
+inline constexpr Model kStreaming{
+    "stories260K", 512, 160, 100, "bf16", "bf16", "", "streaming-llm:every=16", "40"};
+inline constexpr Model kSealedStreaming{
+    "bf16", 512, 160, 100, "rot4", "int4", "", "streaming-llm:sinks=16,every=32", "48"};
+// One block of sinks raw, one sealed.
+inline constexpr Model kRawSinks{
+    "bf16", 512, 160, 100, "rot4", "kivi4", "", "streaming-llm:sinks=32,every=16", "64", 1};
+inline constexpr Model kWindow{"bf16", 512, 160, 100, "f16", "f32", "", "window:every=0", "0.3"};
+inline constexpr Model kKeysKept{
+    "gemma3", 80, 160, 100, "bf16", "bf16", "", "knorm:sinks=2,recent=5,every=24", "0.4"};
+inline constexpr Model kSpreadKept{
+    "cla_bf16", 512, 160, 100, "f32", "bf16", "", "keydiff:recent=6,every=10", "50"};
+inline constexpr Model kHeavy{"stories260K",  512, 160, 100, "bf16", "bf16", "",
+                              "h2o:every=20", "30"};
+inline constexpr Model kLastQuery{"bf16", 512, 160, 100, "bf16", "f16", "", "tova:sinks=1,every=17",
+                                  "0.4"};
+inline constexpr Model kObserved{
+    "gemma2", 80, 160, 100, "f32", "bf16", "", "snapkv:recent=8,window=8,every=40", "0.35"};
+inline constexpr Model kExpected{
+    "q8_0", 512, 160, 100, "bf16", "bf16", "", "expected-attention:recent=6,every=30", "36"};
+inline constexpr Model kSplit{
+    "bf16", 512, 160, 100, "bf16", "bf16", "", "ada-snapkv:recent=8,window=8,every=20", "30"};
+inline constexpr Model kSplitExpected{
+    "gemma3", 80, 160, 100, "bf16", "bf16", "", "ada-expected-attention:recent=6,every=24", "0.4"};
+inline constexpr Model kSplitShared{
+    "cla_bf16", 512, 160, 100, "bf16", "bf16", "", "ada-snapkv:recent=3,window=4,every=0", "0.3"};
+inline constexpr Model kPyramid{
+    "cla_bf16", 512, 160, 100, "bf16", "bf16", "", "pyramidkv:recent=4,window=7,beta=4,every=25",
+    "26"};
+inline constexpr Model kLotsKept{
+    "bf16", 512, 160, 100, "bf16", "bf16", "", "random:recent=1,every=33", "29"};
 
 inline ModelConfig random_config(std::string_view kind) {
   if (kind == "experts") return small_experts_config();
   ModelConfig config = small_dense_config();
+  if (kind == "shallow") config.n_layers = 1;
   if (kind == "cla") {
     config.arch = "larder_cla";
     config.n_layers = 4;
@@ -66,7 +104,7 @@ inline ModelConfig random_config(std::string_view kind) {
 inline std::string model_path(const Model& model) {
   static const ScratchDir random_models;
   const std::string_view name = model.name;
-  for (const std::string_view kind : {"experts", "cla", ""}) {
+  for (const std::string_view kind : {"experts", "cla", "shallow", ""}) {
     if (!name.starts_with(kind)) continue;
     const auto type = parse_dtype(name.substr(kind.empty() ? 0 : kind.size() + 1));
     if (!type) continue;
@@ -91,6 +129,8 @@ inline EngineOptions base_options(const Model& model = kStories) {
   options.kv.type_v = model.v;
   options.kv.layers = model.layers;
   options.kv.raw_blocks = model.raw_blocks;
+  options.kv.policy = model.policy;
+  options.kv.keep = model.keep;
   return options;
 }
 

@@ -6,12 +6,9 @@
 #include <algorithm>
 #include <map>
 #include <random>
-#include <string>
 #include <vector>
 
-#include "engine/schedule_models.h"
-#include "engine/schedule_runs.h"
-#include "larder/engine.h"
+#include "engine/schedule_run.h"
 
 namespace larder {
 namespace {

@@ -20,11 +20,14 @@ struct AttentionCase {
   std::vector<std::uint32_t> lengths;             // rows of each sequence
   std::vector<std::vector<float>> q, key, value;  // per sequence [length, heads, head_dim]
   std::uint32_t raw_blocks = 0;
+  /// Steps that begin behind so many rows meet them with queries for sinks, which are the same as
+  /// those for other rows.
+  std::uint32_t n_sinks = 0;
 };
 
 inline AttentionCase make_case(const AttentionShape& shape, KvFormat k, KvFormat v,
                                std::vector<std::uint32_t> lengths, std::mt19937& rng) {
-  AttentionCase c{shape, k, v, std::move(lengths), {}, {}, {}, 0};
+  AttentionCase c{shape, k, v, std::move(lengths), {}, {}, {}, 0, 0};
   std::normal_distribution<float> normal;
   const auto rows = [&](std::size_t n) {
     std::vector<float> x(n);
@@ -176,7 +179,13 @@ class PagedCache {
     if (fresh.size() > 0) std::memset(fresh.data(), 0xff, fresh.size());
     layout_.fresh = fresh.data();
     append_rows(call.compute, shape, layout_, items, k.data(), v.data());
-    std::vector<float> out(q.size());
+    std::vector<float> out(q.size()), sink_q(q);
+    for (float& x : sink_q) x *= shape.scale;
+    for (AttentionItem& item : items) {
+      if (case_.n_sinks == 0 || item.n_past < case_.n_sinks) continue;
+      item.sink_q = sink_q.data() + item.first_row * std::size_t{shape.n_heads} * shape.head_dim;
+      item.n_sinks = case_.n_sinks;
+    }
     call.attend(call.compute, shape, layout_, items, q.data(), out.data(), scratch);
     for (const AttentionItem& item : items) {
       const std::uint32_t s = step[static_cast<std::size_t>(&item - items.data())].first;

@@ -133,6 +133,29 @@ TEST(SealedAttention, SharedBlocksChangeNothing) {
   }
 }
 
+// Sinks may stand in raw blocks, in sealed ones, or in both.
+TEST(SealedAttention, SinksMetByTheSameQueriesChangeNothing) {
+  ThreadPool two(2);
+  for (std::uint32_t seed = 300; seed < 308; ++seed) {
+    std::mt19937 rng(seed);
+    AttentionShape shape = random_shape(rng);
+    shape.window = 0;
+    const auto formats = random_formats(shape, rng);
+    AttentionCase plain = make_case(shape, formats.first, formats.second, {300, 640, 150}, rng);
+    plain.raw_blocks = static_cast<std::uint32_t>(rng() % 4);
+    AttentionCase sinks = plain;
+    sinks.n_sinks = kMaxSinkRows;  // whole blocks of any size
+    SCOPED_TRACE(testing::Message() << "seed " << seed << ": " << describe(plain));
+    const Schedule schedule = random_schedule(plain, 90, rng);
+    for (const simd::Table* table : simd::available()) {
+      PagedCache expected(plain, rng), cache(sinks, rng);
+      expected.run(schedule, {*table, two}, attend);
+      cache.run(schedule, {*table, two}, attend);
+      ASSERT_TRUE(same_bits(cache.out(), expected.out())) << table->name;
+    }
+  }
+}
+
 TEST(SealedAttention, FreshBlocksAreCountedByItems) {
   const auto fresh = [](std::uint32_t n_past, std::uint32_t n_rows) {
     return n_fresh_blocks({0, n_rows, n_past, {}, 0}, 32);

@@ -59,6 +59,17 @@ TEST(EvalContexts, PerplexityAndKlBehindEach) {
   EXPECT_EQ(same[0]["kl_max"], 0);
 }
 
+TEST(EvalContexts, APolicyCompressesTheContextAndTheReferenceHasNone) {
+  const json kl =
+      json_of({"eval", "kl", "-m", stories_model(), story(), "--contexts", "64", "--continuation",
+               "16", "--windows", "2", "--kv-policy", "knorm:recent=4", "--kv-keep", "24"});
+  ASSERT_EQ(kl.size(), 1U);
+  EXPECT_GT(kl[0]["kl_mean"], 0);
+  // One block of 32 rows instead of two.
+  EXPECT_DOUBLE_EQ(2 * kl[0]["cached_bytes_per_token"].get<double>(),
+                   kl[0]["reference_cached_bytes_per_token"].get<double>());
+}
+
 TEST(EvalRetrieval, PrintsAndDrawsWhatWasFound) {
   const std::string svg = temporary_path("grid.svg");
   const json needle = json_of({"eval", "needle", "-m", tiny_model(), "--lengths", "300,400",

@@ -1,4 +1,4 @@
-// Requests at random moments, compared with what each gets alone.
+// Requests in random schedules, and what each may observe.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -1,0 +1,45 @@
+// What the queries of a sequence have left for the policy that drops its rows.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kv/sequence_cache.h"
+
+namespace larder {
+
+/// Per layer that drops rows: what attention has added up on each stored row, per KV head; or sums
+/// over the queries themselves. Sums of rows go with their rows when rows are dropped.
+class CacheStatistics {
+ public:
+  struct Wants {
+    bool rows = false;
+    std::size_t query_floats = 0;  // of a layer; 0: none
+  };
+  CacheStatistics() = default;
+  CacheStatistics(const CacheShape& shape, const Wants& wants);
+
+  bool empty() const noexcept { return floats_.empty(); }
+  bool of_rows() const noexcept { return stride_ != 0; }
+  std::size_t stride() const noexcept { return stride_; }  // from KV head to KV head
+  /// [n_kv_heads, stride()], or the floats of the queries; null for layers that drop no rows.
+  float* layer(std::uint32_t layer) {
+    return first_[layer] == kNone ? nullptr : floats_.data() + first_[layer];
+  }
+  std::span<const float> layer_queries(std::uint32_t layer) const {
+    return std::span(floats_).subspan(first_[layer], query_floats_);
+  }
+  void clear();
+  /// As SequenceCache::keep_rows.
+  void keep_rows(std::uint32_t layer, std::span<const std::uint32_t> kept, std::uint32_t n_heads);
+
+ private:
+  static constexpr std::size_t kNone = SIZE_MAX;
+  std::size_t stride_ = 0, query_floats_ = 0;
+  std::vector<std::size_t> first_;  // [n_layers]
+  std::vector<float> floats_;
+};
+
+}  // namespace larder

@@ -1,0 +1,199 @@
+#include "engine/evictor.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <utility>
+
+#include "base/fail.h"
+#include "kernels/key_scores.h"
+#include "kernels/move_rows.h"
+#include "kernels/query_moments.h"
+#include "policy/pool_scores.h"
+#include "policy/row_lots.h"
+#include "policy/select_rows.h"
+#include "policy/split_rows.h"
+
+namespace larder {
+namespace {
+
+constexpr std::uint32_t kFutureQueries = 512;  // positions that expected attention looks ahead
+
+}  // namespace
+
+Evictor::Evictor(const EvictionOptions& options, const CacheShape& shape, const Compute& compute,
+                 std::vector<KvLayout> layouts, EvictorModel model)
+    : options_(options),
+      shape_(shape),
+      compute_(compute),
+      layouts_(std::move(layouts)),
+      model_(std::move(model)),
+      block_{shape.block_tokens, model_.head_dim} {
+  for (std::uint32_t layer = 0; layer < n_layers(); ++layer) n_dropping_ += drops(layer) ? 1 : 0;
+}
+
+CacheStatistics::Wants Evictor::wants() const noexcept {
+  switch (options_.policy.score) {
+    case Score::attention:
+      return {.rows = true};
+    case Score::expected_attention:
+      return {.query_floats = model_.n_heads / n_parts() * query_moment_floats(model_.head_dim)};
+    default:
+      return {};
+  }
+}
+
+EvictionPoints Evictor::points(std::uint32_t n_prompt) const noexcept {
+  const Policy& policy = options_.policy;
+  EvictionPoints points;
+  points.n_keep = rows_to_keep(policy, options_.budget, n_prompt);
+  const std::uint64_t n_most =
+      std::uint64_t{most_rows_of_layer(policy, points.n_keep, 0, n_dropping_)} * n_parts();
+  points.n_most = static_cast<std::uint32_t>(std::min<std::uint64_t>(n_most, UINT32_MAX));
+  points.every = policy.every;
+  points.prompt_end = policy.at_prompt_end ? n_prompt : 0;
+  const CacheStatistics::Wants wanted = wants();
+  if (wanted.rows || wanted.query_floats != 0) {
+    points.n_observed = policy.window == 0 ? UINT32_MAX : policy.window;
+  }
+  return points;
+}
+
+Result<void> Evictor::evict(SequenceCache& cache, std::uint32_t n_keep,
+                            CacheStatistics& statistics) {
+  if (options_.policy.score == Score::expected_attention) {
+    future_ = mean_rotation(model_.rope, cache.n_rows(), kFutureQueries);
+  }
+  std::uint32_t index = 0;  // among the layers that drop rows
+  for (std::uint32_t layer = 0; layer < n_layers(); ++layer) {
+    if (!drops(layer)) continue;
+    const std::uint32_t n =
+        rows_of_layer(options_.policy, n_keep, index++, n_dropping_, cache.n_rows());
+    LARDER_TRY(evict_layer(cache, layer, n, statistics));
+  }
+  cache.release_spares();
+  if (statistics.of_rows() && options_.policy.window != 0) statistics.clear();
+  return {};
+}
+
+Result<void> Evictor::evict_layer(SequenceCache& cache, std::uint32_t layer, std::uint32_t n_keep,
+                                  CacheStatistics& statistics) {
+  set_parts(cache, layer);
+  std::uint32_t n_rows = 0;  // on average
+  for (const Part& part : parts_) n_rows += part.n_rows;
+  n_rows /= n_parts();
+  if (n_rows <= n_keep) return {};
+  for (const Part& part : parts_) score(cache, part, statistics);
+  if (std::any_of(scores_.begin(), scores_.end(), [](float s) { return std::isnan(s); })) {
+    return fail(Errc::corrupt, "layer {} caches keys that are no numbers; a weight is damaged",
+                layer);
+  }
+  const ProtectedRows protect{options_.policy.sinks, protected_newest(options_.policy, n_keep)};
+  set_counts(n_keep, protect);
+  for (std::size_t i = 0; i < parts_.size(); ++i) {
+    if (counts_[i] < parts_[i].n_rows) drop(cache, parts_[i], counts_[i], protect, statistics);
+  }
+  return {};
+}
+
+void Evictor::set_parts(const SequenceCache& cache, std::uint32_t layer) {
+  parts_.clear();
+  std::size_t n_scores = 0;
+  for (std::uint32_t i = 0; i < n_parts(); ++i) {
+    const std::uint32_t index = layer * n_parts() + i;
+    parts_.push_back({layer, i, index, shape_.layers[index].n_kv_heads, cache.n_stored(index), {}});
+    n_scores += std::size_t{parts_.back().n_heads} * parts_.back().n_rows;
+  }
+  scores_.resize(n_scores);
+  std::span<float> left = scores_;
+  for (Part& part : parts_) {
+    part.scores = left.first(std::size_t{part.n_heads} * part.n_rows);
+    left = left.subspan(part.scores.size());
+  }
+}
+
+/// Rows of the parts that stay, of `n_keep` on average.
+void Evictor::set_counts(std::uint32_t n_keep, ProtectedRows protect) {
+  counts_.assign(parts_.size(), n_keep);
+  if (!shape_.heads_apart) return;
+  std::vector<std::span<const float>> scores;
+  for (const Part& part : parts_) scores.push_back(part.scores);
+  split_rows(scores, protect, {n_keep, options_.policy.floor_percent}, counts_);
+}
+
+void Evictor::drop(SequenceCache& cache, const Part& part, std::uint32_t n_keep,
+                   ProtectedRows protect, CacheStatistics& statistics) {
+  order_.resize(part.n_rows);
+  kept_.resize(std::size_t{part.n_heads} * n_keep);
+  moves_.resize(part.n_heads);
+  for (std::uint32_t head = 0; head < part.n_heads; ++head) {
+    select_rows(part.scores.subspan(std::size_t{head} * part.n_rows, part.n_rows), protect, order_,
+                std::span(kept_).subspan(std::size_t{head} * n_keep, n_keep));
+  }
+  cache.keep_rows(part.index, kept_, moves_);
+  move_rows(compute_, layouts_[part.layer], block_, moves_);
+  if (statistics.of_rows()) statistics.keep_rows(part.index, kept_, part.n_heads);
+}
+
+/// What attention added up, pooled without the observed queries' own rows, which stay anyway.
+void Evictor::score_by_attention(const Part& part, CacheStatistics& statistics) {
+  const std::uint32_t n_rows = part.n_rows;
+  const float* from = statistics.layer(part.index);
+  float* scores = part.scores.data();
+  for (std::uint32_t head = 0; head < part.n_heads; ++head) {
+    std::copy_n(from + head * statistics.stride(), n_rows, scores + std::size_t{head} * n_rows);
+  }
+  if (options_.policy.joins_heads) {
+    for (std::uint32_t head = 1; head < part.n_heads; ++head) {
+      compute_.simd.axpy(1.0F, scores + std::size_t{head} * n_rows, scores, n_rows);
+    }
+    for (std::uint32_t head = 1; head < part.n_heads; ++head) {
+      std::copy_n(scores, n_rows, scores + std::size_t{head} * n_rows);
+    }
+  }
+  if (options_.policy.kernel == 1) return;
+  const std::uint32_t n_pooled = n_rows - std::min(n_rows, options_.policy.recent);
+  pooled_.resize(n_pooled);
+  for (std::uint32_t head = 0; head < part.n_heads; ++head) {
+    pool_scores(options_.policy.kernel, pooled_,
+                part.scores.subspan(std::size_t{head} * n_rows, n_pooled));
+  }
+}
+
+void Evictor::score(const SequenceCache& cache, const Part& part, CacheStatistics& statistics) {
+  const auto of_head = [&](std::uint32_t head) {
+    return part.scores.subspan(std::size_t{head} * part.n_rows, part.n_rows);
+  };
+  heads_.clear();
+  for (std::uint32_t head = 0; head < part.n_heads; ++head) {
+    heads_.push_back({cache.table(part.index, head).blocks()});
+  }
+  const KeyRows keys{layouts_[part.layer], block_, heads_, part.n_rows};
+  switch (options_.policy.score) {
+    case Score::position:
+      for (std::uint32_t head = 0; head < part.n_heads; ++head) {
+        std::iota(of_head(head).begin(), of_head(head).end(), 0.0F);
+      }
+      return;
+    case Score::random:
+      for (std::uint32_t head = 0; head < part.n_heads; ++head) {
+        const std::uint32_t lot = part.first_head + head;
+        draw_lots({options_.policy.seed, part.layer, lot, cache.n_rows()}, of_head(head));
+      }
+      return;
+    case Score::key_norm:
+      return key_norm_scores(compute_, keys, part.scores);
+    case Score::key_spread:
+      return key_spread_scores(compute_, keys, part.scores);
+    case Score::expected_attention:
+      return expected_attention_scores(
+          compute_, keys,
+          {model_.n_heads / n_parts(), statistics.layer_queries(part.index), *future_,
+           model_.attention_scale},
+          part.scores);
+    case Score::attention:
+      return score_by_attention(part, statistics);
+  }
+}
+
+}  // namespace larder

@@ -1,0 +1,88 @@
+// Drops rows of a sequence's cache as a policy says.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "engine/cache_statistics.h"
+#include "engine/eviction_options.h"
+#include "engine/eviction_points.h"
+#include "kernels/compute.h"
+#include "kernels/expected_attention.h"
+#include "kernels/kv_layout.h"
+#include "kv/sequence_cache.h"
+#include "larder/result.h"
+#include "policy/select_rows.h"
+
+namespace larder {
+
+/// Facts of a model.
+struct EvictorModel {
+  std::uint32_t n_heads, n_kv_heads, head_dim;
+  float attention_scale;
+  RopeTable rope;  // of the layers without a window
+};
+
+/// Ids and numbers meet here: scores of the rows of a layer, the rows that stay, their moves. Not
+/// thread-safe; memory is kept from call to call.
+class Evictor {
+ public:
+  /// Borrows the shape and what computes. `layouts` [n_layers], with the pool's address.
+  Evictor(const EvictionOptions& options, const CacheShape& shape, const Compute& compute,
+          std::vector<KvLayout> layouts, EvictorModel model);
+
+  EvictionPoints points(std::uint32_t n_prompt) const noexcept;
+
+  /// What `evict` wants to know of the queries that there were.
+  CacheStatistics::Wants wants() const noexcept;
+
+  /// The layers that drop rows are left with `n_keep` on average. `statistics` are the sequence's,
+  /// if wanted. Errors: corrupt (keys that are no numbers). REQUIRES: `reserve` knew of it.
+  Result<void> evict(SequenceCache& cache, std::uint32_t n_keep, CacheStatistics& statistics);
+
+ private:
+  std::uint32_t n_layers() const noexcept {  // of the model
+    return static_cast<std::uint32_t>(layouts_.size());
+  }
+  bool drops(std::uint32_t layer) const {
+    const CacheLayer& first = shape_.layers[layer * n_parts()];
+    return first.drops() && first.n_kv_heads > 0;
+  }
+  /// Layers of the shape that a layer of the model is.
+  std::uint32_t n_parts() const noexcept { return shape_.heads_apart ? model_.n_kv_heads : 1; }
+  struct Part {                       // of a layer of the model: all its KV heads, or one
+    std::uint32_t layer, first_head;  // of the model
+    std::uint32_t index, n_heads;     // of the shape
+    std::uint32_t n_rows;             // stored
+    std::span<float> scores;          // [n_heads, n_rows]
+  };
+  Result<void> evict_layer(SequenceCache& cache, std::uint32_t layer, std::uint32_t n_keep,
+                           CacheStatistics& statistics);
+  void set_parts(const SequenceCache& cache, std::uint32_t layer);
+  void score(const SequenceCache& cache, const Part& part, CacheStatistics& statistics);
+  void score_by_attention(const Part& part, CacheStatistics& statistics);
+  void set_counts(std::uint32_t n_keep, ProtectedRows protect);
+  void drop(SequenceCache& cache, const Part& part, std::uint32_t n_keep, ProtectedRows protect,
+            CacheStatistics& statistics);
+
+  const EvictionOptions options_;
+  const CacheShape& shape_;
+  const Compute& compute_;
+  const std::vector<KvLayout> layouts_;
+  const EvictorModel model_;
+  const BlockShape block_;
+  std::uint32_t n_dropping_ = 0;        // layers of the model that drop rows
+  std::optional<MeanRotation> future_;  // of the queries to come
+  std::vector<Part> parts_;             // of the layer at hand
+  std::vector<std::uint32_t> counts_;   // rows of each that stay
+  std::vector<KvRows> heads_;
+  std::vector<float> pooled_;                // [n_rows]
+  std::vector<float> scores_;                // [n_kv_heads, n_rows]
+  std::vector<std::uint32_t> order_;         // [n_rows]
+  std::vector<std::uint32_t> kept_;          // [n_kv_heads, n_keep]
+  std::vector<std::vector<RowMove>> moves_;  // [n_kv_heads]
+};
+
+}  // namespace larder

@@ -1,0 +1,113 @@
+#include "kernels/column_sums.h"
+
+#include <algorithm>
+#include <array>
+
+#include "base/check.h"
+#include "kernels/sealed_run.h"
+
+namespace larder {
+namespace {
+
+// One KV head of an observed item.
+struct Columns {
+  const Compute& compute;
+  const AttentionShape& shape;
+  const KvLayout& layout;
+  const AttentionItem& item;
+  std::uint32_t kv_head;
+  const float* q;  // of the step
+  float* scaled;   // [kRunQueries, head_dim]
+  float* scores;   // [kRunQueries, stride]
+  std::size_t stride;
+
+  std::uint32_t group() const { return shape.n_heads / shape.n_kv_heads; }
+  std::uint32_t n_seen(std::uint32_t row) const { return n_past_of(item, kv_head) + row + 1; }
+  void gather(std::uint32_t query, std::size_t n) const;
+  void score(std::size_t n, std::uint32_t n_rows) const;
+  void add(const ObservedRows& observed) const;
+};
+
+// Queries count row by row, and the heads of the group within a row.
+void Columns::gather(std::uint32_t query, std::size_t n) const {
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::size_t row = (query + i) / group(), head = (query + i) % group();
+    const float* from =
+        q + ((item.first_row + row) * shape.n_heads + kv_head * group() + head) * shape.head_dim;
+    for (std::size_t c = 0; c < shape.head_dim; ++c) {
+      scaled[i * shape.head_dim + c] = shape.scale * from[c];
+    }
+  }
+}
+
+void Columns::score(std::size_t n, std::uint32_t n_rows) const {
+  const BlockShape block{shape.block_tokens, shape.head_dim};
+  const auto blocks = item.heads[kv_head].blocks;
+  const std::uint32_t run_blocks = kRunTokens / shape.block_tokens;
+  const std::uint32_t n_blocks = (n_rows + shape.block_tokens - 1) / shape.block_tokens;
+  std::array<const std::byte*, kMaxRunBlocks> parts;
+  for (std::uint32_t begin = 0; begin < n_blocks; begin += run_blocks) {
+    const std::uint32_t n_parts = std::min(run_blocks, n_blocks - begin);
+    for (std::uint32_t b = 0; b < n_parts; ++b) {
+      parts[b] = layout.pool + to_offset(blocks[begin + b]);
+    }
+    layout.k->run_scores(compute.simd)(scaled, {parts.data(), n_parts, 0}, block,
+                                       {scores + begin * shape.block_tokens, n, stride});
+  }
+}
+
+void Columns::add(const ObservedRows& observed) const {
+  float* sums = observed.sums + kv_head * observed.stride;
+  const std::uint32_t end = (observed.first + observed.n_rows) * group();
+  for (std::uint32_t query = observed.first * group(); query < end;) {
+    const std::size_t n = std::min<std::size_t>(simd::kRunQueries, end - query);
+    const std::uint32_t last = (query + static_cast<std::uint32_t>(n) - 1) / group();
+    LARDER_CHECK(n_seen(last) <= observed.stride && n_seen(last) <= stride);
+    gather(query, n);
+    score(n, n_seen(last));
+    for (std::size_t i = 0; i < n; ++i, ++query) {
+      const std::uint32_t n_rows = n_seen(query / group());
+      float* weights = scores + i * stride;
+      if (shape.soft_cap != 0) compute.simd.tanh_cap(weights, shape.soft_cap, n_rows);
+      const float sum =
+          compute.simd.exp_shift_sum(weights, compute.simd.max(weights, n_rows), n_rows);
+      compute.simd.axpy(1.0F / sum, weights, sums, n_rows);
+    }
+  }
+}
+
+constexpr std::size_t round_up(std::size_t n, std::size_t unit) {
+  return (n + unit - 1) / unit * unit;
+}
+
+}  // namespace
+
+ColumnScratch::ColumnScratch(unsigned n_threads, std::uint32_t max_rows, std::uint32_t head_dim)
+    : stride_(round_up(max_rows, kMaxBlockTokens)),
+      thread_floats_(simd::kRunQueries * (stride_ + round_up(head_dim, 16))),
+      floats_(n_threads * thread_floats_) {}
+
+void add_column_sums(const Compute& compute, const AttentionShape& shape, const KvLayout& layout,
+                     std::span<const AttentionItem> items, const float* q,
+                     const Observation& observation) {
+  LARDER_CHECK(shape.window == 0 && !layout.seals());
+  ColumnScratch& scratch = observation.scratch;
+  compute.pool.for_each(observation.rows.size() * shape.n_kv_heads,
+                        [&](std::size_t task, unsigned thread) {
+                          const ObservedRows& observed = observation.rows[task / shape.n_kv_heads];
+                          const auto kv_head = static_cast<std::uint32_t>(task % shape.n_kv_heads);
+                          float* scores = scratch.floats_.data() + thread * scratch.thread_floats_;
+                          const Columns columns{compute,
+                                                shape,
+                                                layout,
+                                                items[observed.item],
+                                                kv_head,
+                                                q,
+                                                scores + simd::kRunQueries * scratch.stride_,
+                                                scores,
+                                                scratch.stride_};
+                          columns.add(observed);
+                        });
+}
+
+}  // namespace larder

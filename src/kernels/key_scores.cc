@@ -1,0 +1,63 @@
+#include "kernels/key_scores.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "base/check.h"
+
+namespace larder {
+namespace {
+
+constexpr float kTiny = 1e-12F;  // norms below count as this
+
+const std::byte* block_of(const KeyRows& keys, std::size_t head, std::uint32_t row) {
+  const KvRows& cached = keys.heads[head];
+  LARDER_DCHECK(cached.first_block == 0);
+  return keys.layout.pool + to_offset(cached.blocks[row / keys.shape.block_tokens]);
+}
+
+}  // namespace
+
+void read_key(const KeyRows& keys, std::size_t head, std::uint32_t row, float* out) {
+  keys.layout.k->read_k(block_of(keys, head, row), row % keys.shape.block_tokens, keys.shape, out);
+}
+
+void read_value(const KeyRows& keys, std::size_t head, std::uint32_t row, float* out) {
+  keys.layout.v->read_v(block_of(keys, head, row) + keys.layout.v_offset,
+                        row % keys.shape.block_tokens, keys.shape, out);
+}
+
+void key_norm_scores(const Compute& compute, const KeyRows& keys, std::span<float> out) {
+  LARDER_CHECK(out.size() == keys.heads.size() * keys.n_rows);
+  compute.pool.for_each(keys.heads.size(), [&](std::size_t head, unsigned) {
+    std::vector<float> key(keys.shape.head_dim);
+    for (std::uint32_t row = 0; row < keys.n_rows; ++row) {
+      read_key(keys, head, row, key.data());
+      out[head * keys.n_rows + row] = -std::sqrt(compute.simd.sum_squares(key.data(), key.size()));
+    }
+  });
+}
+
+void key_spread_scores(const Compute& compute, const KeyRows& keys, std::span<float> out) {
+  LARDER_CHECK(out.size() == keys.heads.size() * keys.n_rows);
+  compute.pool.for_each(keys.heads.size(), [&](std::size_t head, unsigned) {
+    const std::size_t n = keys.shape.head_dim;
+    std::vector<float> key(n), mean(n, 0.0F);
+    float* scores = out.data() + head * keys.n_rows;
+    for (std::uint32_t row = 0; row < keys.n_rows; ++row) {
+      read_key(keys, head, row, key.data());
+      const float norm = std::max(std::sqrt(compute.simd.sum_squares(key.data(), n)), kTiny);
+      compute.simd.axpy(1.0F / norm, key.data(), mean.data(), n);
+    }
+    // The mean's own length changes no order.
+    const float length = std::max(std::sqrt(compute.simd.sum_squares(mean.data(), n)), kTiny);
+    for (std::uint32_t row = 0; row < keys.n_rows; ++row) {
+      read_key(keys, head, row, key.data());
+      const float norm = std::max(std::sqrt(compute.simd.sum_squares(key.data(), n)), kTiny);
+      scores[row] = -compute.simd.dot(key.data(), mean.data(), n) / (norm * length);
+    }
+  });
+}
+
+}  // namespace larder

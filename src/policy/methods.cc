@@ -1,0 +1,239 @@
+#include "policy/methods.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdlib>
+
+#include "base/fail.h"
+
+namespace larder {
+namespace {
+
+constexpr std::uint32_t kMaxTokens = 1U << 24;
+
+struct Parameter {
+  std::string_view name;
+  std::uint32_t Policy::*value;
+  std::uint32_t min, max;
+};
+constexpr std::array kParameters = {
+    Parameter{"sinks", &Policy::sinks, 0, kMaxSinks},
+    Parameter{"recent", &Policy::recent, 0, kMaxTokens},
+    Parameter{"every", &Policy::every, 0, kMaxTokens},
+    Parameter{"recent-percent", &Policy::recent_percent, 0, 100},
+    Parameter{"window", &Policy::window, 0, kMaxTokens},
+    Parameter{"kernel", &Policy::kernel, 1, 1025},
+    Parameter{"floor-percent", &Policy::floor_percent, 0, 100},
+    Parameter{"beta", &Policy::beta, 1, kMaxTokens},
+    Parameter{"seed", &Policy::seed, 0, UINT32_MAX},
+};
+
+constexpr std::string_view kWindowParameters[] = {"sinks", "every"};
+constexpr std::string_view kScoreParameters[] = {"sinks", "recent", "every"};
+constexpr std::string_view kRandomParameters[] = {"sinks", "recent", "every", "seed"};
+
+constexpr std::string_view kHeavyParameters[] = {"sinks", "recent", "recent-percent", "every"};
+constexpr std::string_view kObserveParameters[] = {"sinks", "recent", "every", "window", "kernel"};
+constexpr std::string_view kPyramidParameters[] = {"sinks",  "recent", "every",
+                                                   "window", "kernel", "beta"};
+
+constexpr std::string_view kSplitObserveParameters[] = {"sinks",  "recent", "every",
+                                                        "window", "kernel", "floor-percent"};
+constexpr std::string_view kSplitParameters[] = {"sinks", "recent", "every", "floor-percent"};
+
+constexpr std::array kMethods = {
+    Method{"streaming-llm",
+           "the first rows and a window of the newest, met at their distance in the cache",
+           "Xiao et al. 2023, arXiv:2309.17453",
+           true,
+           {.score = Score::position, .recent = 0, .at_prompt_end = false, .sinks_follow = true},
+           kWindowParameters},
+    Method{"window",
+           "the first rows and a window of the newest, met at their true distance",
+           "the baseline of many papers",
+           true,
+           {.score = Score::position, .recent = 0},
+           kWindowParameters},
+    Method{"ada-snapkv",
+           "snapkv with more rows for the KV heads that have the best ones",
+           "Feng et al. 2024, arXiv:2407.11550",
+           false,
+           {.score = Score::attention,
+            .sinks = 0,
+            .recent = 32,
+            .every = 0,
+            .window = 32,
+            .kernel = 5,
+            .splits_heads = true},
+           kSplitObserveParameters},
+    Method{"ada-expected-attention",
+           "expected-attention with more rows for the KV heads that have the best ones",
+           "Devoto et al. 2025, arXiv:2510.00636",
+           true,
+           {.score = Score::expected_attention, .splits_heads = true},
+           kSplitParameters},
+    Method{"expected-attention",
+           "rows that may expect the most attention of queries like those so far, times |v|",
+           "Devoto et al. 2025, arXiv:2510.00636",
+           true,
+           {.score = Score::expected_attention},
+           kScoreParameters},
+    Method{"knorm",
+           "rows whose keys have the smallest norms",
+           "Devoto et al. 2024, arXiv:2406.11430",
+           true,
+           {.score = Score::key_norm},
+           kScoreParameters},
+    Method{"keydiff",
+           "rows whose keys are least like the mean of all keys",
+           "Park et al. 2025, arXiv:2504.15364",
+           true,
+           {.score = Score::key_spread},
+           kScoreParameters},
+    Method{"h2o",
+           "heavy hitters: rows with the most attention so far, and as many of the newest",
+           "Zhang et al. 2023, arXiv:2306.14048",
+           true,
+           {.score = Score::attention, .sinks = 0, .recent = 0, .recent_percent = 50},
+           kHeavyParameters},
+    Method{"tova",
+           "rows to which the newest query pays the most attention, over all heads of a layer",
+           "Oren et al. 2024, arXiv:2401.06104",
+           false,
+           {.score = Score::attention, .sinks = 0, .recent = 0, .window = 1, .joins_heads = true},
+           kScoreParameters},
+    Method{"snapkv",
+           "rows to which the end of the prompt pays the most attention, with their neighbours",
+           "Li et al. 2024, arXiv:2404.14469",
+           false,
+           {.score = Score::attention,
+            .sinks = 0,
+            .recent = 32,
+            .every = 0,
+            .window = 32,
+            .kernel = 5},
+           kObserveParameters},
+    Method{"pyramidkv",
+           "snapkv with fewer rows the deeper the layer",
+           "Cai et al. 2024, arXiv:2406.02069",
+           false,
+           {.score = Score::attention,
+            .sinks = 0,
+            .recent = 32,
+            .every = 0,
+            .window = 32,
+            .kernel = 5,
+            .allocation = Allocation::pyramid},
+           kPyramidParameters},
+    Method{"random",
+           "rows drawn by lot: what any other method has to beat",
+           "a baseline",
+           true,
+           {.score = Score::random},
+           kRandomParameters},
+};
+
+const Parameter& known_parameter(std::string_view name) {
+  return *std::find_if(kParameters.begin(), kParameters.end(),
+                       [name](const Parameter& p) { return p.name == name; });
+}
+
+std::string joined(std::span<const std::string_view> names) {
+  std::string text;
+  for (const std::string_view name : names) text.append(text.empty() ? "" : ", ").append(name);
+  return text;
+}
+
+Result<void> set_parameter(const Method& method, std::string_view assignment, Policy& policy) {
+  const std::size_t equals = assignment.find('=');
+  const std::string_view name = assignment.substr(0, equals);
+  if (std::find(method.parameters.begin(), method.parameters.end(), name) ==
+      method.parameters.end()) {
+    return fail(Errc::invalid_argument, "kv-policy: {} has no parameter '{}'; it has: {}",
+                method.name, name, joined(method.parameters));
+  }
+  const std::string_view digits =
+      equals == std::string_view::npos ? std::string_view{} : assignment.substr(equals + 1);
+  std::uint32_t value = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  const Parameter& known = known_parameter(name);
+  if (error != std::errc{} || end != digits.data() + digits.size() || value < known.min ||
+      value > known.max) {
+    return fail(Errc::invalid_argument, "kv-policy: {} of {} must be from {} to {}, not '{}'", name,
+                method.name, known.min, known.max, digits);
+  }
+  policy.*known.value = value;
+  if (policy.kernel % 2 == 1) return {};
+  return fail(Errc::invalid_argument, "kv-policy: kernel of {} must be odd, not {}", method.name,
+              policy.kernel);
+}
+
+/// "NAME:PARAMETER=VALUE,...", each value on its own.
+Result<Policy> parse_parameters(std::string_view text) {
+  const std::size_t colon = text.find(':');
+  const std::string_view name = text.substr(0, colon);
+  const Method* method = find_method(name);
+  if (method == nullptr) {
+    std::string known;
+    for (const Method& m : kMethods) known.append(known.empty() ? "" : ", ").append(m.name);
+    return fail(Errc::invalid_argument, "kv-policy '{}' is not known; there are: {}", name, known);
+  }
+  Policy policy = method->policy;
+  if (colon == std::string_view::npos) return policy;
+  std::string_view rest = text.substr(colon + 1);
+  while (true) {
+    const std::size_t comma = rest.find(',');
+    LARDER_TRY(set_parameter(*method, rest.substr(0, comma), policy));
+    if (comma == std::string_view::npos) return policy;
+    rest.remove_prefix(comma + 1);
+  }
+}
+
+}  // namespace
+
+std::span<const Method> methods() noexcept { return kMethods; }
+
+const Method* find_method(std::string_view name) noexcept {
+  const auto it = std::find_if(kMethods.begin(), kMethods.end(),
+                               [name](const Method& method) { return method.name == name; });
+  return it == kMethods.end() ? nullptr : &*it;
+}
+
+std::uint32_t parameter(const Policy& policy, std::string_view name) noexcept {
+  return policy.*known_parameter(name).value;
+}
+
+Result<Policy> parse_policy(std::string_view text) {
+  LARDER_ASSIGN(const Policy policy, parse_parameters(text));
+  if (policy.every != 0 || policy.at_prompt_end) return policy;
+  return fail(Errc::invalid_argument, "kv-policy '{}' never drops a row: every must not be 0",
+              text);
+}
+
+Result<KeepBudget> parse_keep(std::string_view text) {
+  const std::string copy(text);
+  char* end = nullptr;
+  const double value = std::strtod(copy.c_str(), &end);
+  const bool is_number = !copy.empty() && end == copy.c_str() + copy.size();
+  if (is_number && value > 0 && value < 1) return KeepBudget{0, value};
+  const auto n =
+      is_number && value >= 2 && value <= kMaxTokens ? static_cast<std::uint32_t>(value) : 0U;
+  if (n != 0 && static_cast<double>(n) == value) return KeepBudget{n, 0};
+  return fail(Errc::invalid_argument,
+              "kv-keep must be a share of the prompt between 0 and 1, as 0.25, or 2 to {} tokens, "
+              "not '{}'",
+              kMaxTokens, text);
+}
+
+Result<void> check_budget(const Policy& policy, const KeepBudget& budget) {
+  const std::uint32_t n_protected = policy.sinks + policy.recent;
+  if (budget.n_tokens == 0 || budget.n_tokens > n_protected) return {};
+  return fail(
+      Errc::invalid_argument,
+      "kv-keep is {} tokens, but {} first and {} newest ones stay in any case: give it more "
+      "than {}, or the policy smaller sinks or recent",
+      budget.n_tokens, policy.sinks, policy.recent, n_protected);
+}
+
+}  // namespace larder

@@ -1,0 +1,42 @@
+// Published methods by name.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "larder/result.h"
+#include "policy/policy.h"
+
+namespace larder {
+
+/// A row of the table: a name for a policy.
+struct Method {
+  std::string_view name;
+  std::string_view description;  // one line
+  std::string_view source;       // of the method, not of this code
+  bool query_agnostic;           // what stays does not depend on what is asked at the end
+  Policy policy;                 // with the method's own defaults
+  std::span<const std::string_view> parameters;  // that its users may set
+};
+
+std::span<const Method> methods() noexcept;
+const Method* find_method(std::string_view name) noexcept;
+
+/// Value of a parameter that the method has. REQUIRES: one of `Method::parameters`
+std::uint32_t parameter(const Policy& policy, std::string_view name) noexcept;
+
+/// "NAME" or "NAME:PARAMETER=VALUE,...", as in "knorm:recent=64,every=128". Errors:
+/// invalid_argument (unknown method or parameter, no number, out of range, values with which no row
+/// would ever go), with the text.
+Result<Policy> parse_policy(std::string_view text);
+
+/// "512" tokens, or a share of the prompt as in "0.25". Errors: invalid_argument (no number, not
+/// above 0, 1 exactly, or more than 1 and no whole number).
+Result<KeepBudget> parse_keep(std::string_view text);
+
+/// Errors: invalid_argument when the protected rows alone are more than a budget in tokens.
+Result<void> check_budget(const Policy& policy, const KeepBudget& budget);
+
+}  // namespace larder

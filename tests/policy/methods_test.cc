@@ -1,0 +1,126 @@
+#include "policy/methods.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+#include <string>
+
+namespace larder {
+namespace {
+
+std::string refusal(std::string_view text) {
+  const auto policy = parse_policy(text);
+  return policy ? "accepted" : policy.error().message;
+}
+
+std::string keep_refusal(std::string_view text) {
+  const auto keep = parse_keep(text);
+  return keep ? "accepted" : keep.error().message;
+}
+
+TEST(Methods, EachHasItsNameWordsAndParameters) {
+  std::set<std::string_view> names;
+  for (const Method& method : methods()) {
+    EXPECT_TRUE(names.insert(method.name).second) << method.name;
+    EXPECT_GT(method.description.size(), 20U) << method.name;
+    EXPECT_GT(method.source.size(), 5U) << method.name;
+    EXPECT_FALSE(method.parameters.empty()) << method.name;
+    EXPECT_EQ(find_method(method.name), &method);
+    EXPECT_EQ(refusal(method.name), "accepted");
+    for (const std::string_view name : method.parameters) {
+      const std::string text = std::string(method.name) + ":" + std::string(name) + "=17";
+      const auto policy = parse_policy(text);
+      ASSERT_TRUE(policy) << text;
+      EXPECT_EQ(parameter(*policy, name), 17U) << text;
+    }
+  }
+  EXPECT_EQ(find_method("none"), nullptr);
+}
+
+TEST(Methods, TextsBecomePolicies) {
+  const auto policy = parse_policy("knorm:recent=64,every=128");
+  ASSERT_TRUE(policy);
+  EXPECT_EQ(policy->score, Score::key_norm);
+  EXPECT_EQ(policy->sinks, 4U);
+  EXPECT_EQ(policy->recent, 64U);
+  EXPECT_EQ(policy->every, 128U);
+  EXPECT_TRUE(policy->at_prompt_end);
+}
+
+TEST(Methods, RefusalsNameTheTextAndWhatThereIs) {
+  EXPECT_NE(refusal("h3o").find("kv-policy 'h3o' is not known; there are: streaming-llm, "),
+            std::string::npos);
+  EXPECT_EQ(refusal("knorm:seed=1"),
+            "kv-policy: knorm has no parameter 'seed'; it has: sinks, recent, every");
+  EXPECT_EQ(refusal("knorm:sinks=129"),
+            "kv-policy: sinks of knorm must be from 0 to 128, not '129'");
+  EXPECT_EQ(refusal("snapkv:kernel=4"), "kv-policy: kernel of snapkv must be odd, not 4");
+  for (const char* text :
+       {"", ":", "knorm:", "knorm:sinks", "knorm:sinks=", "knorm:sinks=-1", "knorm:sinks=4,",
+        "knorm:sinks=4x", "knorm:every=99999999999999", "knorm,sinks=4", "Knorm"}) {
+    EXPECT_NE(refusal(text), "accepted") << text;
+  }
+  EXPECT_EQ(refusal("streaming-llm:every=0"),
+            "kv-policy 'streaming-llm:every=0' never drops a row: every must not be 0");
+  EXPECT_EQ(refusal("window:every=0"), "accepted");  // at the end of the prompt
+}
+
+TEST(Methods, KeepIsTokensOrAShare) {
+  EXPECT_EQ(parse_keep("512")->n_tokens, 512U);
+  EXPECT_EQ(parse_keep("0.25")->n_tokens, 0U);
+  EXPECT_DOUBLE_EQ(parse_keep("0.25")->share, 0.25);
+  EXPECT_DOUBLE_EQ(parse_keep(".5")->share, 0.5);
+  for (const char* text :
+       {"", "0", "1", "-3", "1.5", "25%", "nan", "inf", "1e99", "512 ", "x", "16777217"}) {
+    EXPECT_NE(keep_refusal(text), "accepted") << text;
+  }
+  EXPECT_NE(keep_refusal("1.5").find("not '1.5'"), std::string::npos);
+}
+
+TEST(Methods, ABudgetHoldsMoreThanWhatIsProtected) {
+  const auto policy = parse_policy("knorm:sinks=4,recent=60");
+  EXPECT_TRUE(check_budget(*policy, *parse_keep("65")));
+  const auto refused = check_budget(*policy, *parse_keep("64"));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().message,
+            "kv-keep is 64 tokens, but 4 first and 60 newest ones stay in any case: give it more "
+            "than 64, or the policy smaller sinks or recent");
+  EXPECT_TRUE(check_budget(*policy, *parse_keep("0.001")));  // then 64 rows stay
+}
+
+TEST(Budget, RowsToKeep) {
+  const auto policy = *parse_policy("knorm:sinks=4,recent=8,every=100");
+  EXPECT_EQ(rows_to_keep(policy, *parse_keep("512"), 10000), 512U);
+  EXPECT_EQ(rows_to_keep(policy, *parse_keep("0.25"), 1001), 251U);
+  EXPECT_EQ(rows_to_keep(policy, *parse_keep("0.25"), 10), 12U);
+  EXPECT_EQ(max_stored_rows(policy, 512, 10000, 0, 4), 612U);
+  EXPECT_EQ(max_stored_rows(policy, 512, 600, 3, 4), 600U);
+  EXPECT_EQ(max_stored_rows(*parse_policy("knorm:every=0"), 512, 10000, 0, 4), 10000U);
+}
+
+TEST(Budget, APyramidHasTheMeanAndItsBounds) {
+  const auto policy = *parse_policy("pyramidkv:recent=8,beta=5,every=100");
+  std::uint32_t total = 0;
+  for (std::uint32_t l = 0; l < 5; ++l) total += rows_of_layer(policy, 108, l, 5, 10000);
+  EXPECT_EQ(total, 5 * 108U);
+  EXPECT_EQ(rows_of_layer(policy, 108, 0, 5, 10000), 8 + 180U);  // 100 / 5 = 20, 200 - 20 = 180
+  EXPECT_EQ(rows_of_layer(policy, 108, 4, 5, 10000), 8 + 20U);
+  EXPECT_EQ(rows_of_layer(policy, 108, 0, 5, 128), 8 + 120U);  // what there is
+  EXPECT_EQ(rows_of_layer(policy, 108, 4, 5, 128), 8 + 80U);
+  for (std::uint32_t l = 0; l < 5; ++l) {
+    for (std::uint32_t n_tokens = 108; n_tokens < 400; ++n_tokens) {
+      EXPECT_LE(rows_of_layer(policy, 108, l, 5, n_tokens) + 100,
+                max_stored_rows(policy, 108, 10000, l, 5));
+    }
+  }
+}
+
+TEST(Budget, TheNewestShareOfTheBudget) {
+  const auto policy = *parse_policy("h2o:sinks=4,recent=10");
+  EXPECT_EQ(protected_newest(policy, 100), 50U);
+  EXPECT_EQ(protected_newest(policy, 16), 10U);
+  EXPECT_EQ(protected_newest(policy, 12), 8U);
+}
+
+}  // namespace
+}  // namespace larder
