@@ -5,7 +5,7 @@
 #include <random>
 
 #include "engine/schedule_models.h"
-#include "engine/schedule_run.h"
+#include "engine/schedule_runs.h"
 #include "larder/engine.h"
 
 namespace larder {

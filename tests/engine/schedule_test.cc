@@ -8,7 +8,7 @@
 #include <random>
 #include <vector>
 
-#include "engine/schedule_run.h"
+#include "engine/schedule_runs.h"
 
 namespace larder {
 namespace {
