@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/schedule_run.h"
+#include "engine/schedule_runs.h"
 #include "policy/methods.h"
 
 namespace larder {

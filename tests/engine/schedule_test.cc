@@ -6,9 +6,12 @@
 #include <algorithm>
 #include <map>
 #include <random>
+#include <string>
 #include <vector>
 
-#include "engine/schedule_run.h"
+#include "engine/schedule_models.h"
+#include "engine/schedule_runs.h"
+#include "larder/engine.h"
 
 namespace larder {
 namespace {

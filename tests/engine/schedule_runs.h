@@ -1,4 +1,4 @@
-// Requests in random schedules, and what each may observe.
+// Requests at random moments, compared with what each gets alone.
 #pragma once
 
 #include <gtest/gtest.h>
