@@ -23,6 +23,7 @@
 #include "open_engine.h"
 #include "sampling_flags.h"
 #include "server/api.h"
+#include "server/heap.h"
 #include "server/http_server.h"
 #include "text_input.h"
 
@@ -191,6 +192,7 @@ Result<void> answer(const ServeFlags& flags, HttpServer& server, StopSignal& sig
 
 Result<void> serve(ServeFlags& flags) {
   LARDER_TRY(check(flags));
+  keep_heap_small();
   LARDER_ASSIGN(const auto server, HttpServer::listen(flags.http));
   StopSignal signal;
   server->catch_signals([&signal] { signal.raise(); });

@@ -1,7 +1,6 @@
 #include "server/http_server.h"
 
 #include <fmt/format.h>
-#include <malloc.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -20,6 +19,7 @@
 #include <string_view>
 
 #include "base/fail.h"
+#include "server/heap.h"
 #include "server/http_session.h"
 
 namespace larder {
@@ -48,13 +48,6 @@ Result<void> check_limits(const HttpOptions& options) {
     return fail(Errc::invalid_argument, "max-body is 0, must be at least 1");
   }
   return {};
-}
-
-/// A large body and what is made of it leave holes in the heap that malloc would keep for ever.
-void give_memory_back() {
-#ifdef __GLIBC__
-  malloc_trim(0);
-#endif
 }
 
 Result<void> load_certificate(HttpContext& context) {
