@@ -44,10 +44,18 @@ bool is_origin(std::string_view text) {
          authority.find_first_of("/?#@, *") == std::string_view::npos;
 }
 
-ApiError refusal(std::string_view what, std::string_view value) {
+ApiError foreign_host(std::string_view host) {
+  return {
+      403,
+      fmt::format("on loopback this server is localhost, not '{}'; --allowed-origins changes it",
+                  host.substr(0, kMostShown)),
+      std::nullopt, "host_not_allowed"};
+}
+
+ApiError foreign_origin(std::string_view origin) {
   return {403,
-          fmt::format("the {} '{}' may not ask this server; --allowed-origins lets it", what,
-                      value.substr(0, kMostShown)),
+          fmt::format("pages of '{}' may not ask this server; --allowed-origins changes it",
+                      origin.substr(0, kMostShown)),
           std::nullopt, "origin_not_allowed"};
 }
 
@@ -69,12 +77,12 @@ Result<BrowserRules> BrowserRules::make(std::vector<std::string> allowed_origins
 std::optional<ApiError> BrowserRules::check(const Sender& sender, bool on_loopback) const {
   if (allows_all_) return std::nullopt;
   if (on_loopback && !sender.host.empty() && !knows_host(sender.host)) {
-    return refusal("host", sender.host);
+    return foreign_host(sender.host);
   }
   // The scheme is not compared: a proxy before this server may speak TLS for it.
   const bool is_own = !sender.host.empty() && iequals(authority_of(sender.origin), sender.host);
   if (sender.origin.empty() || is_own || allows(sender.origin)) return std::nullopt;
-  return refusal("origin", sender.origin);
+  return foreign_origin(sender.origin);
 }
 
 std::string BrowserRules::shared_with(std::string_view origin) const {
