@@ -59,7 +59,7 @@ EXCEPTIONS = {
 
 POSIX = {"unistd.h", "stdlib.h", "fcntl.h", "poll.h", "termios.h", "pthread.h", "sched.h", "dlfcn.h",
          "sys/mman.h", "sys/stat.h", "sys/types.h", "sys/resource.h", "sys/ioctl.h",
-         "sys/syscall.h", "sys/socket.h", "netinet/in.h",
+         "sys/syscall.h", "sys/socket.h", "netinet/in.h", "malloc.h",
          "arpa/inet.h", "signal.h", "sys/wait.h", "sys/time.h", "linux/futex.h"}
 
 MAX_LINES = 400

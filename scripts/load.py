@@ -99,7 +99,7 @@ async def ask(url, method, path, body=None):
     """Status and body of one request on a connection of its own."""
     reader, writer = await asyncio.open_connection(*address(url))
     data = b"" if body is None else json.dumps(body).encode()
-    writer.write(f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    writer.write(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                  f"Content-Length: {len(data)}\r\nConnection: close\r\n\r\n".encode() + data)
     await writer.drain()
     answer = await reader.read()
@@ -114,7 +114,7 @@ async def generate(url, body, stop_after=None):
     reader, writer = await asyncio.open_connection(*address(url))
     data = json.dumps({**body, "stream": True, "stream_options": {"include_usage": True}}).encode()
     begun = time.perf_counter()
-    writer.write(f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    writer.write(f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                  f"Content-Length: {len(data)}\r\nConnection: close\r\n\r\n".encode() + data)
     await writer.drain()
     status = int((await reader.readline()).split()[1])

@@ -23,6 +23,7 @@
 #include "open_engine.h"
 #include "sampling_flags.h"
 #include "server/api.h"
+#include "server/heap.h"
 #include "server/http_server.h"
 #include "text_input.h"
 
@@ -115,6 +116,9 @@ Result<void> check(ServeFlags& flags) {
   for (const std::string& key : flags.http.api_keys) {
     if (key.empty()) return fail(Errc::invalid_argument, "--api-key is empty");
   }
+  // The largest body that is taken must find room at all.
+  flags.http.max_buffered_bytes =
+      std::max<std::size_t>(flags.http.max_buffered_bytes, flags.http.max_body_bytes);
   flags.engine.kv.prefix_caching = !flags.no_reuse;
   if (flags.pooling != "mean" && flags.pooling != "last") {
     return fail(Errc::invalid_argument, "--pooling is '{}', must be mean or last", flags.pooling);
@@ -188,6 +192,7 @@ Result<void> answer(const ServeFlags& flags, HttpServer& server, StopSignal& sig
 
 Result<void> serve(ServeFlags& flags) {
   LARDER_TRY(check(flags));
+  keep_heap_small();
   LARDER_ASSIGN(const auto server, HttpServer::listen(flags.http));
   StopSignal signal;
   server->catch_signals([&signal] { signal.raise(); });
@@ -203,6 +208,11 @@ void add_wire_flags(CLI::App& command, ServeFlags& flags) {
             ->expected(1)
             ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll));
   group(command.add_option("--api-key-file", flags.key_file, "file with one key a line"));
+  group(command
+            .add_option("--allowed-origins", http.allowed_origins,
+                        "origin whose pages may ask from a browser (repeatable; *: all)")
+            ->expected(1)
+            ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll));
   group(command.add_option("--ssl-cert-file,--ssl-certfile", http.ssl_cert_file,
                            "PEM certificate chain: serve HTTPS"));
   group(command.add_option("--ssl-key-file,--ssl-keyfile", http.ssl_key_file,

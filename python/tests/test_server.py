@@ -8,6 +8,8 @@ import shutil
 import signal
 import ssl
 import subprocess
+import threading
+import time
 
 import pytest
 
@@ -138,5 +140,46 @@ def test_tls(larder, tmp_path):
                 {"prompt": PROMPT, "max_tokens": 9, "stream": True}))
             assert connection.getresponse().read().endswith(b"data: [DONE]\n\n")
         connection.close()
+    finally:
+        assert server.stop() == 0
+
+
+def resident_mb(process: subprocess.Popen) -> float:
+    status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+) kB", status).group(1)) / 1024
+
+
+def test_memory_returns_after_large_bodies(larder, tmp_path):
+    if not pathlib.Path("/proc/self/status").exists():
+        pytest.skip("no /proc")
+    server = Server(larder, tmp_path)
+
+    def post(body: bytes) -> int:
+        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=120)
+        try:
+            connection.request("POST", "/v1/completions", body)
+            return connection.getresponse().status
+        except OSError:
+            return 503  # refused while it was still sending
+        finally:
+            connection.close()
+
+    try:
+        post(json.dumps({"prompt": PROMPT, "max_tokens": 50}).encode())
+        before = resident_mb(server.process)
+        large = json.dumps({"prompt": "Once upon a time " * 450_000}).encode()
+        assert [post(large) for _ in range(4)] == [400] * 4
+        statuses = []
+        clients = [threading.Thread(target=lambda: statuses.append(post(b"[1, " * 1_900_000)))
+                   for _ in range(48)]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join()
+        assert 400 in statuses and set(statuses) <= {400, 503}
+        patience = time.monotonic() + 60  # the last memory goes back behind the last answer
+        while resident_mb(server.process) > before + 16 and time.monotonic() < patience:
+            assert server.client().models.list().data
+        assert resident_mb(server.process) <= before + 16
     finally:
         assert server.stop() == 0

@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::uint32_t kDefaultMaxTokens = 16;  // of a completion, as OpenAI's
 constexpr std::string_view kModelsPath = "/v1/models";
+constexpr std::string_view kVersionPath = "/version", kMetricsPath = "/metrics";
 
 std::uint64_t random_bits64() {
   std::random_device device;
@@ -31,8 +32,8 @@ struct Route {
   std::string_view method, path;
 };
 constexpr std::array kRoutes = {
-    Route{"GET", kHealthPath},        Route{"GET", "/version"},
-    Route{"GET", "/metrics"},         Route{"GET", kModelsPath},
+    Route{"GET", kHealthPath},        Route{"GET", kVersionPath},
+    Route{"GET", kMetricsPath},       Route{"GET", kModelsPath},
     Route{"GET", kPagePath},          Route{"GET", "/cache"},
     Route{"GET", "/cache/explain"},   Route{"POST", "/cache/pin"},
     Route{"POST", "/cache/unpin"},    Route{"POST", "/cache/drop"},
@@ -47,10 +48,13 @@ std::optional<HttpReply> check_route(const ApiRequest& request) {
     const bool fits = route.path == request.path ||
                       (route.path == kModelsPath && request.path.starts_with("/v1/models/"));
     if (!fits) continue;
+    const bool is_get = route.method == "GET";
     if (route.method == request.method) return std::nullopt;
-    HttpReply reply = error_reply({405, fmt::format("{} answers {} only", route.path, route.method),
+    if (is_get && request.method == "HEAD") return std::nullopt;  // the same without its body
+    const std::string_view allowed = is_get ? "GET, HEAD" : route.method;
+    HttpReply reply = error_reply({405, fmt::format("{} answers {} only", route.path, allowed),
                                    std::nullopt, "method_not_allowed"});
-    reply.headers.emplace_back("Allow", std::string(route.method));
+    reply.headers.emplace_back("Allow", std::string(allowed));
     return reply;
   }
   return error_reply({404, "there is no such path", std::nullopt, "unknown_url"});
@@ -85,6 +89,10 @@ HttpReply error_reply(const ApiError& error) {
   return reply;
 }
 
+bool is_quick(std::string_view path) {
+  return path == kHealthPath || path == kVersionPath || path == kMetricsPath;
+}
+
 HttpReply loading_reply() {
   HttpReply reply = error_reply({503, "the model is still loading", std::nullopt, "loading"});
   reply.headers.emplace_back("Retry-After", "5");
@@ -116,8 +124,8 @@ ApiAnswer Api::handle(const ApiRequest& request) {
   if (request.path == "/cache") return cache_view();
   if (request.path == "/cache/explain") return explain(request.query);
   if (request.path.starts_with("/cache/")) return change_cache(request);
-  if (request.path == "/version") return plain(R"({"version":")" LARDER_VERSION R"("})");
-  if (request.path == "/metrics") {
+  if (request.path == kVersionPath) return plain(R"({"version":")" LARDER_VERSION R"("})");
+  if (request.path == kMetricsPath) {
     return plain(
         {200, "text/plain; version=0.0.4; charset=utf-8", {}, metrics_.text(loop_.stats())});
   }

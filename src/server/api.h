@@ -105,5 +105,8 @@ HttpReply error_reply(const ApiError& error);
 HttpReply loading_reply();
 inline constexpr std::string_view kHealthPath = "/health";
 inline constexpr std::string_view kPagePath = "/";  // the page itself tells nothing
+/// Paths whose answer costs next to nothing and waits for nobody: those who watch the server must
+/// not queue behind those who use it.
+bool is_quick(std::string_view path);
 
 }  // namespace larder

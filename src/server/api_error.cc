@@ -8,6 +8,8 @@ std::string_view ApiError::type() const noexcept {
   switch (status) {
     case 401:
       return "authentication_error";
+    case 403:
+      return "permission_error";
     case 404:
       return "not_found_error";
     case 429:

@@ -32,7 +32,7 @@ void EngineLoop::start() {
 Result<std::shared_ptr<EventChannel>> EngineLoop::submit(std::vector<LoopRequest> requests) {
   LARDER_CHECK(!requests.empty());
   auto group = std::make_shared<Group>();
-  group->channel = std::make_shared<EventChannel>(limits_.channel_events);
+  group->channel = std::make_shared<EventChannel>(limits_.channel_events, limits_.channel_bytes);
   group->n_open = requests.size();
   const std::lock_guard lock(mutex_);
   if (draining_) return fail(Errc::unavailable, "the server is shutting down");

@@ -23,8 +23,9 @@
 namespace larder {
 
 struct LoopLimits {
-  std::size_t n_queued = 256;         // requests that may wait beside those that run
-  std::size_t channel_events = 4096;  // how far a reader may fall behind
+  std::size_t n_queued = 256;                        // requests that may wait beside those that run
+  std::size_t channel_events = 4096;                 // how far a reader may fall behind
+  std::size_t channel_bytes = std::size_t{4} << 20;  // the same, as it would be written
 };
 
 struct LoopRequest {

@@ -19,11 +19,16 @@ struct ChannelEvent {
   TokenEvent event;
 };
 
+/// About how many bytes an event becomes on the wire, which is more than it takes in here.
+std::size_t estimated_bytes(const TokenEvent& event);
+
 /// A bounded queue with one writer (the engine's thread) and one reader. The writer never waits: a
-/// reader that falls `capacity` events behind loses its requests. Thread-safe.
+/// reader that falls `n_most_events` or (by `estimated_bytes`) `n_most_bytes` behind loses its
+/// requests; a single event always finds room. Thread-safe.
 class EventChannel {
  public:
-  explicit EventChannel(std::size_t capacity) : capacity_(capacity) {}
+  EventChannel(std::size_t n_most_events, std::size_t n_most_bytes)
+      : n_most_events_(n_most_events), n_most_bytes_(n_most_bytes) {}
   EventChannel(const EventChannel&) = delete;
   EventChannel& operator=(const EventChannel&) = delete;
 
@@ -49,10 +54,13 @@ class EventChannel {
  private:
   void changed();  // REQUIRES: mutex_ is held
 
-  const std::size_t capacity_;
+  bool has_room(std::size_t n_bytes) const;  // REQUIRES: mutex_ is held
+
+  const std::size_t n_most_events_, n_most_bytes_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<ChannelEvent> events_;
+  std::size_t n_bytes_ = 0;  // of events_
   std::optional<Error> error_;
   std::function<void()> ready_;
   bool closed_ = false, abandoned_ = false;

@@ -15,9 +15,11 @@
 #include <boost/asio/write.hpp>
 #include <chrono>
 #include <csignal>
+#include <new>
 #include <string_view>
 
 #include "base/fail.h"
+#include "server/heap.h"
 #include "server/http_session.h"
 
 namespace larder {
@@ -36,6 +38,16 @@ std::size_t connection_limit(std::size_t wanted) {
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return wanted;
   const auto n = static_cast<std::size_t>(limit.rlim_cur);
   return std::min(wanted, n > 2 * kReserved ? n - kReserved : n / 2);
+}
+
+Result<void> check_limits(const HttpOptions& options) {
+  if (options.n_connections == 0) {
+    return fail(Errc::invalid_argument, "max-connections is 0, must be at least 1");
+  }
+  if (options.max_body_bytes == 0) {
+    return fail(Errc::invalid_argument, "max-body is 0, must be at least 1");
+  }
+  return {};
 }
 
 Result<void> load_certificate(HttpContext& context) {
@@ -63,9 +75,20 @@ Result<void> load_certificate(HttpContext& context) {
 
 }  // namespace
 
+HttpContext::HttpContext(const HttpOptions& o, BrowserRules rules)
+    : options(o),
+      keys(o.api_keys),
+      browsers(std::move(rules)),
+      bodies(o.max_buffered_bytes, [this] {
+        try {
+          asio::post(workers, give_memory_back);
+        } catch (const std::bad_alloc&) {  // then not now: the next large body asks again
+        }
+      }) {}
+
 struct HttpServer::Impl {
-  explicit Impl(const HttpOptions& options)
-      : context(options), acceptor(context.io), signals(context.io) {}
+  Impl(const HttpOptions& options, BrowserRules rules)
+      : context(options, std::move(rules)), acceptor(context.io), signals(context.io) {}
 
   Result<void> bind();
   asio::awaitable<void> accept_all();
@@ -99,6 +122,7 @@ Result<void> HttpServer::Impl::bind() {
                 error.message());
   }
   n_connections = connection_limit(options.n_connections);
+  context.on_loopback = endpoint.address().is_loopback();
   return {};
 }
 
@@ -160,7 +184,9 @@ HttpServer::HttpServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 HttpServer::~HttpServer() = default;
 
 Result<std::unique_ptr<HttpServer>> HttpServer::listen(const HttpOptions& options) {
-  auto impl = std::make_unique<Impl>(options);
+  LARDER_TRY(check_limits(options));
+  LARDER_ASSIGN(BrowserRules rules, BrowserRules::make(options.allowed_origins));
+  auto impl = std::make_unique<Impl>(options, std::move(rules));
   LARDER_TRY(load_certificate(impl->context));
   LARDER_TRY(impl->bind());
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));

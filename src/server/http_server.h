@@ -18,8 +18,9 @@ struct HttpOptions {
   std::uint16_t port = 8080;                    // 0: any that is free
   std::string ssl_cert_file{}, ssl_key_file{};  // PEM; both or none
   std::vector<std::string> api_keys{};          // none: everybody may ask
+  std::vector<std::string> allowed_origins{};   // of pages beside the server's own; "*": all
   std::size_t max_body_bytes = std::size_t{8} << 20;
-  std::size_t max_buffered_bytes = std::size_t{256} << 20;  // bodies of all connections together
+  std::size_t max_buffered_bytes = std::size_t{256} << 20;  // of all large bodies: see BodyBudget
   std::size_t n_connections = 1024;  // fewer where the system gives fewer descriptors
   double header_seconds = 10;        // for the whole header, and for a TLS handshake
   double body_seconds = 60;          // for the whole body
@@ -31,8 +32,8 @@ struct HttpOptions {
 /// goes away cancels its generation. Bounded in connections, headers, bodies and time.
 class HttpServer {
  public:
-  /// Binds and listens; until `serve` every answer is 503. Errors: invalid_argument (certificate,
-  /// key, host), unavailable (the port is taken).
+  /// Binds and listens; until `serve` every answer is 503. Errors: invalid_argument (limits of 0,
+  /// origins, certificate, key, host), unavailable (the port is taken).
   static Result<std::unique_ptr<HttpServer>> listen(const HttpOptions& options);
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;

@@ -1,9 +1,9 @@
 #include "server/http_session.h"
 
+#include <algorithm>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -19,7 +19,9 @@
 #include <string>
 #include <type_traits>
 
+#include "server/http_admission.h"
 #include "server/http_input.h"
+#include "server/http_output.h"
 
 namespace larder {
 namespace {
@@ -31,13 +33,22 @@ using boost::system::error_code;
 
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 constexpr std::uint32_t kMaxHeaderBytes = 16384;
-constexpr std::size_t kMaxInputBytes = 65536;                // read ahead of the parser
+constexpr std::size_t kMaxInputBytes = 65536;  // read ahead of the parser
+constexpr std::size_t kInputPiece = 4096;
 constexpr std::size_t kMaxDrained = std::size_t{128} << 20;  // thrown away before closing
 constexpr double kCloseSeconds = 2;
 
 std::chrono::steady_clock::duration duration(double seconds) {
   return std::chrono::duration_cast<std::chrono::steady_clock::duration>(
       std::chrono::duration<double>(seconds));
+}
+
+ApiAnswer answer_of(Api& api, const ApiRequest& request) {
+  try {
+    return api.handle(request);
+  } catch (const std::exception&) {  // memory is short: this request fails, the others go on
+    return {error_reply({500, "the server could not read the request", {}, {}}), nullptr};
+  }
 }
 
 template <class Stream>
@@ -64,16 +75,17 @@ class Session final : public HttpConnection, public std::enable_shared_from_this
   asio::awaitable<bool> wait_for_input();
   asio::awaitable<bool> serve_one();
   asio::awaitable<bool> read_body(Parser& parser);
-  asio::awaitable<bool> answer(Parser& parser);
+  asio::awaitable<bool> answer(Parser& parser, Target target);
   asio::awaitable<ApiAnswer> ask(ApiRequest request);
   asio::awaitable<bool> generate(ApiAnswer answer);
   asio::awaitable<bool> write(HttpReply reply);
   asio::awaitable<bool> write_stream_head(HttpReply& reply);
   asio::awaitable<bool> write_piece(std::string piece);
   asio::awaitable<void> wait_for_events();
-  asio::awaitable<void> watch_peer();
-  asio::awaitable<void> finish();
   void start_watching();
+  asio::awaitable<void> watch_peer();
+  asio::awaitable<void> stop_watching();
+  asio::awaitable<void> finish();
   void wake() {
     woken_ = true;
     wake_.cancel();
@@ -85,10 +97,13 @@ class Session final : public HttpConnection, public std::enable_shared_from_this
   asio::steady_timer wake_;
   bool woken_ = false;     // the channel has something
   bool watching_ = false;  // a read is under way that hears when the peer leaves
+  bool stops_watching_ = false;
   bool peer_gone_ = false;
   bool keep_alive_ = true;  // of the request under way
   unsigned version_ = 11;
   bool is_head_ = false;
+  bool asks_leave_ = false;  // a browser, for a page of another origin
+  std::string shared_with_;  // the pages that may read the answer; empty: the server's own
 };
 
 template <class Stream>
@@ -114,19 +129,9 @@ template <class Stream>
 asio::awaitable<bool> Session<Stream>::wait_for_input() {
   // The end of the input is told once: another read would wait for it until the idle time is over.
   if (peer_gone_) co_return false;
-  const double idle = context_.options.idle_seconds;
-  if (watching_) {  // the read that watched the peer goes on as the first of this request
-    const auto until = std::chrono::steady_clock::now() + duration(idle);
-    while (watching_) {
-      wake_.expires_at(until);
-      auto [error] = co_await wake_.async_wait(kAwait);
-      if (!error) co_return false;  // the time is over
-    }
-    co_return !peer_gone_;
-  }
   if (buffer_.size() > 0) co_return true;
-  allow(idle);
-  auto [error, n] = co_await stream_.async_read_some(buffer_.prepare(4096), kAwait);
+  allow(context_.options.idle_seconds);
+  auto [error, n] = co_await stream_.async_read_some(buffer_.prepare(kInputPiece), kAwait);
   buffer_.commit(n);
   co_return !error;
 }
@@ -136,9 +141,11 @@ asio::awaitable<bool> Session<Stream>::serve_one() {
   Parser parser;
   parser.header_limit(kMaxHeaderBytes);
   parser.body_limit(context_.options.max_body_bytes);
+  parser.get().body().share = BodyShare(context_.bodies);
   allow(context_.options.header_seconds);
   keep_alive_ = false;  // until the request is understood
-  is_head_ = false;
+  is_head_ = asks_leave_ = false;
+  shared_with_.clear();
   auto [error, n] = co_await http::async_read_header(stream_, buffer_, parser, kAwait);
   if (error) {
     const ApiError refused = header_error(error, context_.options.max_body_bytes);
@@ -147,32 +154,17 @@ asio::awaitable<bool> Session<Stream>::serve_one() {
   }
   version_ = parser.get().version();
   is_head_ = parser.get().method() == http::verb::head;
-  const auto key = parser.get()[http::field::authorization];
-  if (needs_key(path_of(parser)) && !context_.keys.allow({key.data(), key.size()})) {
-    HttpReply reply =
-        error_reply({401, "no valid API key is given", std::nullopt, "invalid_api_key"});
-    reply.headers.emplace_back("WWW-Authenticate", "Bearer");
-    co_await write(std::move(reply));
+  Target target = parse_target({parser.get().target().data(), parser.get().target().size()});
+  Admission admission = admit(context_, parser, target);
+  shared_with_ = std::move(admission.shared_with);
+  asks_leave_ = admission.asks_leave;
+  if (admission.refused) {
+    co_await write(std::move(*admission.refused));
     co_return false;
   }
-  // What is kept of bodies is bounded over all connections, by what they announce.
-  const auto length = parser.content_length();
-  const std::size_t n_bytes = parser.is_done() ? 0
-                              : length         ? static_cast<std::size_t>(*length)
-                                               : context_.options.max_body_bytes;
-  if (context_.n_buffered_bytes + n_bytes > context_.options.max_buffered_bytes) {
-    HttpReply reply =
-        error_reply({503, "too many large requests at once", std::nullopt, "unavailable"});
-    reply.headers.emplace_back("Retry-After", "1");
-    co_await write(std::move(reply));
-    co_return false;
-  }
-  context_.n_buffered_bytes += n_bytes;
   const bool is_read = co_await read_body(parser);
-  bool goes_on = false;
-  if (is_read) goes_on = co_await answer(parser);
-  context_.n_buffered_bytes -= n_bytes;
-  co_return goes_on;
+  if (!is_read) co_return false;
+  co_return co_await answer(parser, std::move(target));
 }
 
 template <class Stream>
@@ -187,34 +179,39 @@ asio::awaitable<bool> Session<Stream>::read_body(Parser& parser) {
   auto [error, n] = co_await http::async_read(stream_, buffer_, parser, kAwait);
   if (!error) co_return true;
   const ApiError refused = header_error(error, context_.options.max_body_bytes);
-  if (refused.status != 0) co_await write(error_reply(refused));
+  if (refused.status == 0) co_return false;
+  HttpReply reply = error_reply(refused);
+  if (refused.status == 503) reply.headers.emplace_back("Retry-After", "1");
+  co_await write(std::move(reply));
   co_return false;
 }
 
 template <class Stream>
-asio::awaitable<bool> Session<Stream>::answer(Parser& parser) {
+asio::awaitable<bool> Session<Stream>::answer(Parser& parser, Target target) {
   keep_alive_ = parser.get().keep_alive();
+  if (asks_leave_) co_return co_await write(leave_reply());
   if (context_.api == nullptr) co_return co_await write(loading_reply());
   const auto method = parser.get().method_string();
-  ApiRequest request{std::string(method.data(), method.size()), path_of(parser),
-                     std::move(parser.get().body()), query_of(parser)};
+  CountedBody::value_type& body = parser.get().body();
+  ApiRequest request{std::string(method.data(), method.size()), std::move(target.path),
+                     std::move(body.text), std::move(target.query)};
   ApiAnswer answered = co_await ask(std::move(request));
-  if (answered.generation) co_return co_await generate(std::move(answered));
-  co_return co_await write(std::move(answered.reply));
+  body.share.release();  // the body is gone, the answer may take minutes
+  if (!answered.generation) co_return co_await write(std::move(answered.reply));
+  start_watching();
+  const bool goes_on = co_await generate(std::move(answered));
+  co_await stop_watching();
+  co_return goes_on;
 }
 
-/// On the other thread: reading and tokenizing a long prompt must not hold up the others' tokens.
+/// On another thread, but for what is quick: reading and tokenizing a long prompt must not hold up
+/// the others' tokens.
 template <class Stream>
 asio::awaitable<ApiAnswer> Session<Stream>::ask(ApiRequest request) {
   Api* const api = context_.api;
+  if (is_quick(request.path)) co_return answer_of(*api, request);
   const auto work = [api, &request]() -> asio::awaitable<ApiAnswer> {
-    ApiAnswer answered;
-    try {
-      answered = api->handle(request);
-    } catch (const std::exception&) {  // memory is short: this request fails, the others go on
-      answered.reply = error_reply({500, "the server could not read the request", {}, {}});
-    }
-    co_return answered;
+    co_return answer_of(*api, request);
   };
   co_return co_await asio::co_spawn(context_.workers, work, asio::use_awaitable);
 }
@@ -222,7 +219,6 @@ asio::awaitable<ApiAnswer> Session<Stream>::ask(ApiRequest request) {
 template <class Stream>
 asio::awaitable<bool> Session<Stream>::generate(ApiAnswer answered) {
   GenerationReply& reply = *answered.generation;
-  if (!watching_ && buffer_.size() == 0) start_watching();  // who sent more is still there
   std::weak_ptr<Session> weak = this->shared_from_this();
   reply.channel().notify([weak, &io = context_.io] {
     asio::post(io, [weak] {
@@ -265,34 +261,52 @@ asio::awaitable<void> Session<Stream>::wait_for_events() {
 template <class Stream>
 void Session<Stream>::start_watching() {
   watching_ = true;
-  lowest().expires_never();
+  stops_watching_ = false;
   auto self = this->shared_from_this();
   const auto watch = [self]() -> asio::awaitable<void> { co_await self->watch_peer(); };
-  asio::co_spawn(context_.io, watch, asio::detached);
+  asio::co_spawn(context_.io, watch, [self](const std::exception_ptr& failed) {
+    if (failed) self->peer_gone_ = true;  // memory is short: it is watched no longer, so it goes
+    self->watching_ = false;
+    self->wake_.cancel();
+  });
 }
 
-/// What it reads is the beginning of the next request, if anything.
+/// Reads on behind what came already: more bytes do not mean that the peer stays. What it reads is
+/// the beginning of the next requests; who sends more ahead than is kept is watched no longer.
 template <class Stream>
 asio::awaitable<void> Session<Stream>::watch_peer() {
-  auto [error, n] = co_await stream_.async_read_some(buffer_.prepare(4096), kAwait);
-  buffer_.commit(n);
-  watching_ = false;
-  if (error) peer_gone_ = true;
-  wake_.cancel();
+  while (!stops_watching_ && !peer_gone_ && buffer_.size() < kMaxInputBytes) {
+    lowest().expires_never();  // but for a write under way, which keeps its time
+    const std::size_t n_room = kMaxInputBytes - buffer_.size();
+    auto [error, n] =
+        co_await stream_.async_read_some(buffer_.prepare(std::min(kInputPiece, n_room)), kAwait);
+    buffer_.commit(n);
+    // An end that stop_watching made is not the peer's.
+    peer_gone_ = error && !(stops_watching_ && error == asio::error::operation_aborted);
+  }
+}
+
+/// Until its read has ended: the next request is read by another.
+template <class Stream>
+asio::awaitable<void> Session<Stream>::stop_watching() {
+  stops_watching_ = true;
+  error_code ignored;
+  if (watching_) raw().cancel(ignored);
+  while (watching_) {
+    wake_.expires_at(std::chrono::steady_clock::time_point::max());
+    co_await wake_.async_wait(kAwait);
+  }
 }
 
 template <class Stream>
 asio::awaitable<bool> Session<Stream>::write(HttpReply reply) {
   http::response<http::string_body> response;
   response.version(version_);
-  response.result(static_cast<unsigned>(reply.status));
-  response.set(http::field::server, "larder");
-  response.set(http::field::content_type, reply.content_type);
-  for (const auto& [name, value] : reply.headers) response.set(name, value);
+  set_head(response, reply, shared_with_);
   if (context_.stopping) keep_alive_ = false;
   response.keep_alive(keep_alive_);
+  response.content_length(reply.body.size());
   if (!is_head_) response.body() = std::move(reply.body);
-  response.prepare_payload();
   allow(context_.options.write_seconds);
   auto [error, n] = co_await http::async_write(stream_, response, kAwait);
   co_return !error && keep_alive_;
@@ -302,12 +316,9 @@ template <class Stream>
 asio::awaitable<bool> Session<Stream>::write_stream_head(HttpReply& reply) {
   http::response<http::empty_body> response;
   response.version(version_);
-  response.result(static_cast<unsigned>(reply.status));
-  response.set(http::field::server, "larder");
-  response.set(http::field::content_type, reply.content_type);
+  set_head(response, reply, shared_with_);
   response.set(http::field::cache_control, "no-cache");
   response.set("X-Accel-Buffering", "no");  // proxies must not collect the events
-  for (const auto& [name, value] : reply.headers) response.set(name, value);
   if (version_ != 11 || context_.stopping) keep_alive_ = false;
   response.keep_alive(keep_alive_);
   response.chunked(version_ == 11);
@@ -335,7 +346,7 @@ asio::awaitable<bool> Session<Stream>::write_piece(std::string piece) {
 template <class Stream>
 asio::awaitable<void> Session<Stream>::finish() {
   this->busy_ = false;
-  if (watching_ || peer_gone_ || context_.stopping) {
+  if (peer_gone_ || context_.stopping) {
     error_code ignored;
     raw().shutdown(tcp::socket::shutdown_both, ignored);
     close();
@@ -360,7 +371,9 @@ void spawn(HttpContext& context, Stream stream) {
   auto session = std::make_shared<Session<Stream>>(std::move(stream), context);
   const auto run = [session]() -> asio::awaitable<void> { co_await session->run(); };
   // An exception means that memory is short; the connection goes, the server stays.
-  asio::co_spawn(context.io, run, [](const std::exception_ptr&) {});
+  asio::co_spawn(context.io, run, [session](const std::exception_ptr& failed) {
+    if (failed) session->close();
+  });
 }
 
 }  // namespace

@@ -5,13 +5,13 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/thread_pool.hpp>
-#include <cstddef>
 #include <optional>
 #include <set>
-#include <utility>
 
 #include "server/api.h"
 #include "server/auth.h"
+#include "server/body_budget.h"
+#include "server/http_access.h"
 #include "server/http_server.h"
 
 namespace larder {
@@ -30,17 +30,20 @@ class HttpConnection {
 
 /// What connections share. Of the thread of `run` alone, but for `workers`.
 struct HttpContext {
-  explicit HttpContext(const HttpOptions& o) : options(o), keys(o.api_keys) {}
+  HttpContext(const HttpOptions& o, BrowserRules rules);
 
   const HttpOptions options;
   const ApiKeys keys;
+  const BrowserRules browsers;
   std::optional<boost::asio::ssl::context> tls;
-  Api* api = nullptr;  // null while the model loads
+  Api* api = nullptr;        // null while the model loads
+  bool on_loopback = false;  // where the server listens
   bool stopping = false;
-  std::size_t n_buffered_bytes = 0;       // of bodies
-  std::set<HttpConnection*> connections;  // open ones; each takes itself out
-  boost::asio::io_context io{1};
   boost::asio::thread_pool workers{2};
+  BodyBudget bodies;
+  std::set<HttpConnection*> connections;  // open ones; each takes itself out
+  // Last, so that it goes first: the connections that it still holds use all of the above.
+  boost::asio::io_context io{1};
 };
 
 /// Serves the socket until it is closed.

@@ -210,7 +210,10 @@ TEST(BadRequestTest, FieldsAreRefusedByNameAndValue) {
 
 TEST(BadRequestTest, PathsAndMethods) {
   const TestServer server;
-  EXPECT_EQ(server.api->handle({"POST", "/", ""}).reply.status, 405);
+  const HttpReply page = server.api->handle({"POST", "/", ""}).reply;
+  EXPECT_EQ(page.status, 405);
+  EXPECT_EQ(page.headers.at(0).second, "GET, HEAD");
+  EXPECT_EQ(server.api->handle({"HEAD", "/", ""}).reply.status, 200);
   EXPECT_EQ(server.api->handle({"GET", "/v1/engines", ""}).reply.status, 404);
   const HttpReply reply = server.api->handle({"GET", kCompletions, ""}).reply;
   EXPECT_EQ(reply.status, 405);

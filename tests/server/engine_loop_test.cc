@@ -139,6 +139,18 @@ TEST(EngineLoopTest, DropsReadersThatFallBehind) {
   EXPECT_EQ(outcome.error->code, Errc::unavailable);
 }
 
+TEST(EngineLoopTest, DropsReadersThatFallBehindInBytes) {
+  const TestServer s({.n_sequences = 1, .limits = {.channel_bytes = 20000}});
+  LoopRequest request = ask(*s.engine, "A dog", 50);
+  request.request.n_logprobs = 20;
+  auto channel = *s.loop->submit({request});
+  s.loop->start();
+  ASSERT_TRUE(s.loop->wait_until_done(60));
+  const Outcome outcome = drain(*channel);
+  EXPECT_LT(outcome.tokens.at(0).size(), 10U);
+  EXPECT_TRUE(outcome.error);
+}
+
 TEST(EngineLoopTest, SharesPrefixesOfTheSameSaltAlone) {
   const TestServer s({.n_sequences = 1});
   s.loop->start();
