@@ -1,6 +1,8 @@
 #include "server/api.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <openssl/rand.h>
 
 #include <algorithm>
 #include <array>
@@ -21,6 +23,14 @@ constexpr std::string_view kModelsPath = "/v1/models";
 std::uint64_t random_bits64() {
   std::random_device device;
   return (std::uint64_t{device()} << 32) | device();
+}
+
+/// 128 bits that nobody guesses: whoever knows a request's id may ask what of its prompt was
+/// cached.
+std::string unguessable_id(std::string_view kind) {
+  std::array<std::uint8_t, 16> bits{};
+  LARDER_CHECK(RAND_bytes(bits.data(), static_cast<int>(bits.size())) == 1);
+  return fmt::format("{}-{:02x}", kind, fmt::join(bits, ""));
 }
 
 ApiAnswer plain(HttpReply reply) { return {std::move(reply), nullptr}; }
@@ -99,8 +109,7 @@ Api::Api(const Engine& engine, EngineLoop& loop, Metrics& metrics, ApiOptions op
       options_(std::move(options)),
       chat_(std::move(chat)),
       tool_style_(chat_ ? find_tool_style(*chat_) : std::nullopt),
-      started_(options_.now()),
-      id_base_(random_bits64()) {
+      started_(options_.now()) {
   LARDER_CHECK(!options_.model_names.empty());
 }
 
@@ -325,10 +334,9 @@ Request Api::engine_request(const GenerationRequest& request, std::vector<TokenI
   return out;
 }
 
-ReplyPlan Api::reply_plan(const GenerationRequest& request, const Prompts& prompts) {
+ReplyPlan Api::reply_plan(const GenerationRequest& request, const Prompts& prompts) const {
   ReplyPlan plan;
-  const char* kind = request.chat ? "chatcmpl" : request.embeds ? "embd" : "cmpl";
-  plan.id = fmt::format("{}-{:016x}{:08x}", kind, id_base_, ++n_ids_);
+  plan.id = unguessable_id(request.chat ? "chatcmpl" : request.embeds ? "embd" : "cmpl");
   plan.model = request.model.value_or(options_.model_names.front());
   plan.created = options_.now();
   plan.chat = request.chat;

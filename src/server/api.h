@@ -1,7 +1,6 @@
 // The routes of the server, without sockets: a request in, an answer out.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -79,7 +78,7 @@ class Api {
   std::optional<ApiError> check_tools(const GenerationRequest& request) const;
   std::uint32_t max_tokens(const GenerationRequest& request, std::size_t n_prompt) const;
   Request engine_request(const GenerationRequest& request, std::vector<TokenId> prompt) const;
-  ReplyPlan reply_plan(const GenerationRequest& request, const Prompts& prompts);
+  ReplyPlan reply_plan(const GenerationRequest& request, const Prompts& prompts) const;
 
   ApiAnswer models(std::string_view path) const;
   ApiAnswer tokenize(const std::string& body) const;
@@ -96,8 +95,6 @@ class Api {
   const std::optional<ChatTemplate> chat_;
   const std::optional<ToolStyle> tool_style_;  // empty: the template knows no tools
   const std::int64_t started_;
-  const std::uint64_t id_base_;  // drawn at random, so that ids of two servers differ
-  std::atomic<std::uint64_t> n_ids_{0};
 };
 
 HttpReply error_reply(const ApiError& error);

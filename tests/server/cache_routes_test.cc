@@ -63,6 +63,18 @@ TEST_F(CacheRoutes, ExplainsWhatWasFoundAndWhy) {
   EXPECT_EQ(status_, 400);
 }
 
+// Whoever could guess the id of another's request would learn how long its prompt was and where it
+// left what is cached.
+TEST_F(CacheRoutes, IdsTellNothingOfOtherIds) {
+  const auto id = [&] {
+    return server_.complete({{"prompt", kText}, {"max_tokens", 1}}).at("id").get<std::string>();
+  };
+  const std::string a = id(), b = id();
+  ASSERT_EQ(a.size(), std::string("cmpl-").size() + 32);  // 128 bits
+  ASSERT_EQ(b.size(), a.size());
+  for (const std::size_t begin : {5, 13, 21, 29}) EXPECT_NE(a.substr(begin, 8), b.substr(begin, 8));
+}
+
 TEST_F(CacheRoutes, PinsAndDrops) {
   EXPECT_EQ(post("/cache/pin", {{"prompt", kText}}).at("pinned_tokens"), 0);
   server_.complete({{"prompt", kText}, {"max_tokens", 2}, {"cache_salt", "a"}});
