@@ -109,7 +109,8 @@ struct StepReport {
 
 struct EngineStats {
   std::uint64_t kv_bytes = 0, kv_peak_bytes = 0, kv_budget_bytes = 0;
-  std::uint32_t n_running = 0, n_waiting = 0;
+  std::uint32_t n_running = 0, n_waiting = 0;  // sequences
+  std::uint32_t n_running_requests = 0;        // of which at least one sequence runs
   std::uint64_t n_prefill_tokens = 0, n_decode_tokens = 0, n_reused_tokens = 0;
   double prefill_seconds = 0, decode_seconds = 0;  // mixed steps count by their rows
   std::uint64_t n_preempted = 0;

@@ -230,6 +230,7 @@ EngineStats Engine::Impl::current_stats() const {
   stats.kv_lifetime_seconds = pool.lifetimes().seconds;
   stats.n_running = scheduler.n_running();
   stats.n_waiting = scheduler.n_waiting();
+  stats.n_running_requests = scheduler.n_running_requests();
   stats.n_preempted = scheduler.n_preempted();
   return stats;
 }

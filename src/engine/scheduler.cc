@@ -130,6 +130,18 @@ std::uint32_t Scheduler::n_free_slots() const {
   return limits_.n_sequences > used ? limits_.n_sequences - used : 0;
 }
 
+std::uint32_t Scheduler::n_running_requests() const noexcept {
+  std::uint32_t n = 0;
+  for (auto it = running_.begin(); it != running_.end(); ++it) {
+    // Siblings stand beside each other but for those that were preempted in between.
+    const bool is_known = std::any_of(running_.begin(), it, [it](const auto& before) {
+      return before->request == (*it)->request;
+    });
+    n += is_known ? 0 : 1;
+  }
+  return n;
+}
+
 void Scheduler::for_each(const std::function<void(const Sequence&, bool runs)>& visit) const {
   for (const auto& sequence : running_) visit(*sequence, true);
   for (const auto& sequence : waiting_) visit(*sequence, false);

@@ -66,6 +66,7 @@ class Scheduler {
 
   bool idle() const noexcept { return waiting_.empty() && running_.empty(); }
   std::uint32_t n_running() const noexcept { return static_cast<std::uint32_t>(running_.size()); }
+  std::uint32_t n_running_requests() const noexcept;  // whose sequences the running ones are
   std::uint32_t n_waiting() const noexcept { return static_cast<std::uint32_t>(waiting_.size()); }
   std::uint64_t n_preempted() const noexcept { return n_preempted_; }
 

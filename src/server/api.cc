@@ -186,6 +186,10 @@ ApiAnswer Api::submit(GenerationRequest request, Prompts prompts,
     requests.back().request.grammar = grammar;
   }
   auto channel = loop_.submit(std::move(requests));
+  if (!channel && channel.error().code == Errc::invalid_argument) {  // waiting would not help
+    return refusal(
+        {400, channel.error().message, request.embeds ? "input" : "prompt", "invalid_value"});
+  }
   if (!channel) {
     metrics_.refused();
     const bool down = loop_.draining();

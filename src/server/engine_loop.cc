@@ -37,6 +37,10 @@ Result<std::shared_ptr<EventChannel>> EngineLoop::submit(std::vector<LoopRequest
   const std::lock_guard lock(mutex_);
   if (draining_) return fail(Errc::unavailable, "the server is shutting down");
   const std::size_t n_most = limits_.n_queued + n_slots_;
+  if (requests.size() > n_most) {
+    return fail(Errc::invalid_argument, "{} prompts at once, the server takes {} in all",
+                requests.size(), n_most);
+  }
   if (n_unfinished_ + requests.size() > n_most) {
     return fail(Errc::unavailable, "{} requests are unfinished, the server takes {} at once",
                 n_unfinished_, n_most);
@@ -84,6 +88,7 @@ LoopStats EngineLoop::stats() const {
   const std::lock_guard lock(mutex_);
   LoopStats stats = stats_;
   stats.n_queued = queue_.size();
+  stats.n_waiting += queue_.size();
   stats.n_unfinished = n_unfinished_;
   return stats;
 }
@@ -329,6 +334,8 @@ void EngineLoop::forget(std::size_t n_requests) {
 void EngineLoop::publish() {
   EngineStats stats = engine_.stats();
   const std::lock_guard lock(mutex_);
+  stats_.n_running = stats.n_running_requests;
+  stats_.n_waiting = running_.size() - stats.n_running_requests;
   stats_.engine = stats;
 }
 

@@ -54,10 +54,12 @@ class LoopObserver {
   virtual void finished(const FinishedRequest& request) = 0;
 };
 
-struct LoopStats {
+struct LoopStats {  // of requests, however many continuations each has
   EngineStats engine;
   std::size_t n_queued = 0;      // not yet handed to the engine
-  std::size_t n_unfinished = 0;  // queued and running
+  std::size_t n_running = 0;     // the engine computes at least one continuation
+  std::size_t n_waiting = 0;     // queued, or in the engine without blocks
+  std::size_t n_unfinished = 0;  // queued and handed over
 };
 
 /// Takes requests from any thread, steps the engine while there is work and sleeps otherwise. By
@@ -75,8 +77,9 @@ class EngineLoop {
   /// Until then requests only queue up.
   void start();
   /// All of them or none. Their events come through one channel, told apart by their place in the
-  /// list. Errors: unavailable when the queue is full or the loop is draining. What the engine
-  /// refuses (Engine::submit) ends the channel with that error.
+  /// list. Errors: unavailable when the queue is full or the loop is draining; invalid_argument when
+  /// they are more than the loop ever takes. What the engine refuses (Engine::submit) ends the
+  /// channel with that error.
   Result<std::shared_ptr<EventChannel>> submit(std::vector<LoopRequest> requests);
 
   /// Runs `use` on the loop's thread, between two steps, and waits for it. False when the loop has
