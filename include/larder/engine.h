@@ -77,9 +77,13 @@ struct Request {
   /// by the time this request starts (see EngineStats::n_reused_tokens). With prompt_logprobs only
   /// rows are shared whose predictions are not asked for: those before prompt_logprobs_begin - 1.
   RequestId reuse = 0;
-  std::int32_t priority = 0;  // when blocks run out, those with the highest number yield first
+  std::int32_t priority = 0;  // lower goes first; when blocks run out, the highest yield first
   std::string cache_salt;     // requests share cached prefixes with those of the same salt only
 };
+
+/// Requests of the same priority go in order of arrival. One that has been overtaken this often
+/// counts as one priority better, and so on: late, never lost.
+inline constexpr std::uint32_t kOvertakings = 8;
 
 enum class FinishReason : std::uint8_t { none, stop, length, cancelled };
 

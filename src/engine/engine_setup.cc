@@ -132,7 +132,8 @@ Engine::Impl::Impl(Parts parts)
 SchedulerHooks Engine::Impl::hooks() {
   return {[this] { return make_room(); }, [this] { return prefixes && prefixes->drop_pins(); },
           [this](Sequence& s) { share_rows(s); }, [this](Sequence& s) { share_more(s); },
-          [this](const Sequence& s, const StepPlan& p) { return is_underway(s, p); }};
+          [this](const Sequence& s, const StepPlan& p) { return is_underway(s, p); },
+          [](Sequence& s) { s.cache.clear(); }};
 }
 
 void Engine::Impl::pack_weights() {

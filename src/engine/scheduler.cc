@@ -41,13 +41,22 @@ const StepPlan& Scheduler::plan() {
     if (hooks_.is_underway(*running_[i], plan_)) continue;
     take(*running_[i], std::min(running_[i]->n_missing(), rows_left_));
   }
-  while (!waiting_.empty() && rows_left_ > 0 && may_admit(*waiting_.front())) {
-    running_.push_back(std::move(waiting_.front()));
-    waiting_.pop_front();
+  while (rows_left_ > 0) {
+    const auto next = next_in_turn();
+    if (next == waiting_.end() || !may_admit(**next)) break;
+    std::for_each(waiting_.begin(), next, [](const auto& older) { ++older->n_overtaken; });
+    running_.push_back(std::move(*next));
+    waiting_.erase(next);
     Sequence& admitted = *running_.back();
     if (!take(admitted, std::min(admitted.n_missing(), rows_left_))) break;
   }
   return plan_;
+}
+
+/// The first of the best. Preempted ones stand in front.
+std::deque<std::unique_ptr<Sequence>>::iterator Scheduler::next_in_turn() {
+  return std::min_element(waiting_.begin(), waiting_.end(),
+                          [](const auto& a, const auto& b) { return a->rank() < b->rank(); });
 }
 
 bool Scheduler::reserve(Sequence& sequence, std::uint32_t n_rows) {
@@ -77,11 +86,10 @@ bool Scheduler::take(Sequence& sequence, std::uint32_t n_rows) {
 }
 
 Sequence* Scheduler::preempt_one() {
-  const auto priority = [](const auto& s) { return s->request->request.priority; };
-  // From the end: the last of the lowest priority.
+  // From the end: the last of the highest rank.
   const auto last =
       std::max_element(running_.rbegin(), running_.rend(),
-                       [&](const auto& a, const auto& b) { return priority(a) < priority(b); });
+                       [](const auto& a, const auto& b) { return a->rank() < b->rank(); });
   auto victim = std::move(*last);
   running_.erase(std::next(last).base());
   std::erase_if(plan_.rows, [&](const PlannedRows& p) {
@@ -89,7 +97,8 @@ Sequence* Scheduler::preempt_one() {
     rows_left_ += p.n_rows;
     return true;
   });
-  victim->cache.clear();
+  hooks_.give_blocks_up(*victim);
+  LARDER_CHECK(victim->cache.n_rows() == 0);
   victim->preempted = true;
   victim->n_shared = 0;
   // Copies into its blocks would now write to free memory.

@@ -188,11 +188,13 @@ void EngineLoop::drop_abandoned() {
   }
 }
 
+/// What its priority has become by waiting.
+std::int64_t EngineLoop::rank(const Queued& queued) {
+  return std::int64_t{queued.request.priority} - queued.n_overtaken / kOvertakings;
+}
+
 std::deque<EngineLoop::Queued>::iterator EngineLoop::next_in_turn() {
-  const auto rank = [](const Queued& q) {
-    return std::int64_t{q.request.priority} - q.n_overtaken / kOvertakings;
-  };
-  return std::min_element(queue_.begin(), queue_.end(), [&rank](const Queued& a, const Queued& b) {
+  return std::min_element(queue_.begin(), queue_.end(), [](const Queued& a, const Queued& b) {
     return rank(a) < rank(b);  // the first of the best: the oldest
   });
 }
@@ -222,7 +224,7 @@ void EngineLoop::begin(Queued queued) {
   running.group = queued.group;
   running.index = queued.index;
   Request& request = queued.request.request;
-  request.priority = queued.request.priority;
+  request.priority = static_cast<std::int32_t>(std::max<std::int64_t>(rank(queued), INT32_MIN));
   running.n_samples = running.n_open_samples = request.n_samples;
   running.facts.n_prompt_tokens = request.prompt.size();
   running.facts.queue_seconds = queued.group->watch.seconds();
