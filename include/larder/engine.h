@@ -132,6 +132,13 @@ struct PrefixReport {
   std::string_view reason;
   std::int32_t token = -1, cached_token = -1;  // at the first place that is not cached; -1: none
   std::string format;                          // in which rows are stored
+  std::uint64_t step = 0;                      // of the engine, in which the request was admitted
+  struct Gone {
+    std::uint64_t step;    // in which, or after which, it went
+    double seconds_ago;    // before the request was admitted
+    RequestId by_request;  // whose rows took its place; 0 when it was dropped
+  };
+  std::optional<Gone> gone;  // with evicted and dropped
 };
 
 /// The cache as people would look at it. Costs a walk over all of it.

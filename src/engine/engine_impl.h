@@ -83,7 +83,8 @@ struct Engine::Impl {
   KeptCaches kept;
   std::optional<PrefixTree> prefixes;  // KvOptions::prefix_caching
   Scheduler scheduler;
-  const Stopwatch age;  // blocks are dated with it
+  const Stopwatch age;        // blocks are dated with it
+  std::uint64_t n_steps = 0;  // so far, the one under way counted
 
  private:
   struct Draw {  // what came out for one row of logits
@@ -96,7 +97,8 @@ struct Engine::Impl {
     std::vector<TokenLogprob> top;
   };
   SchedulerHooks hooks();
-  bool make_room();
+  PrefixMoment now(RequestId request) const;
+  bool make_room(const Sequence& needy);
   void share_rows(Sequence& sequence);
   void share_more(Sequence& sequence);
   bool is_underway(const Sequence& sequence, const StepPlan& step_plan) const;

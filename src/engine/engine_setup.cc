@@ -130,8 +130,10 @@ Engine::Impl::Impl(Parts parts)
 }
 
 SchedulerHooks Engine::Impl::hooks() {
-  return {[this] { return make_room(); }, [this] { return prefixes && prefixes->drop_pins(); },
-          [this](Sequence& s) { share_rows(s); }, [this](Sequence& s) { share_more(s); },
+  return {[this](const Sequence& s) { return make_room(s); },
+          [this] { return prefixes && prefixes->drop_pins(); },
+          [this](Sequence& s) { share_rows(s); },
+          [this](Sequence& s) { share_more(s); },
           [this](const Sequence& s, const StepPlan& p) { return is_underway(s, p); },
           [](Sequence& s) { s.cache.clear(); }};
 }

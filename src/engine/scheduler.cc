@@ -62,7 +62,7 @@ std::deque<std::unique_ptr<Sequence>>::iterator Scheduler::next_in_turn() {
 bool Scheduler::reserve(Sequence& sequence, std::uint32_t n_rows) {
   do {
     if (sequence.cache.reserve(n_rows, plan_.copies)) return true;
-  } while (hooks_.make_room());
+  } while (hooks_.make_room(sequence));
   return false;
 }
 
@@ -129,7 +129,7 @@ bool Scheduler::has_room_for(const Sequence& sequence) {
       for (std::size_t c = 0; c < total_.size(); ++c) total_[c] += needed_[c];
     }
     if (pool_.can_acquire(total_)) return true;
-  } while (hooks_.make_room());
+  } while (hooks_.make_room(sequence));
   return false;
 }
 

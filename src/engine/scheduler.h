@@ -29,9 +29,9 @@ struct SchedulerLimits {
 };
 
 struct SchedulerHooks {
-  /// Asked when blocks are short; false when there is nothing left to give (kept caches of finished
-  /// requests go before anybody is preempted).
-  std::function<bool()> make_room;
+  /// Asked when blocks are short for a sequence; false when there is nothing left to give (kept
+  /// caches of finished requests go before anybody is preempted).
+  std::function<bool(const Sequence&)> make_room;
   /// Asked when even a lone sequence does not fit; false when nothing is pinned.
   std::function<bool()> drop_pins;
   /// Gives an empty sequence the rows it may share, just before it is admitted: while it waits it

@@ -7,7 +7,9 @@
 namespace larder {
 namespace {
 
-constexpr std::size_t kMaxGone = 16384;  // evicted stripes that are remembered, to explain misses
+// Beginnings of stripes that are remembered to explain misses, one for each token: the prompt that
+// looks for them may end anywhere. Some 80 bytes each.
+constexpr std::size_t kMaxGone = 131072;
 
 }  // namespace
 
@@ -16,14 +18,14 @@ bool PrefixTree::is_idle(const Node& node) const {
                      [this](BlockId id) { return id == kNoBlock || pool_->ref_count(id) == 1; });
 }
 
-bool PrefixTree::evict() {
+bool PrefixTree::evict(const PrefixMoment& now) {
   if (leaves_.empty()) return false;
   auto victim = std::find_if(leaves_.begin(), leaves_.end(),
                              [this](const auto& leaf) { return is_idle(nodes_[leaf.second]); });
   if (victim == leaves_.end()) victim = leaves_.begin();
   age_ = std::max(age_, victim->first);
   ++n_evicted_;
-  remove(victim->second, PrefixEnd::evicted);
+  remove(victim->second, PrefixEnd::evicted, now);
   return true;
 }
 
@@ -37,18 +39,24 @@ void PrefixTree::rank(NodeId id) {
 
 void PrefixTree::unrank(NodeId id) { leaves_.erase({nodes_[id].worth, id}); }
 
-void PrefixTree::remove(NodeId id, PrefixEnd cause) {
+void PrefixTree::remember(const Node& node, PrefixEnd cause, const PrefixMoment& now) {
+  const std::span<const TokenId> tokens = node.tokens;
+  for (std::size_t n = 1; n <= tokens.size(); ++n) {
+    const std::uint64_t name =
+        short_name(stripe_digest(nodes_[node.parent].digest, tokens.first(n),
+                                 std::min(node.n_plain, static_cast<std::uint32_t>(n))));
+    if (gone_.insert_or_assign(name, Gone{cause, now}).second) gone_order_.push_back(name);
+    if (gone_order_.size() <= kMaxGone) continue;
+    gone_.erase(gone_order_.front());
+    gone_order_.pop_front();
+  }
+}
+
+void PrefixTree::remove(NodeId id, PrefixEnd cause, const PrefixMoment& now) {
   unrank(id);
   Node& node = nodes_[id];
   LARDER_CHECK(node.depth > 0 && node.children.empty() && node.n_pins == 0);
-  if (cause != PrefixEnd::unseen) {
-    const std::uint64_t name = short_name(node.digest);
-    if (gone_.insert_or_assign(name, cause).second) gone_order_.push_back(name);
-    if (gone_order_.size() > kMaxGone) {
-      gone_.erase(gone_order_.front());
-      gone_order_.pop_front();
-    }
-  }
+  if (cause != PrefixEnd::unseen) remember(node, cause, now);
   for (const BlockId block : node.blocks) {
     if (block != kNoBlock) pool_->release(block);
   }
@@ -109,7 +117,7 @@ bool PrefixTree::drop_pins() {
   return any;
 }
 
-std::size_t PrefixTree::drop(const PrefixKey& key) {
+std::size_t PrefixTree::drop(const PrefixKey& key, const PrefixMoment& now) {
   std::vector<NodeId> path;
   for_path(key, static_cast<std::uint32_t>(key.tokens.size()),
            [&path](NodeId id) { path.push_back(id); });
@@ -125,7 +133,7 @@ std::size_t PrefixTree::drop(const PrefixKey& key) {
   for (std::size_t i = below.size(); i-- > 0;) {
     const Node& node = nodes_[below[i]];
     const bool removable = node.depth > 0 && node.children.empty() && node.n_pins == 0;
-    if (removable) remove(below[i], PrefixEnd::dropped);
+    if (removable) remove(below[i], PrefixEnd::dropped, now);
   }
   n_dropped_ += n_before - n_stripes_;
   return n_before - n_stripes_;

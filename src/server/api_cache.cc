@@ -58,6 +58,16 @@ Json tree_json(const CacheView& view) {
   return json;
 }
 
+/// Names the sequence by its number in GET /cache: with the id of its request anybody could ask on.
+Json gone_json(const std::optional<PrefixReport::Gone>& gone) {
+  if (!gone) return nullptr;
+  Json json;
+  json["step"] = gone->step;
+  json["seconds_before"] = gone->seconds_ago;
+  json["by_sequence"] = gone->by_request == 0 ? Json() : Json(gone->by_request);
+  return json;
+}
+
 /// The value of `name` in "a=b&c=d"; ids need no decoding.
 std::string_view query_value(std::string_view query, std::string_view name) {
   while (!query.empty()) {
@@ -135,6 +145,8 @@ ApiAnswer Api::explain(std::string_view query) const {
   json["reason"] = report->reason;
   json["explanation"] = in_words(report->reason);
   json["format"] = report->format;
+  json["step"] = report->step;
+  json["gone"] = gone_json(report->gone);
   const auto token_json = [this](TokenId id_of_token) -> Json {
     if (id_of_token < 0) return nullptr;
     Json token;

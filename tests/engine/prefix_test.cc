@@ -209,6 +209,36 @@ TEST(Prefix, SaysWhyNotMoreWasCached) {
   EXPECT_FALSE(engine->prefix_report(999));
 }
 
+TEST(Prefix, SaysWhenAndForWhomARowWent) {
+  EngineOptions options = base_options();
+  options.n_sequences = 1;  // memory for one of the full context
+  options.kv.prefix_caching = true;
+  auto engine = open_engine(options);
+  const auto run = [&](Request request) {
+    const auto id = engine->submit(std::move(request));
+    while (!engine->idle()) EXPECT_TRUE(engine->step());
+    return *engine->prefix_report(*id);
+  };
+  Request mine = of_prompt(long_prompt(60));
+  mine.cache_salt = "q";
+  EXPECT_FALSE(run(mine).gone);
+  Request other = of_prompt(long_prompt(150));
+  other.cache_salt = "r";
+  const PrefixReport pushes = run(other);
+  const PrefixReport evicted = run(mine);
+  EXPECT_EQ(evicted.reason, "evicted");
+  ASSERT_TRUE(evicted.gone);
+  EXPECT_EQ(evicted.gone->by_request, pushes.request);
+  EXPECT_GE(evicted.gone->step, pushes.step);
+  EXPECT_LT(evicted.gone->step, evicted.step);
+  EXPECT_GE(evicted.gone->seconds_ago, 0);
+  EXPECT_GT(engine->drop_prefix({}, "q"), 0U);
+  const PrefixReport dropped = run(mine);
+  EXPECT_EQ(dropped.reason, "dropped");
+  EXPECT_EQ(dropped.gone->by_request, 0U);
+  EXPECT_GE(dropped.gone->step, evicted.step);
+}
+
 TEST(Prefix, SealedBlocksAreSharedAsAWholeAndOpenOnesToTheToken) {
   EngineOptions options = base_options(kInt8);
   options.kv.prefix_caching = true;

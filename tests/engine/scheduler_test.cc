@@ -27,7 +27,7 @@ class SchedulerTest : public testing::Test {
     options.budget_bytes = std::size_t{n_blocks} * 1024;
     pool_.emplace(std::move(*BlockPool::create(options)));
     SchedulerHooks hooks;
-    hooks.make_room = [] { return false; };
+    hooks.make_room = [](const Sequence&) { return false; };
     hooks.drop_pins = [] { return false; };
     hooks.share_rows = hooks.share_more = [](Sequence&) {};
     hooks.is_underway = [](const Sequence&, const StepPlan&) { return false; };
