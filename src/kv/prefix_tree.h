@@ -96,8 +96,9 @@ class PrefixTree {
   std::uint32_t unpin(const PrefixKey& key, std::uint32_t n_rows);
   /// All of them, for when memory would not do otherwise. False when there were none.
   bool drop_pins();
-  /// Forgets everything behind the key's tokens, and their own stripes as far as nothing else
-  /// follows them; pinned ones stay. Returns the stripes forgotten.
+  /// Forgets everything behind the key's tokens (all of the salt where there are none), and their
+  /// own stripes as far as nothing else follows them; pinned ones stay. Returns the stripes
+  /// forgotten.
   std::size_t drop(const PrefixKey& key, const PrefixMoment& now = {});
 
   std::uint64_t version() const noexcept { return version_; }  // grows with every new stripe

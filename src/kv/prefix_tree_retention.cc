@@ -119,17 +119,25 @@ bool PrefixTree::drop_pins() {
 
 std::size_t PrefixTree::drop(const PrefixKey& key, const PrefixMoment& now) {
   std::vector<NodeId> path;
-  for_path(key, static_cast<std::uint32_t>(key.tokens.size()),
-           [&path](NodeId id) { path.push_back(id); });
+  const std::uint32_t n_rows = for_path(key, static_cast<std::uint32_t>(key.tokens.size()),
+                                        [&path](NodeId id) { path.push_back(id); });
   const std::size_t n_before = n_stripes_;
-  NodeId top = path.empty() ? root_of(key.salt) : path.back();
+  const NodeId top = path.empty() ? root_of(key.salt) : path.back();
   if (top == kNoNode) return 0;
-  std::vector<NodeId> below = {top};
-  for (std::size_t i = 0; i < below.size(); ++i) {
+  const auto rest = key.tokens.subspan(n_rows);
+  std::vector<NodeId> below = path;  // the path's own go last, from its end
+  for (const NodeId id : nodes_[top].children) {
+    // What stands beside the key's last tokens is another text, though it begins alike.
+    const auto differ =
+        std::mismatch(rest.begin(), rest.end(), nodes_[id].tokens.begin(), nodes_[id].tokens.end());
+    const bool begins_alike =
+        differ.first == rest.end() || differ.second == nodes_[id].tokens.end();
+    if (begins_alike) below.push_back(id);
+  }
+  for (std::size_t i = path.size(); i < below.size(); ++i) {
     const auto& children = nodes_[below[i]].children;
     below.insert(below.end(), children.begin(), children.end());
   }
-  below.insert(below.begin(), path.begin(), path.end());  // the path's own, from its end
   for (std::size_t i = below.size(); i-- > 0;) {
     const Node& node = nodes_[below[i]];
     const bool removable = node.depth > 0 && node.children.empty() && node.n_pins == 0;

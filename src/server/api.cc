@@ -254,7 +254,7 @@ std::optional<ApiError> Api::check_model(const std::optional<std::string>& name)
 ApiResult<Api::Prompts> Api::prompts_of(const GenerationRequest& request) const {
   Prompts prompts;
   if (request.chat) {
-    auto tokens = chat_prompt(request.messages, request.template_arguments);
+    auto tokens = chat_prompt(request.messages, request.template_arguments, ChatEnd::answer);
     if (!tokens) return refuse(std::move(tokens).error());
     prompts.tokens.push_back(std::move(*tokens));
     return prompts;
@@ -272,14 +272,14 @@ ApiResult<Api::Prompts> Api::prompts_of(const GenerationRequest& request) const 
 }
 
 ApiResult<std::vector<TokenId>> Api::chat_prompt(const std::vector<ChatMessage>& messages,
-                                                 std::string_view arguments) const {
+                                                 std::string_view arguments, ChatEnd end) const {
   if (!chat_) {
     return refuse({400,
                    "the model has no chat template: use /v1/completions, or start the server with "
                    "--chat-template",
                    "messages", "no_chat_template"});
   }
-  auto tokens = chat_tokens(*chat_, engine_.tokenizer(), messages, arguments);
+  auto tokens = chat_tokens(*chat_, engine_.tokenizer(), messages, arguments, end);
   if (tokens) return std::move(*tokens);
   return refuse({400, "the chat template: " + tokens.error().message, "messages", "chat_template"});
 }

@@ -21,6 +21,8 @@
 
 namespace larder {
 
+class FieldReader;
+
 struct ApiRequest {
   std::string method;  // "GET"
   std::string path;    // without the query
@@ -70,7 +72,8 @@ class Api {
   ApiResult<std::shared_ptr<const Grammar>> grammar_of(const GenerationRequest& request) const;
   ApiResult<Prompts> prompts_of(const GenerationRequest& request) const;
   ApiResult<std::vector<TokenId>> chat_prompt(const std::vector<ChatMessage>& messages,
-                                              std::string_view arguments) const;
+                                              std::string_view arguments, ChatEnd end) const;
+  ApiResult<std::vector<TokenId>> conversation_tokens(FieldReader& fields, ChatEnd end) const;
   std::optional<ApiError> check_model(const std::optional<std::string>& name) const;
   std::optional<ApiError> check_prompt(const std::vector<TokenId>& tokens,
                                        const GenerationRequest& request) const;
@@ -87,6 +90,7 @@ class Api {
   ApiAnswer cache_view() const;
   ApiAnswer explain(std::string_view query) const;
   ApiAnswer change_cache(const ApiRequest& request) const;
+  ApiResult<std::vector<TokenId>> prefix_tokens(FieldReader& fields, bool may_be_all) const;
 
   const Engine& engine_;
   EngineLoop& loop_;

@@ -243,6 +243,20 @@ TEST(PrefixTree, PinnedStaysAndDroppedGoes) {
   EXPECT_EQ(f.pool->bytes_in_use(), 0U);
 }
 
+TEST(PrefixTree, DropLeavesWhatOnlyBeginsAlike) {
+  Fixture f;
+  const Tokens text = counting(0, 64), beside = joined(counting(0, 40), counting(500, 24));
+  f.run(text);
+  f.run(beside);
+  EXPECT_EQ(f.tree->drop({counting(900, 64)}), 0U);  // nothing of it is cached
+  EXPECT_EQ(f.tree->drop({counting(900, 5)}), 0U);
+  EXPECT_EQ(f.tree->drop({counting(0, 41)}), 2U);  // the end of `text`, behind two stripes
+  EXPECT_EQ(f.tree->find({beside}, 64).n_rows, 64U);
+  EXPECT_EQ(f.tree->find({text}, 64).n_rows, 40U);
+  EXPECT_EQ(f.tree->drop({counting(0, 5)}), 4U);  // all that begins so
+  EXPECT_EQ(f.pool->bytes_in_use(), 0U);
+}
+
 TEST(PrefixTree, AWindowThatLetGoOfRowsIsNoPlaceToGoOnFrom) {
   Fixture f(24);
   const Tokens text = counting(0, 200);
