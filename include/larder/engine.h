@@ -149,6 +149,15 @@ struct CacheView {
     std::uint32_t n_shared = 0;  // of those, what others refer to as well
     std::uint64_t bytes = 0;     // of one layer
   };
+  struct Blocks {              // of one size; each live block is counted once
+    std::string format;        // or, where several have blocks of this size, all of them
+    std::uint64_t bytes = 0;   // of a block
+    std::size_t n_open = 0;    // being filled by the one sequence that refers to it
+    std::size_t n_sealed = 0;  // full, of one sequence
+    std::size_t n_shared = 0;  // of several, the prefix tree counted as one
+    std::size_t n_kept = 0;    // of the prefix tree alone
+    std::size_t n_free = 0;    // that could be had now if no others were taken
+  };
   struct Sequence {
     RequestId request = 0;
     std::uint32_t sample = 0;
@@ -157,6 +166,7 @@ struct CacheView {
     std::vector<Layers> layers;
   };
   std::vector<Sequence> sequences;
+  std::vector<Blocks> blocks;
   std::uint64_t bytes = 0, budget_bytes = 0, peak_bytes = 0;
   std::uint32_t block_tokens = 0;
   std::string format;

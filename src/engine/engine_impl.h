@@ -109,6 +109,9 @@ struct Engine::Impl {
   void report_prefix(const Sequence& sequence, const PrefixMatch& match);
   std::string format_name() const;
   std::string raw_text() const;
+  std::vector<CacheView::Blocks> count_blocks(const PrefixSummary& tree) const;
+  std::vector<std::size_t> count_open() const;
+  std::vector<std::string> formats_of_classes() const;
   std::vector<CacheView::Layers> layers_of(const SequenceCache& cache) const;
   tl::unexpected<Error> drop_broken(const StepPlan& step_plan);
   void fork_samples(Sequence& first, std::uint32_t row);

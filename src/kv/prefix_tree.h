@@ -58,7 +58,8 @@ struct PrefixMatch {
 struct PrefixSummary {
   std::size_t n_stripes = 0, n_pinned = 0, n_salts = 0;
   std::size_t bytes = 0;       // of all blocks that the tree refers to
-  std::size_t only_bytes = 0;  // of those that nobody else refers to
+  std::size_t only_bytes = 0;  // of those that nobody else refers to, and how many these are
+  std::vector<std::size_t> n_only = {};  // by class: [n_classes]
   std::uint64_t n_evicted = 0, n_dropped = 0, n_deduplicated = 0;
   std::uint32_t longest_rows = 0;
 };

@@ -165,6 +165,7 @@ PrefixSummary PrefixTree::summary() const {
   all.n_evicted = n_evicted_;
   all.n_dropped = n_dropped_;
   all.n_deduplicated = n_deduplicated_;
+  all.n_only.resize(pool_->n_classes());
   for (const Node& node : nodes_) {
     if (node.depth == 0) continue;
     all.n_pinned += node.n_pins > 0 ? 1 : 0;
@@ -172,9 +173,12 @@ PrefixSummary PrefixTree::summary() const {
         all.longest_rows, node.facts.first_row + static_cast<std::uint32_t>(node.tokens.size()));
     for (const BlockId id : node.blocks) {
       if (id == kNoBlock) continue;
-      const std::size_t bytes = pool_->block_bytes(pool_->block_class(id));
+      const BlockClass cls = pool_->block_class(id);
+      const std::size_t bytes = pool_->block_bytes(cls);
       all.bytes += bytes;
-      if (pool_->ref_count(id) == 1) all.only_bytes += bytes;
+      if (pool_->ref_count(id) > 1) continue;
+      all.only_bytes += bytes;
+      ++all.n_only[static_cast<std::size_t>(cls)];
     }
   }
   return all;

@@ -48,6 +48,18 @@ Json sequence_json(const CacheView::Sequence& sequence) {
   return json;
 }
 
+Json blocks_json(const CacheView::Blocks& blocks) {
+  Json json;
+  json["format"] = blocks.format;
+  json["block_bytes"] = blocks.bytes;
+  json["open"] = blocks.n_open;
+  json["sealed"] = blocks.n_sealed;
+  json["shared"] = blocks.n_shared;
+  json["kept"] = blocks.n_kept;
+  json["free"] = blocks.n_free;
+  return json;
+}
+
 Json tree_json(const CacheView& view) {
   Json json;
   json["enabled"] = view.prefix_caching;
@@ -143,6 +155,8 @@ ApiAnswer Api::cache_view() const {
   json["bytes"] = view.bytes;
   json["budget_bytes"] = view.budget_bytes;
   json["peak_bytes"] = view.peak_bytes;
+  json["blocks"] = Json::array();
+  for (const auto& blocks : view.blocks) json["blocks"].push_back(blocks_json(blocks));
   json["prefix_tree"] = tree_json(view);
   Json totals;
   totals["prefill_tokens"] = stats.n_prefill_tokens;

@@ -41,6 +41,14 @@ TEST_F(CacheRoutes, TheViewCountsBytesAndStripes) {
   EXPECT_EQ(after.at("prefix_tree").at("idle_bytes"), after.at("bytes"));
   EXPECT_GT(after.at("bytes"), 0);
   EXPECT_TRUE(after.at("sequences").empty());
+  std::uint64_t kept = 0;
+  for (const Json& blocks : after.at("blocks")) {
+    EXPECT_EQ(blocks.at("format"), "bf16");
+    for (const char* state : {"open", "sealed", "shared"}) EXPECT_EQ(blocks.at(state), 0);
+    EXPECT_GT(blocks.at("free"), 0);
+    kept += blocks.at("kept").get<std::uint64_t>() * blocks.at("block_bytes").get<std::uint64_t>();
+  }
+  EXPECT_EQ(after.at("bytes"), kept);
   EXPECT_GT(after.at("totals").at("prefill_tokens"), 0);
 }
 
