@@ -1,8 +1,6 @@
 #include "server/api.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
-#include <openssl/rand.h>
 
 #include <algorithm>
 #include <array>
@@ -28,9 +26,7 @@ std::uint64_t random_bits64() {
 /// 128 bits that nobody guesses: whoever knows a request's id may ask what of its prompt was
 /// cached.
 std::string unguessable_id(std::string_view kind) {
-  std::array<std::uint8_t, 16> bits{};
-  LARDER_CHECK(RAND_bytes(bits.data(), static_cast<int>(bits.size())) == 1);
-  return fmt::format("{}-{:02x}", kind, fmt::join(bits, ""));
+  return fmt::format("{}-{:016x}{:016x}", kind, random_bits64(), random_bits64());
 }
 
 ApiAnswer plain(HttpReply reply) { return {std::move(reply), nullptr}; }
