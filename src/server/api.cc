@@ -23,8 +23,7 @@ std::uint64_t random_bits64() {
   return (std::uint64_t{device()} << 32) | device();
 }
 
-/// 128 bits that nobody guesses: whoever knows a request's id may ask what of its prompt was
-/// cached.
+/// 128 bits that nobody guesses: who knows a request's id may ask what of its prompt was cached.
 std::string unguessable_id(std::string_view kind) {
   return fmt::format("{}-{:016x}{:016x}", kind, random_bits64(), random_bits64());
 }

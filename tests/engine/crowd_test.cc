@@ -23,13 +23,16 @@ INSTANTIATE_TEST_SUITE_P(Models, CrowdOf,
                          testing::Values(kStories, kGemma3, kLatent, kBf16, kMixed, kInt4),
                          testing::PrintToStringParamName());
 
-/// Every other prompt begins as the first one does, up to some place.
+/// Every other prompt begins as the longest one does.
 std::vector<Request> crowd_of(std::mt19937& random, const Model& model) {
   auto requests = make_requests(random, kCrowd, model);
-  const std::vector<std::int32_t> first(requests[0].prompt);
+  const std::vector<std::int32_t> longest =
+      std::max_element(requests.begin(), requests.end(), [](const Request& a, const Request& b) {
+        return a.prompt.size() < b.prompt.size();
+      })->prompt;
   for (std::size_t i = 0; i < requests.size(); i += 2) {
     auto& prompt = requests[i].prompt;
-    std::copy_n(first.begin(), std::min(first.size(), prompt.size()), prompt.begin());
+    std::copy_n(longest.begin(), prompt.size(), prompt.begin());
     requests[i].prompt_logprobs = false;            // all rows would be computed
     requests[i].max_tokens += model.n_context / 8;  // outgrows what it was admitted for
   }
