@@ -71,7 +71,9 @@ void run_crowd(const Model& model, const std::vector<Request>& requests,
   const EngineStats stats = engine->stats();
   EXPECT_EQ(stats.n_reused_tokens > 0, pressure.prefix_caching);
   EXPECT_EQ(stats.n_preempted > 0, pressure.scarce);
-  if (!pressure.scarce) EXPECT_GT(most_running, kCrowd / 2);
+  if (!pressure.scarce) {
+    EXPECT_GT(most_running, kCrowd / 2);
+  }
 }
 
 TEST_P(CrowdOf, AloneAndAmongThirtyTwoOthers) {

@@ -351,7 +351,9 @@ TEST_P(PrefixOf, BlocksAreCountedByState) {
       ASSERT_TRUE(engine->step());
       const CacheView::Blocks now = all_blocks(*engine);
       most_open = std::max(most_open, now.n_open);
-      if (!shares) EXPECT_EQ(now.n_shared + now.n_kept, 0U);
+      if (!shares) {
+        EXPECT_EQ(now.n_shared + now.n_kept, 0U);
+      }
     }
     EXPECT_GT(most_open, 0U);
     const CacheView::Blocks after = all_blocks(*engine);
