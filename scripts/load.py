@@ -286,7 +286,7 @@ async def soak_client(url, rng, end, counts):
 async def in_use(url):
     """Bytes of live blocks once nothing runs and nothing is kept."""
     for _ in range(100):
-        status, _ = await ask(url, "POST", "/cache/drop", {})
+        status, _ = await ask(url, "POST", "/cache/drop", {"all": True})
         view = json.loads((await ask(url, "GET", "/cache"))[1])
         if status == 200 and not view["sequences"] and view["bytes"] == 0:
             break

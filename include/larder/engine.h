@@ -77,9 +77,13 @@ struct Request {
   /// by the time this request starts (see EngineStats::n_reused_tokens). With prompt_logprobs only
   /// rows are shared whose predictions are not asked for: those before prompt_logprobs_begin - 1.
   RequestId reuse = 0;
-  std::int32_t priority = 0;  // when blocks run out, those with the highest number yield first
+  std::int32_t priority = 0;  // lower goes first; when blocks run out, the highest yield first
   std::string cache_salt;     // requests share cached prefixes with those of the same salt only
 };
+
+/// Requests of the same priority go in order of arrival. One that has been overtaken this often
+/// counts as one priority better, and so on: late, never lost.
+inline constexpr std::uint32_t kOvertakings = 8;
 
 enum class FinishReason : std::uint8_t { none, stop, length, cancelled };
 
@@ -109,7 +113,8 @@ struct StepReport {
 
 struct EngineStats {
   std::uint64_t kv_bytes = 0, kv_peak_bytes = 0, kv_budget_bytes = 0;
-  std::uint32_t n_running = 0, n_waiting = 0;
+  std::uint32_t n_running = 0, n_waiting = 0;  // sequences
+  std::uint32_t n_running_requests = 0;        // of which at least one sequence runs
   std::uint64_t n_prefill_tokens = 0, n_decode_tokens = 0, n_reused_tokens = 0;
   double prefill_seconds = 0, decode_seconds = 0;  // mixed steps count by their rows
   std::uint64_t n_preempted = 0;
@@ -128,6 +133,13 @@ struct PrefixReport {
   std::string_view reason;
   std::int32_t token = -1, cached_token = -1;  // at the first place that is not cached; -1: none
   std::string format;                          // in which rows are stored
+  std::uint64_t step = 0;                      // of the engine, in which the request was admitted
+  struct Gone {
+    std::uint64_t step;    // in which, or after which, it went
+    double seconds_ago;    // before the request was admitted
+    RequestId by_request;  // whose rows took its place; 0 when it was dropped
+  };
+  std::optional<Gone> gone;  // with evicted and dropped
 };
 
 /// The cache as people would look at it. Costs a walk over all of it.
@@ -138,6 +150,15 @@ struct CacheView {
     std::uint32_t n_shared = 0;  // of those, what others refer to as well
     std::uint64_t bytes = 0;     // of one layer
   };
+  struct Blocks {              // of one size; each live block is counted once
+    std::string format;        // or, where several have blocks of this size, all of them
+    std::uint64_t bytes = 0;   // of a block
+    std::size_t n_open = 0;    // being filled by the one sequence that refers to it
+    std::size_t n_sealed = 0;  // full, of one sequence
+    std::size_t n_shared = 0;  // of several, the prefix tree counted as one
+    std::size_t n_kept = 0;    // of the prefix tree alone
+    std::size_t n_free = 0;    // that could be had now if no others were taken
+  };
   struct Sequence {
     RequestId request = 0;
     std::uint32_t sample = 0;
@@ -146,6 +167,7 @@ struct CacheView {
     std::vector<Layers> layers;
   };
   std::vector<Sequence> sequences;
+  std::vector<Blocks> blocks;
   std::uint64_t bytes = 0, budget_bytes = 0, peak_bytes = 0;
   std::uint32_t block_tokens = 0;
   std::string format;

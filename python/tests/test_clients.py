@@ -1,5 +1,6 @@
 """Clients that are no Python: the `openai` npm package, and curl as the documents show it."""
 
+import json
 import os
 import pathlib
 import re
@@ -57,6 +58,8 @@ def test_curl_of_the_documents(server, command):
                           capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout and '"error"' not in done.stdout
+    if "/cache/pin" in command:
+        assert json.loads(done.stdout)["pinned_tokens"] > 0, done.stdout
 
 
 def test_the_documents_have_commands():

@@ -46,6 +46,8 @@ def test_chat_and_cache_live(server, browser, tmp_path, request):
     cached = int(note.split("prompt tokens, ")[1].split(" ")[0])
     assert cached > 10, note  # the turn before
     browser.wait_for("!document.getElementById('saved').textContent.includes('computed0')")
+    browser.wait_for("Array.from(document.querySelectorAll('#blocks tr')).some(row => "
+                     "row.cells[0].textContent === 'bf16' && row.cells[4].textContent !== '0')")
     assert all(url.startswith(server.url) for url in browser.requested), browser.requested
     kept = request.config.getoption("--picture")
     browser.picture(tmp_path / "page.png")

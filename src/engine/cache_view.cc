@@ -54,6 +54,69 @@ std::vector<CacheView::Layers> Engine::Impl::layers_of(const SequenceCache& cach
   return all;
 }
 
+/// [n_classes]: what the blocks of a class hold.
+std::vector<std::string> Engine::Impl::formats_of_classes() const {
+  std::vector<std::string> names(pool.n_classes());
+  const auto add = [&](BlockClass cls, const KvCodec& k, const KvCodec& v) {
+    std::string& all = names[static_cast<std::size_t>(cls)];
+    const std::string name = &k == &v ? std::string(k.name) : fmt::format("{}/{}", k.name, v.name);
+    if (all.empty()) {
+      all = name;
+    } else if (fmt::format(", {},", all).find(fmt::format(" {},", name)) == std::string::npos) {
+      all += ", " + name;
+    }
+  };
+  const std::size_t n_parts = plan.shape.layers.size() / plan.layouts.size();  // see heads_apart
+  for (std::size_t part = 0; part < plan.shape.layers.size(); ++part) {
+    const CacheLayer& layer = plan.shape.layers[part];
+    const KvLayout& layout = plan.layouts[part / n_parts];
+    if (layer.n_kv_heads == 0) continue;  // reads another's rows
+    add(layer.sealed_class, *layout.k, *layout.v);
+    if (layer.seals()) add(layer.open_class, *layout.open_k, *layout.open_v);
+  }
+  return names;
+}
+
+/// [n_classes]: blocks that will take rows, of which nobody else knows.
+std::vector<std::size_t> Engine::Impl::count_open() const {
+  std::vector<std::size_t> n_open(pool.n_classes());
+  const auto count = [&](BlockId id) {
+    if (pool.ref_count(id) == 1) ++n_open[static_cast<std::size_t>(pool.block_class(id))];
+  };
+  scheduler.for_each([&](const Sequence& s, bool) {
+    const bool ends_inside = s.cache.n_rows() % options.kv.block_tokens != 0;
+    for (std::uint32_t l = 0; l < plan.shape.layers.size(); ++l) {
+      for (std::uint32_t h = 0; h < plan.shape.layers[l].n_kv_heads; ++h) {
+        if (s.cache.has_open_block(l)) {
+          count(s.cache.open_block(l, h));
+        } else if (!plan.shape.layers[l].seals() && ends_inside) {
+          count(s.cache.table(l, h).blocks().back());
+        }
+      }
+    }
+  });
+  return n_open;
+}
+
+std::vector<CacheView::Blocks> Engine::Impl::count_blocks(const PrefixSummary& tree) const {
+  std::vector<CacheView::Blocks> all;
+  const std::vector<ClassUse> uses = pool.count_blocks();
+  const std::vector<std::size_t> n_open = count_open();
+  const std::vector<std::string> formats = formats_of_classes();
+  for (std::size_t c = 0; c < uses.size(); ++c) {
+    const auto cls = static_cast<BlockClass>(c);
+    CacheView::Blocks& blocks = all.emplace_back();
+    blocks.format = formats[c];
+    blocks.bytes = pool.block_bytes(cls);
+    blocks.n_open = n_open[c];
+    blocks.n_shared = uses[c].n_shared;
+    blocks.n_kept = tree.n_only.empty() ? 0 : tree.n_only[c];
+    blocks.n_sealed = uses[c].n_live - blocks.n_open - blocks.n_shared - blocks.n_kept;
+    blocks.n_free = pool.n_free_extents(cls) * pool.extent_blocks(cls);
+  }
+  return all;
+}
+
 CacheView Engine::Impl::cache_view() const {
   CacheView view;
   scheduler.for_each([&](const Sequence& s, bool runs) {
@@ -73,8 +136,9 @@ CacheView Engine::Impl::cache_view() const {
   view.block_tokens = options.kv.block_tokens;
   view.format = format_name();
   view.prefix_caching = prefixes.has_value();
+  const PrefixSummary tree = prefixes ? prefixes->summary() : PrefixSummary{};
+  view.blocks = count_blocks(tree);
   if (!prefixes) return view;
-  const PrefixSummary tree = prefixes->summary();
   view.n_stripes = tree.n_stripes;
   view.n_pinned_stripes = tree.n_pinned;
   view.n_salts = tree.n_salts;

@@ -42,6 +42,7 @@ Result<StepReport> Engine::step() {
 Result<void> Engine::step(StepReport& report) {
   report.n_prefill_tokens = report.n_decode_tokens = 0;
   report.events.clear();
+  ++impl_->n_steps;
   impl_->pool.set_time(static_cast<std::uint32_t>(std::fmod(1e3 * impl_->age.seconds(), 0x1p32)));
   const StepPlan& plan = impl_->scheduler.plan();  // who runs, how many tokens, which blocks
   if (plan.rows.empty()) return {};

@@ -85,7 +85,8 @@ struct Engine::Impl {
   KeptCaches kept;
   std::optional<PrefixTree> prefixes;  // KvOptions::prefix_caching
   Scheduler scheduler;
-  const Stopwatch age;  // blocks are dated with it
+  const Stopwatch age;        // blocks are dated with it
+  std::uint64_t n_steps = 0;  // so far, the one under way counted
 
  private:
   struct Draw {  // what came out for one row of logits
@@ -100,10 +101,11 @@ struct Engine::Impl {
   SchedulerHooks hooks();
   void drop_requests(const StepPlan& step_plan);
   Result<void> commit_rows(const PlannedRows& planned);
-  bool make_room();
   void set_evictions(Sequence& sequence) const;
   bool leaves_rows(const Sequence& sequence) const;
   bool ends_by_policy(const Sequence& sequence, const PrefixMatch& match) const;
+  PrefixMoment now(RequestId request) const;
+  bool make_room(const Sequence& needy);
   void share_rows(Sequence& sequence);
   void share_more(Sequence& sequence);
   bool is_underway(const Sequence& sequence, const StepPlan& step_plan) const;
@@ -114,6 +116,9 @@ struct Engine::Impl {
   void report_prefix(const Sequence& sequence, const PrefixMatch& match);
   std::string format_name() const;
   std::string raw_text() const;
+  std::vector<CacheView::Blocks> count_blocks(const PrefixSummary& tree) const;
+  std::vector<std::size_t> count_open() const;
+  std::vector<std::string> formats_of_classes() const;
   std::vector<CacheView::Layers> layers_of(const SequenceCache& cache) const;
   tl::unexpected<Error> drop_broken(const StepPlan& step_plan);
   void fork_samples(Sequence& first, std::uint32_t row);

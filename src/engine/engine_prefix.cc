@@ -47,8 +47,12 @@ PrefixKey Engine::Impl::prefix_key(std::span<const TokenId> tokens, std::string_
   return {tokens, plain_prefix(source->config(), static_cast<std::uint32_t>(tokens.size())), salt};
 }
 
-bool Engine::Impl::make_room() {
-  if (prefixes && prefixes->evict()) return true;
+PrefixMoment Engine::Impl::now(RequestId request) const {
+  return {n_steps, age.seconds(), request};
+}
+
+bool Engine::Impl::make_room(const Sequence& needy) {
+  if (prefixes && prefixes->evict(now(needy.request->id))) return true;
   return kept.release_oldest();
 }
 
@@ -172,6 +176,11 @@ void Engine::Impl::report_prefix(const Sequence& sequence, const PrefixMatch& ma
   report.reason = ends_by_policy(sequence, match) ? "policy" : reason_name(match.end);
   if (report.reason != "covered") report.token = sequence.tokens[match.n_rows];
   if (match.end == PrefixEnd::differs) report.cached_token = match.cached_token;
+  if (match.end == PrefixEnd::evicted || match.end == PrefixEnd::dropped) {
+    report.gone =
+        PrefixReport::Gone{match.gone.step, age.seconds() - match.gone.seconds, match.gone.request};
+  }
+  report.step = n_steps;
   report.format = format_name();
   if (!reports_.empty() && reports_.back().request == request.id) reports_.pop_back();
   reports_.push_back(std::move(report));
@@ -209,7 +218,7 @@ std::uint32_t Engine::Impl::unpin_prefix(std::span<const TokenId> tokens, std::s
 }
 
 std::size_t Engine::Impl::drop_prefix(std::span<const TokenId> tokens, std::string_view salt) {
-  const std::size_t n = prefixes ? prefixes->drop(prefix_key(tokens, salt)) : 0;
+  const std::size_t n = prefixes ? prefixes->drop(prefix_key(tokens, salt), now(0)) : 0;
   give_memory_back();
   return n;
 }

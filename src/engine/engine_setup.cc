@@ -151,9 +151,12 @@ Engine::Impl::Impl(Parts parts)
 }
 
 SchedulerHooks Engine::Impl::hooks() {
-  return {[this] { return make_room(); }, [this] { return prefixes && prefixes->drop_pins(); },
-          [this](Sequence& s) { share_rows(s); }, [this](Sequence& s) { share_more(s); },
-          [this](const Sequence& s, const StepPlan& p) { return is_underway(s, p); }};
+  return {[this](const Sequence& s) { return make_room(s); },
+          [this] { return prefixes && prefixes->drop_pins(); },
+          [this](Sequence& s) { share_rows(s); },
+          [this](Sequence& s) { share_more(s); },
+          [this](const Sequence& s, const StepPlan& p) { return is_underway(s, p); },
+          [](Sequence& s) { s.clear_cache(); }};
 }
 
 void Engine::Impl::pack_weights() {
@@ -257,6 +260,7 @@ EngineStats Engine::Impl::current_stats() const {
   stats.kv_lifetime_seconds = pool.lifetimes().seconds;
   stats.n_running = scheduler.n_running();
   stats.n_waiting = scheduler.n_waiting();
+  stats.n_running_requests = scheduler.n_running_requests();
   stats.n_preempted = scheduler.n_preempted();
   return stats;
 }

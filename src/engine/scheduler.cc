@@ -41,9 +41,12 @@ const StepPlan& Scheduler::plan() {
     if (hooks_.is_underway(*running_[i], plan_)) continue;
     take(*running_[i], n_chunk(*running_[i]));
   }
-  while (!waiting_.empty() && rows_left_ > 0 && may_admit(*waiting_.front())) {
-    running_.push_back(std::move(waiting_.front()));
-    waiting_.pop_front();
+  while (rows_left_ > 0) {
+    const auto next = next_in_turn();
+    if (next == waiting_.end() || !may_admit(**next)) break;
+    std::for_each(waiting_.begin(), next, [](const auto& older) { ++older->n_overtaken; });
+    running_.push_back(std::move(*next));
+    waiting_.erase(next);
     Sequence& admitted = *running_.back();
     if (!take(admitted, n_chunk(admitted))) break;
   }
@@ -54,11 +57,17 @@ std::uint32_t Scheduler::n_chunk(const Sequence& sequence) const {
   return std::min({sequence.n_missing(), rows_left_, sequence.n_to_pause()});
 }
 
+/// The first of the best. Preempted ones stand in front.
+std::deque<std::unique_ptr<Sequence>>::iterator Scheduler::next_in_turn() {
+  return std::min_element(waiting_.begin(), waiting_.end(),
+                          [](const auto& a, const auto& b) { return a->rank() < b->rank(); });
+}
+
 bool Scheduler::reserve(Sequence& sequence, std::uint32_t n_rows) {
   const std::uint32_t n_kept = n_rows == sequence.n_to_eviction() ? sequence.evictions.n_most : 0;
   do {
     if (sequence.cache.reserve(n_rows, plan_.copies, n_kept)) return true;
-  } while (hooks_.make_room());
+  } while (hooks_.make_room(sequence));
   return false;
 }
 
@@ -84,11 +93,10 @@ bool Scheduler::take(Sequence& sequence, std::uint32_t n_rows) {
 }
 
 Sequence* Scheduler::preempt_one() {
-  const auto priority = [](const auto& s) { return s->request->request.priority; };
-  // From the end: the last of the lowest priority.
+  // From the end: the last of the highest rank.
   const auto last =
       std::max_element(running_.rbegin(), running_.rend(),
-                       [&](const auto& a, const auto& b) { return priority(a) < priority(b); });
+                       [](const auto& a, const auto& b) { return a->rank() < b->rank(); });
   auto victim = std::move(*last);
   running_.erase(std::next(last).base());
   std::erase_if(plan_.rows, [&](const PlannedRows& p) {
@@ -96,7 +104,8 @@ Sequence* Scheduler::preempt_one() {
     rows_left_ += p.n_rows;
     return true;
   });
-  victim->clear_cache();
+  hooks_.give_blocks_up(*victim);
+  LARDER_CHECK(victim->cache.n_rows() == 0);
   victim->preempted = true;
   victim->n_shared = 0;
   // Copies into its blocks would now write to free memory.
@@ -127,7 +136,7 @@ bool Scheduler::has_room_for(const Sequence& sequence) {
       for (std::size_t c = 0; c < total_.size(); ++c) total_[c] += needed_[c];
     }
     if (pool_.can_acquire(total_)) return true;
-  } while (hooks_.make_room());
+  } while (hooks_.make_room(sequence));
   return false;
 }
 
@@ -135,6 +144,18 @@ std::uint32_t Scheduler::n_free_slots() const {
   std::uint32_t used = 0;
   for (const auto& running : running_) used += 1 + running->n_pending_samples;
   return limits_.n_sequences > used ? limits_.n_sequences - used : 0;
+}
+
+std::uint32_t Scheduler::n_running_requests() const noexcept {
+  std::uint32_t n = 0;
+  for (auto it = running_.begin(); it != running_.end(); ++it) {
+    // Siblings stand beside each other but for those that were preempted in between.
+    const bool is_known = std::any_of(running_.begin(), it, [it](const auto& before) {
+      return before->request == (*it)->request;
+    });
+    n += is_known ? 0 : 1;
+  }
+  return n;
 }
 
 void Scheduler::for_each(const std::function<void(const Sequence&, bool runs)>& visit) const {

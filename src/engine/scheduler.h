@@ -29,9 +29,9 @@ struct SchedulerLimits {
 };
 
 struct SchedulerHooks {
-  /// Asked when blocks are short; false when there is nothing left to give (kept caches of finished
-  /// requests go before anybody is preempted).
-  std::function<bool()> make_room;
+  /// Asked when blocks are short for a sequence; false when there is nothing left to give (kept
+  /// caches of finished requests go before anybody is preempted).
+  std::function<bool(const Sequence&)> make_room;
   /// Asked when even a lone sequence does not fit; false when nothing is pinned.
   std::function<bool()> drop_pins;
   /// Gives an empty sequence the rows it may share, just before it is admitted: while it waits it
@@ -41,17 +41,23 @@ struct SchedulerHooks {
   std::function<void(Sequence&)> share_more;
   /// True when what the sequence needs next is computed in this very step by another.
   std::function<bool(const Sequence&, const StepPlan&)> is_underway;
+  /// What becomes of the blocks of a sequence that is preempted: when it returns, the sequence
+  /// holds none. The engine lets go of them, so that the rows are found in the prefix tree or
+  /// recomputed. This is the place for spilling: rows copied to a lower tier here come back in
+  /// `share_rows`, which is asked before the sequence is admitted anew.
+  std::function<void(Sequence&)> give_blocks_up;
 };
 
-/// First come, first served. Decoding sequences go first in each step, one row each; prompts share
-/// what is left of the step in chunks. When blocks run out, the sequence of the lowest priority
-/// that arrived last gives all of its own back and starts over later (recompute, as vLLM does):
-/// late, never lost. Decides over ids and counts; touches no tensor. Not thread-safe.
+/// By rank (Sequence::rank), then first come, first served; a preempted sequence goes before its
+/// equals. Decoding sequences go first in each step, one row each; prompts share what is left of
+/// the step in chunks. When blocks run out, the sequence of the highest rank that arrived last
+/// gives all of its own back and starts over later (recompute, as vLLM does): late, never lost.
+/// Decides over ids and counts; touches no tensor. Not thread-safe.
 class Scheduler {
  public:
   Scheduler(const SchedulerLimits& limits, BlockPool& pool, SchedulerHooks hooks);
 
-  void add(std::unique_ptr<Sequence> sequence);  // behind all that wait
+  void add(std::unique_ptr<Sequence> sequence);  // behind all of its rank that wait
   /// A further sample of a request that runs already; takes the slot that was held for it.
   Sequence* add_sample(std::unique_ptr<Sequence> sequence);
   /// Reserves blocks for what it plans. Valid until the next call. Empty when nothing waits or
@@ -66,6 +72,7 @@ class Scheduler {
 
   bool idle() const noexcept { return waiting_.empty() && running_.empty(); }
   std::uint32_t n_running() const noexcept { return static_cast<std::uint32_t>(running_.size()); }
+  std::uint32_t n_running_requests() const noexcept;  // whose sequences the running ones are
   std::uint32_t n_waiting() const noexcept { return static_cast<std::uint32_t>(waiting_.size()); }
   std::uint64_t n_preempted() const noexcept { return n_preempted_; }
 
@@ -74,6 +81,7 @@ class Scheduler {
   bool reserve(Sequence& sequence, std::uint32_t n_rows);
   bool take(Sequence& sequence, std::uint32_t n_rows);
   Sequence* preempt_one();
+  std::deque<std::unique_ptr<Sequence>>::iterator next_in_turn();
   bool may_admit(Sequence& sequence);
   bool has_room_for(const Sequence& sequence);
   std::uint32_t n_free_slots() const;

@@ -64,6 +64,10 @@ struct Sequence {
     cache.clear();
     statistics.clear();
   }
+  /// Its priority, and what that has become by waiting: the lowest goes first.
+  std::int64_t rank() const {
+    return std::int64_t{request->request.priority} - n_overtaken / kOvertakings;
+  }
   std::uint32_t n_generated() const {
     return static_cast<std::uint32_t>(tokens.size() - request->request.prompt.size());
   }
@@ -87,6 +91,7 @@ struct Sequence {
   bool preempted = false;
   bool runs_alone = false;  // found no room among blocks strewn by others: nobody joins it
   std::uint32_t n_pending_samples = 0;  // forked from this one once the prompt is computed
+  std::uint32_t n_overtaken = 0;        // times a later one was admitted before it
 };
 
 }  // namespace larder

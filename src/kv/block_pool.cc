@@ -263,6 +263,20 @@ BlockPool::Place BlockPool::find_live(BlockId id) const {
   return *place;
 }
 
+std::vector<ClassUse> BlockPool::count_blocks() const {
+  std::vector<ClassUse> uses(classes_.size());
+  for (std::uint32_t slab = 0; slab < n_known_; ++slab) {
+    if (!slabs_[slab].in_use) continue;
+    ClassUse& use = uses[static_cast<std::size_t>(slabs_[slab].cls)];
+    for (std::uint32_t i = 0; i < slab_blocks_; ++i) {  // those beyond the class's have no count
+      const std::uint32_t n = ref_counts_[std::size_t{slab} * slab_blocks_ + i];
+      use.n_live += n > 0 ? 1 : 0;
+      use.n_shared += n > 1 ? 1 : 0;
+    }
+  }
+  return uses;
+}
+
 std::uint32_t BlockPool::pick_whole(BlockClass cls) {
   const std::uint32_t whole = classes_[static_cast<std::size_t>(cls)].first_whole;
   return whole != kNone ? whole : take_slab(cls);

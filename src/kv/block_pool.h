@@ -53,6 +53,11 @@ struct BlockLifetimes {
   double seconds = 0;  // of all together
 };
 
+struct ClassUse {  // of the blocks of a class
+  std::size_t n_live = 0;
+  std::size_t n_shared = 0;  // of those, what several refer to
+};
+
 struct PoolRange {  // bytes of the pool's range
   std::size_t offset, bytes;
 };
@@ -88,6 +93,9 @@ class BlockPool {
   bool can_acquire(std::span<const std::uint32_t> n_extents) const;
   /// Extents of the class that could be acquired right now, if nobody took of another class.
   std::size_t n_free_extents(BlockClass cls) const noexcept;
+
+  /// [n_classes]. Costs a walk over all blocks of the slabs in use.
+  std::vector<ClassUse> count_blocks() const;
 
   /// Takes up to out.size() runs of free slabs off the list of those that were used since they
   /// were last listed; returns how many. The caller gives their memory back (BlockStore::discard)

@@ -1,7 +1,5 @@
 #include "kv/prefix_tree.h"
 
-#include <openssl/evp.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -18,34 +16,6 @@ std::uint32_t n_common(std::span<const TokenId> a, std::span<const TokenId> b) {
 /// Plain rows among the `n` from `begin`, when the text's first `n_plain` rows are plain.
 std::uint32_t plain_among(std::uint32_t n_plain, std::uint32_t begin, std::uint32_t n) {
   return std::min(n_plain - std::min(n_plain, begin), n);
-}
-
-void append(std::vector<std::uint8_t>& bytes, const void* data, std::size_t n) {
-  const auto* first = static_cast<const std::uint8_t*>(data);
-  bytes.insert(bytes.end(), first, first + n);
-}
-
-StripeDigest digest_of(const std::vector<std::uint8_t>& bytes) {
-  StripeDigest digest;
-  unsigned n = 0;
-  LARDER_CHECK(EVP_Digest(bytes.data(), bytes.size(), digest.data(), &n, EVP_sha256(), nullptr) ==
-                   1 &&
-               n == digest.size());
-  return digest;
-}
-
-StripeDigest root_digest(const StripeDigest& fingerprint, std::string_view salt) {
-  std::vector<std::uint8_t> bytes(fingerprint.begin(), fingerprint.end());
-  append(bytes, salt.data(), salt.size());
-  return digest_of(bytes);
-}
-
-StripeDigest stripe_digest(const StripeDigest& parent, std::span<const TokenId> tokens,
-                           std::uint32_t n_plain) {
-  std::vector<std::uint8_t> bytes(parent.begin(), parent.end());
-  append(bytes, &n_plain, sizeof n_plain);
-  append(bytes, tokens.data(), tokens.size_bytes());
-  return digest_of(bytes);
 }
 
 }  // namespace
@@ -112,6 +82,8 @@ PrefixMatch PrefixTree::find(const PrefixKey& key, std::uint32_t max_rows) const
   walk.node = root_of(key.salt);
   if (walk.node == kNoNode) {
     walk.match.end = PrefixEnd::new_salt;
+    // The root goes with the last of its stripes.
+    was_cached(root_digest(fingerprint_, key.salt), key, 0, max_rows, walk.match);
     return walk.match;
   }
   const std::uint32_t n = shape_->block_tokens;
@@ -158,9 +130,6 @@ void PrefixTree::match_part(Walk& walk, const PrefixKey& key, std::uint32_t max_
     walk.match.nodes.push_back(best);
   }
   walk.n_rows = begin + n_best;
-  if (best != kNoNode && n_best < nodes_[best].tokens.size()) {
-    walk.match.cached_token = nodes_[best].tokens[n_best];
-  }
   explain_end(walk, key, max_rows);
   if (n_sealed > n_best && walk.match.end != PrefixEnd::covered) {
     walk.match.end = PrefixEnd::sealed;
@@ -178,21 +147,44 @@ void PrefixTree::explain_end(Walk& walk, const PrefixKey& key, std::uint32_t max
     match.end = PrefixEnd::window;
     return;
   }
-  const std::uint32_t n = shape_->block_tokens;
-  const std::uint32_t begin = walk.n_rows / n * n;
-  const auto wanted =
-      key.tokens.subspan(begin, std::min<std::size_t>(n, key.tokens.size() - begin));
+  const std::uint32_t begin = walk.n_rows / shape_->block_tokens * shape_->block_tokens;
+  if (was_cached(nodes_[walk.node].digest, key, begin, max_rows, match)) return;
+  explain_by_others(walk, key);
+}
+
+/// Sets why all that is asked for of the stripe at `begin` is there no more, if it ever was there.
+bool PrefixTree::was_cached(const StripeDigest& parent, const PrefixKey& key, std::uint32_t begin,
+                            std::uint32_t max_rows, PrefixMatch& match) const {
+  const std::uint32_t n = std::min(shape_->block_tokens, max_rows - begin);
+  if (n == 0) return false;
   const auto it = gone_.find(short_name(
-      stripe_digest(nodes_[walk.node].digest, wanted,
-                    plain_among(key.n_plain, begin, static_cast<std::uint32_t>(wanted.size())))));
-  if (it != gone_.end()) {
-    match.end = it->second;
-  } else if (walk.n_rows > begin) {
-    match.end = PrefixEnd::differs;
-  } else if (!nodes_[walk.node].children.empty()) {
-    match.end = PrefixEnd::differs;
-    match.cached_token = nodes_[nodes_[walk.node].children.front()].tokens.front();
+      stripe_digest(parent, key.tokens.subspan(begin, n), plain_among(key.n_plain, begin, n))));
+  if (it == gone_.end()) return false;
+  match.end = it->second.cause;
+  match.gone = it->second.when;
+  return true;
+}
+
+/// What the text used most, of those that agree up to here, has in the place of the next row. Where
+/// all of them end here, nothing was seen behind this place.
+void PrefixTree::explain_by_others(Walk& walk, const PrefixKey& key) const {
+  const std::uint32_t n = walk.n_rows % shape_->block_tokens;
+  const std::uint32_t begin = walk.n_rows - n;
+  const auto wanted = key.tokens.subspan(begin, n + 1);
+  const std::uint32_t n_plain = plain_among(key.n_plain, begin, n + 1);
+  const Node* other = nullptr;
+  for (const NodeId id : nodes_[walk.node].children) {
+    const Node& child = nodes_[id];
+    if (child.tokens.size() <= n || n_common(wanted, child.tokens) < n) continue;
+    if (child.tokens[n] == wanted[n] && std::min(child.n_plain, n + 1) == n_plain) {
+      walk.match.end = PrefixEnd::window;  // it is there, but does not see all that it needs
+      return;
+    }
+    if (other == nullptr || child.facts.n_uses > other->facts.n_uses) other = &child;
   }
+  if (other == nullptr) return;
+  walk.match.end = PrefixEnd::differs;
+  walk.match.cached_token = other->tokens[n];
 }
 
 void PrefixTree::share(const PrefixMatch& match, SequenceCache& cache) {

@@ -1,7 +1,6 @@
 // Which beginnings of texts are cached, shared by all who begin alike.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -18,6 +17,7 @@
 #include "kv/block_pool.h"
 #include "kv/prefix_worth.h"
 #include "kv/sequence_cache.h"
+#include "kv/stripe_digest.h"
 
 namespace larder {
 
@@ -31,29 +31,35 @@ struct PrefixKey {
 /// Why a match ends where it does.
 enum class PrefixEnd : std::uint8_t {
   covered,   // all that was asked for is cached
-  new_salt,  // nothing is cached under this salt
+  new_salt,  // nothing is cached under this salt, and of the text nothing ever was
   unseen,    // nothing was ever cached behind this place
   differs,   // what is cached behind this place has another token, or rows of another form
-  evicted,   // it was cached, and gave way to others
-  dropped,   // it was cached, and dropped by name
+  evicted,   // the rest of the stripe was cached, and gave way to others
+  dropped,   // the rest of the stripe was cached, and dropped by name
   window,    // rows are cached behind this place, but a sliding window let go of some before
   sealed,    // rows are cached behind this place, but encoded with others, as a whole block
 };
 
-/// SHA-256 over the model's fingerprint, the salt, and all tokens and forms up to the stripe's end.
-using StripeDigest = std::array<std::uint8_t, 32>;
+/// When cached rows went, and for whom: the caller's own numbers, kept for whoever asks.
+struct PrefixMoment {
+  std::uint64_t step = 0;
+  double seconds = 0;
+  std::uint64_t request = 0;  // 0: nobody's
+};
 
 struct PrefixMatch {
   std::uint32_t n_rows = 0;           // that can be shared
   std::vector<std::uint32_t> nodes;   // their stripes, in order; the last perhaps in part
   PrefixEnd end = PrefixEnd::unseen;  // why there are no more
-  TokenId cached_token = -1;          // with `differs`: what stands there in the closest text
+  TokenId cached_token = -1;          // with `differs`: what stands there in the text used most
+  PrefixMoment gone = {};             // with `evicted` and `dropped`
 };
 
 struct PrefixSummary {
   std::size_t n_stripes = 0, n_pinned = 0, n_salts = 0;
   std::size_t bytes = 0;       // of all blocks that the tree refers to
-  std::size_t only_bytes = 0;  // of those that nobody else refers to
+  std::size_t only_bytes = 0;  // of those that nobody else refers to, and how many these are
+  std::vector<std::size_t> n_only = {};  // by class: [n_classes]
   std::uint64_t n_evicted = 0, n_dropped = 0, n_deduplicated = 0;
   std::uint32_t longest_rows = 0;
 };
@@ -85,15 +91,16 @@ class PrefixTree {
 
   /// Lets go of the stripe that is worth least, of those that nobody runs on if there are any.
   /// False when none may go.
-  bool evict();
+  bool evict(const PrefixMoment& now = {});
   /// Stripes of the first `n_rows` rows stay until unpinned as often; returns the rows pinned.
   std::uint32_t pin(const PrefixKey& key, std::uint32_t n_rows);
   std::uint32_t unpin(const PrefixKey& key, std::uint32_t n_rows);
   /// All of them, for when memory would not do otherwise. False when there were none.
   bool drop_pins();
-  /// Forgets everything behind the key's tokens, and their own stripes as far as nothing else
-  /// follows them; pinned ones stay. Returns the stripes forgotten.
-  std::size_t drop(const PrefixKey& key);
+  /// Forgets everything behind the key's tokens (all of the salt where there are none), and their
+  /// own stripes as far as nothing else follows them; pinned ones stay. Returns the stripes
+  /// forgotten.
+  std::size_t drop(const PrefixKey& key, const PrefixMoment& now = {});
 
   std::uint64_t version() const noexcept { return version_; }  // grows with every new stripe
   std::size_t n_stripes() const noexcept { return n_stripes_; }
@@ -126,13 +133,17 @@ class PrefixTree {
   NodeId whole_child(NodeId parent, const PrefixKey& key, std::uint32_t begin) const;
   void match_part(Walk& walk, const PrefixKey& key, std::uint32_t max_rows) const;
   void explain_end(Walk& walk, const PrefixKey& key, std::uint32_t max_rows) const;
+  void explain_by_others(Walk& walk, const PrefixKey& key) const;
+  bool was_cached(const StripeDigest& parent, const PrefixKey& key, std::uint32_t begin,
+                  std::uint32_t max_rows, PrefixMatch& match) const;
   bool sees_all(std::uint32_t n_rows, std::uint32_t n_whole_stripes) const;
   NodeId add(NodeId parent, const PrefixKey& key, std::uint32_t begin, std::uint32_t n,
              const SequenceCache& cache);
   void unite(NodeId id, std::uint32_t run, SequenceCache& cache);
   void drop_covered_tails(NodeId parent, const PrefixKey& key, std::uint32_t begin,
                           std::uint32_t n);
-  void remove(NodeId id, PrefixEnd cause);
+  void remove(NodeId id, PrefixEnd cause, const PrefixMoment& now = {});
+  void remember(const Node& node, PrefixEnd cause, const PrefixMoment& now);
   void rank(NodeId id);
   void unrank(NodeId id);
   bool is_idle(const Node& node) const;
@@ -151,7 +162,12 @@ class PrefixTree {
   double age_ = 0;                              // worth of the last one evicted
   std::size_t n_stripes_ = 0;
   std::uint64_t version_ = 0, n_evicted_ = 0, n_dropped_ = 0, n_deduplicated_ = 0;
-  std::unordered_map<std::uint64_t, PrefixEnd> gone_;  // by the first bytes of the digest
+  struct Gone {
+    PrefixEnd cause;
+    PrefixMoment when;
+  };
+  // By the first bytes of the digests of all beginnings of stripes that went.
+  std::unordered_map<std::uint64_t, Gone> gone_;
   std::deque<std::uint64_t> gone_order_;
 };
 

@@ -7,7 +7,9 @@
 namespace larder {
 namespace {
 
-constexpr std::size_t kMaxGone = 16384;  // evicted stripes that are remembered, to explain misses
+// Beginnings of stripes that are remembered to explain misses, one for each token: the prompt that
+// looks for them may end anywhere. Some 80 bytes each.
+constexpr std::size_t kMaxGone = 131072;
 
 }  // namespace
 
@@ -16,14 +18,14 @@ bool PrefixTree::is_idle(const Node& node) const {
                      [this](BlockId id) { return id == kNoBlock || pool_->ref_count(id) == 1; });
 }
 
-bool PrefixTree::evict() {
+bool PrefixTree::evict(const PrefixMoment& now) {
   if (leaves_.empty()) return false;
   auto victim = std::find_if(leaves_.begin(), leaves_.end(),
                              [this](const auto& leaf) { return is_idle(nodes_[leaf.second]); });
   if (victim == leaves_.end()) victim = leaves_.begin();
   age_ = std::max(age_, victim->first);
   ++n_evicted_;
-  remove(victim->second, PrefixEnd::evicted);
+  remove(victim->second, PrefixEnd::evicted, now);
   return true;
 }
 
@@ -37,18 +39,24 @@ void PrefixTree::rank(NodeId id) {
 
 void PrefixTree::unrank(NodeId id) { leaves_.erase({nodes_[id].worth, id}); }
 
-void PrefixTree::remove(NodeId id, PrefixEnd cause) {
+void PrefixTree::remember(const Node& node, PrefixEnd cause, const PrefixMoment& now) {
+  const std::span<const TokenId> tokens = node.tokens;
+  for (std::size_t n = 1; n <= tokens.size(); ++n) {
+    const std::uint64_t name =
+        short_name(stripe_digest(nodes_[node.parent].digest, tokens.first(n),
+                                 std::min(node.n_plain, static_cast<std::uint32_t>(n))));
+    if (gone_.insert_or_assign(name, Gone{cause, now}).second) gone_order_.push_back(name);
+    if (gone_order_.size() <= kMaxGone) continue;
+    gone_.erase(gone_order_.front());
+    gone_order_.pop_front();
+  }
+}
+
+void PrefixTree::remove(NodeId id, PrefixEnd cause, const PrefixMoment& now) {
   unrank(id);
   Node& node = nodes_[id];
   LARDER_CHECK(node.depth > 0 && node.children.empty() && node.n_pins == 0);
-  if (cause != PrefixEnd::unseen) {
-    const std::uint64_t name = short_name(node.digest);
-    if (gone_.insert_or_assign(name, cause).second) gone_order_.push_back(name);
-    if (gone_order_.size() > kMaxGone) {
-      gone_.erase(gone_order_.front());
-      gone_order_.pop_front();
-    }
-  }
+  if (cause != PrefixEnd::unseen) remember(node, cause, now);
   for (const BlockId block : node.blocks) {
     if (block != kNoBlock) pool_->release(block);
   }
@@ -109,23 +117,31 @@ bool PrefixTree::drop_pins() {
   return any;
 }
 
-std::size_t PrefixTree::drop(const PrefixKey& key) {
+std::size_t PrefixTree::drop(const PrefixKey& key, const PrefixMoment& now) {
   std::vector<NodeId> path;
-  for_path(key, static_cast<std::uint32_t>(key.tokens.size()),
-           [&path](NodeId id) { path.push_back(id); });
+  const std::uint32_t n_rows = for_path(key, static_cast<std::uint32_t>(key.tokens.size()),
+                                        [&path](NodeId id) { path.push_back(id); });
   const std::size_t n_before = n_stripes_;
-  NodeId top = path.empty() ? root_of(key.salt) : path.back();
+  const NodeId top = path.empty() ? root_of(key.salt) : path.back();
   if (top == kNoNode) return 0;
-  std::vector<NodeId> below = {top};
-  for (std::size_t i = 0; i < below.size(); ++i) {
+  const auto rest = key.tokens.subspan(n_rows);
+  std::vector<NodeId> below = path;  // the path's own go last, from its end
+  for (const NodeId id : nodes_[top].children) {
+    // What stands beside the key's last tokens is another text, though it begins alike.
+    const auto differ =
+        std::mismatch(rest.begin(), rest.end(), nodes_[id].tokens.begin(), nodes_[id].tokens.end());
+    const bool begins_alike =
+        differ.first == rest.end() || differ.second == nodes_[id].tokens.end();
+    if (begins_alike) below.push_back(id);
+  }
+  for (std::size_t i = path.size(); i < below.size(); ++i) {
     const auto& children = nodes_[below[i]].children;
     below.insert(below.end(), children.begin(), children.end());
   }
-  below.insert(below.begin(), path.begin(), path.end());  // the path's own, from its end
   for (std::size_t i = below.size(); i-- > 0;) {
     const Node& node = nodes_[below[i]];
     const bool removable = node.depth > 0 && node.children.empty() && node.n_pins == 0;
-    if (removable) remove(below[i], PrefixEnd::dropped);
+    if (removable) remove(below[i], PrefixEnd::dropped, now);
   }
   n_dropped_ += n_before - n_stripes_;
   return n_before - n_stripes_;
@@ -149,6 +165,7 @@ PrefixSummary PrefixTree::summary() const {
   all.n_evicted = n_evicted_;
   all.n_dropped = n_dropped_;
   all.n_deduplicated = n_deduplicated_;
+  all.n_only.resize(pool_->n_classes());
   for (const Node& node : nodes_) {
     if (node.depth == 0) continue;
     all.n_pinned += node.n_pins > 0 ? 1 : 0;
@@ -156,9 +173,12 @@ PrefixSummary PrefixTree::summary() const {
         all.longest_rows, node.facts.first_row + static_cast<std::uint32_t>(node.tokens.size()));
     for (const BlockId id : node.blocks) {
       if (id == kNoBlock) continue;
-      const std::size_t bytes = pool_->block_bytes(pool_->block_class(id));
+      const BlockClass cls = pool_->block_class(id);
+      const std::size_t bytes = pool_->block_bytes(cls);
       all.bytes += bytes;
-      if (pool_->ref_count(id) == 1) all.only_bytes += bytes;
+      if (pool_->ref_count(id) > 1) continue;
+      all.only_bytes += bytes;
+      ++all.n_only[static_cast<std::size_t>(cls)];
     }
   }
   return all;

@@ -24,6 +24,11 @@ std::uint64_t random_bits64() {
   return (std::uint64_t{device()} << 32) | device();
 }
 
+/// 128 bits that nobody guesses: who knows a request's id may ask what of its prompt was cached.
+std::string unguessable_id(std::string_view kind) {
+  return fmt::format("{}-{:016x}{:016x}", kind, random_bits64(), random_bits64());
+}
+
 ApiAnswer plain(HttpReply reply) { return {std::move(reply), nullptr}; }
 ApiAnswer plain(std::string body) { return plain({200, "application/json", {}, std::move(body)}); }
 ApiAnswer refusal(const ApiError& error) { return plain(error_reply(error)); }
@@ -107,8 +112,7 @@ Api::Api(const Engine& engine, EngineLoop& loop, Metrics& metrics, ApiOptions op
       options_(std::move(options)),
       chat_(std::move(chat)),
       tool_style_(chat_ ? find_tool_style(*chat_) : std::nullopt),
-      started_(options_.now()),
-      id_base_(random_bits64()) {
+      started_(options_.now()) {
   LARDER_CHECK(!options_.model_names.empty());
 }
 
@@ -185,6 +189,10 @@ ApiAnswer Api::submit(GenerationRequest request, Prompts prompts,
     requests.back().request.grammar = grammar;
   }
   auto channel = loop_.submit(std::move(requests));
+  if (!channel && channel.error().code == Errc::invalid_argument) {  // waiting would not help
+    return refusal(
+        {400, channel.error().message, request.embeds ? "input" : "prompt", "invalid_value"});
+  }
   if (!channel) {
     metrics_.refused();
     const bool down = loop_.draining();
@@ -249,7 +257,7 @@ std::optional<ApiError> Api::check_model(const std::optional<std::string>& name)
 ApiResult<Api::Prompts> Api::prompts_of(const GenerationRequest& request) const {
   Prompts prompts;
   if (request.chat) {
-    auto tokens = chat_prompt(request.messages, request.template_arguments);
+    auto tokens = chat_prompt(request.messages, request.template_arguments, ChatEnd::answer);
     if (!tokens) return refuse(std::move(tokens).error());
     prompts.tokens.push_back(std::move(*tokens));
     return prompts;
@@ -267,14 +275,14 @@ ApiResult<Api::Prompts> Api::prompts_of(const GenerationRequest& request) const 
 }
 
 ApiResult<std::vector<TokenId>> Api::chat_prompt(const std::vector<ChatMessage>& messages,
-                                                 std::string_view arguments) const {
+                                                 std::string_view arguments, ChatEnd end) const {
   if (!chat_) {
     return refuse({400,
                    "the model has no chat template: use /v1/completions, or start the server with "
                    "--chat-template",
                    "messages", "no_chat_template"});
   }
-  auto tokens = chat_tokens(*chat_, engine_.tokenizer(), messages, arguments);
+  auto tokens = chat_tokens(*chat_, engine_.tokenizer(), messages, arguments, end);
   if (tokens) return std::move(*tokens);
   return refuse({400, "the chat template: " + tokens.error().message, "messages", "chat_template"});
 }
@@ -333,10 +341,9 @@ Request Api::engine_request(const GenerationRequest& request, std::vector<TokenI
   return out;
 }
 
-ReplyPlan Api::reply_plan(const GenerationRequest& request, const Prompts& prompts) {
+ReplyPlan Api::reply_plan(const GenerationRequest& request, const Prompts& prompts) const {
   ReplyPlan plan;
-  const char* kind = request.chat ? "chatcmpl" : request.embeds ? "embd" : "cmpl";
-  plan.id = fmt::format("{}-{:016x}{:08x}", kind, id_base_, ++n_ids_);
+  plan.id = unguessable_id(request.chat ? "chatcmpl" : request.embeds ? "embd" : "cmpl");
   plan.model = request.model.value_or(options_.model_names.front());
   plan.created = options_.now();
   plan.chat = request.chat;

@@ -1,7 +1,6 @@
 // The routes of the server, without sockets: a request in, an answer out.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -21,6 +20,8 @@
 #include "server/tool_calls.h"
 
 namespace larder {
+
+class FieldReader;
 
 struct ApiRequest {
   std::string method;  // "GET"
@@ -71,7 +72,8 @@ class Api {
   ApiResult<std::shared_ptr<const Grammar>> grammar_of(const GenerationRequest& request) const;
   ApiResult<Prompts> prompts_of(const GenerationRequest& request) const;
   ApiResult<std::vector<TokenId>> chat_prompt(const std::vector<ChatMessage>& messages,
-                                              std::string_view arguments) const;
+                                              std::string_view arguments, ChatEnd end) const;
+  ApiResult<std::vector<TokenId>> conversation_tokens(FieldReader& fields, ChatEnd end) const;
   std::optional<ApiError> check_model(const std::optional<std::string>& name) const;
   std::optional<ApiError> check_prompt(const std::vector<TokenId>& tokens,
                                        const GenerationRequest& request) const;
@@ -79,7 +81,7 @@ class Api {
   std::optional<ApiError> check_tools(const GenerationRequest& request) const;
   std::uint32_t max_tokens(const GenerationRequest& request, std::size_t n_prompt) const;
   Request engine_request(const GenerationRequest& request, std::vector<TokenId> prompt) const;
-  ReplyPlan reply_plan(const GenerationRequest& request, const Prompts& prompts);
+  ReplyPlan reply_plan(const GenerationRequest& request, const Prompts& prompts) const;
 
   ApiAnswer models(std::string_view path) const;
   ApiAnswer tokenize(const std::string& body) const;
@@ -88,6 +90,7 @@ class Api {
   ApiAnswer cache_view() const;
   ApiAnswer explain(std::string_view query) const;
   ApiAnswer change_cache(const ApiRequest& request) const;
+  ApiResult<std::vector<TokenId>> prefix_tokens(FieldReader& fields, bool may_be_all) const;
 
   const Engine& engine_;
   EngineLoop& loop_;
@@ -96,8 +99,6 @@ class Api {
   const std::optional<ChatTemplate> chat_;
   const std::optional<ToolStyle> tool_style_;  // empty: the template knows no tools
   const std::int64_t started_;
-  const std::uint64_t id_base_;  // drawn at random, so that ids of two servers differ
-  std::atomic<std::uint64_t> n_ids_{0};
 };
 
 HttpReply error_reply(const ApiError& error);

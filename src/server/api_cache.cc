@@ -1,6 +1,11 @@
 // The routes of the cache: what is in it, why a prompt was not, what shall stay and go.
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "model/config.h"
 #include "server/api.h"
@@ -43,6 +48,18 @@ Json sequence_json(const CacheView::Sequence& sequence) {
   return json;
 }
 
+Json blocks_json(const CacheView::Blocks& blocks) {
+  Json json;
+  json["format"] = blocks.format;
+  json["block_bytes"] = blocks.bytes;
+  json["open"] = blocks.n_open;
+  json["sealed"] = blocks.n_sealed;
+  json["shared"] = blocks.n_shared;
+  json["kept"] = blocks.n_kept;
+  json["free"] = blocks.n_free;
+  return json;
+}
+
 Json tree_json(const CacheView& view) {
   Json json;
   json["enabled"] = view.prefix_caching;
@@ -55,6 +72,16 @@ Json tree_json(const CacheView& view) {
   json["evicted_stripes"] = view.n_evicted;
   json["dropped_stripes"] = view.n_dropped;
   json["deduplicated_blocks"] = view.n_deduplicated_blocks;
+  return json;
+}
+
+/// Names the sequence by its number in GET /cache: with the id of its request anybody could ask on.
+Json gone_json(const std::optional<PrefixReport::Gone>& gone) {
+  if (!gone) return nullptr;
+  Json json;
+  json["step"] = gone->step;
+  json["seconds_before"] = gone->seconds_ago;
+  json["by_sequence"] = gone->by_request == 0 ? Json() : Json(gone->by_request);
   return json;
 }
 
@@ -74,7 +101,8 @@ std::string_view query_value(std::string_view query, std::string_view name) {
 
 std::string_view in_words(std::string_view reason) {
   if (reason == "covered") return "everything but the last token was cached";
-  if (reason == "new_salt") return "nothing was cached under this cache_salt";
+  if (reason == "new_salt")
+    return "nothing is cached under this cache_salt, and nothing of this prompt ever was";
   if (reason == "differs") return "what is cached behind this place goes on differently";
   if (reason == "evicted") return "it was cached, and gave way when blocks ran short";
   if (reason == "dropped") return "it was cached, and dropped by POST /cache/drop";
@@ -84,6 +112,30 @@ std::string_view in_words(std::string_view reason) {
   if (reason == "policy")
     return "rows behind this place are dropped, or their attention counted, by the kv-policy";
   return "nothing was ever cached behind this place";
+}
+
+/// Refuses what would be ignored elsewhere: a misspelt name must not widen what is dropped.
+void check_names(FieldReader& fields, bool drops) {
+  for (const char* name : {"model", "cache_salt", "prompt", "tokens", "messages", "tools",
+                           "tool_choice", "parallel_tool_calls", "chat_template_kwargs"}) {
+    fields.any(name);
+  }
+  if (drops) fields.any("all");
+  const std::vector<std::string> unknown = fields.unread();
+  if (!unknown.empty()) {
+    fields.wrong(unknown.front(), "is no field of this path", "unknown_field");
+  }
+}
+
+std::string nothing_to_pin(std::size_t n_tokens, std::uint32_t block_tokens) {
+  if (n_tokens < block_tokens) {
+    return fmt::format("these are {} tokens, and whole stripes of {} are pinned", n_tokens,
+                       block_tokens);
+  }
+  return fmt::format(
+      "no stripe of {} tokens is cached for this: send a request that begins so, "
+      "then pin",
+      block_tokens);
 }
 
 }  // namespace
@@ -105,6 +157,8 @@ ApiAnswer Api::cache_view() const {
   json["bytes"] = view.bytes;
   json["budget_bytes"] = view.budget_bytes;
   json["peak_bytes"] = view.peak_bytes;
+  json["blocks"] = Json::array();
+  for (const auto& blocks : view.blocks) json["blocks"].push_back(blocks_json(blocks));
   json["prefix_tree"] = tree_json(view);
   Json totals;
   totals["prefill_tokens"] = stats.n_prefill_tokens;
@@ -137,6 +191,8 @@ ApiAnswer Api::explain(std::string_view query) const {
   json["reason"] = report->reason;
   json["explanation"] = in_words(report->reason);
   json["format"] = report->format;
+  json["step"] = report->step;
+  json["gone"] = gone_json(report->gone);
   const auto token_json = [this](TokenId id_of_token) -> Json {
     if (id_of_token < 0) return nullptr;
     Json token;
@@ -149,32 +205,53 @@ ApiAnswer Api::explain(std::string_view query) const {
   return json_answer(json);
 }
 
+/// What a path of the cache is about: a text, its tokens, a conversation, or (empty) everything.
+ApiResult<std::vector<TokenId>> Api::prefix_tokens(FieldReader& fields, bool may_be_all) const {
+  const bool all = may_be_all && fields.boolean("all").value_or(false);
+  const auto prompt = fields.text("prompt", kMaxText);
+  const Json* list = fields.any("tokens");
+  const bool is_chat = fields.any("messages") != nullptr;
+  std::vector<TokenId> tokens;
+  if ((all ? 1 : 0) + (prompt ? 1 : 0) + (list != nullptr ? 1 : 0) + (is_chat ? 1 : 0) != 1) {
+    fields.wrong("prompt", may_be_all ? "or 'tokens', 'messages' or 'all': true must be given"
+                                      : "or 'tokens' or 'messages' must be given");
+  } else if (prompt) {
+    tokens = continuation_tokens(engine_.tokenizer(), *prompt);
+  } else if (list != nullptr) {
+    tokens = read_token_ids(fields, "tokens", *list, engine_.config().n_vocab);
+  } else if (is_chat) {
+    auto written = conversation_tokens(fields, ChatEnd::open);
+    if (!written) return written;
+    tokens = std::move(*written);
+  }
+  if (tokens.empty() && !all) fields.wrong(list != nullptr ? "tokens" : "prompt", "has no tokens");
+  if (fields.error()) return refuse(*fields.error());
+  return tokens;
+}
+
 ApiAnswer Api::change_cache(const ApiRequest& request) const {
   auto parsed = parse_object(request.body);
   if (!parsed) return refusal(parsed.error());
   FieldReader fields(*parsed);
-  const auto prompt = fields.text("prompt", kMaxText);
-  const Json* list = fields.any("tokens");
+  const bool drops = request.path == "/cache/drop";
+  check_names(fields, drops);
+  const auto model = fields.text("model", kMaxNameBytes);
   const std::string salt = fields.text("cache_salt", kMaxNameBytes).value_or("");
-  std::vector<TokenId> tokens;
-  if (prompt) tokens = continuation_tokens(engine_.tokenizer(), *prompt);
-  if (list != nullptr) {
-    tokens = read_token_ids(fields, "tokens", *list, engine_.config().n_vocab);
-  } else if (!prompt && request.path != "/cache/drop") {
-    fields.wrong("prompt", "is missing");
-  }
-  if (fields.error()) return refusal(*fields.error());
+  const auto tokens = prefix_tokens(fields, drops);
+  if (!tokens) return refusal(tokens.error());
+  if (const auto error = check_model(model)) return refusal(*error);
   Json json;
   std::optional<Error> error;
   const bool ran = loop_.call([&](Engine& engine) {
-    if (request.path == "/cache/pin") {
-      const auto n = engine.pin_prefix(tokens, salt);
-      if (n) json["pinned_tokens"] = *n;
-      if (!n) error = n.error();
+    if (drops) {
+      json["dropped_stripes"] = engine.drop_prefix(*tokens, salt);
     } else if (request.path == "/cache/unpin") {
-      json["unpinned_tokens"] = engine.unpin_prefix(tokens, salt);
+      json["unpinned_tokens"] = engine.unpin_prefix(*tokens, salt);
+    } else if (const auto n = engine.pin_prefix(*tokens, salt)) {
+      json["pinned_tokens"] = *n;
+      if (*n == 0) json["note"] = nothing_to_pin(tokens->size(), engine.options().kv.block_tokens);
     } else {
-      json["dropped_stripes"] = engine.drop_prefix(tokens, salt);
+      error = n.error();
     }
   });
   if (!ran) return no_engine();

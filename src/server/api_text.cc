@@ -5,6 +5,7 @@
 #include "model/config.h"
 #include "server/api.h"
 #include "server/api_answer.h"
+#include "server/generation_fields.h"
 #include "server/json_input.h"
 
 namespace larder {
@@ -37,7 +38,17 @@ ApiAnswer Api::models(std::string_view path) const {
   return json_answer(json);
 }
 
-/// vLLM's {"prompt": ..., "add_special_tokens": ...} and llama.cpp's {"content": ...}.
+/// Of the fields of a chat, as /v1/chat/completions would write them.
+ApiResult<std::vector<TokenId>> Api::conversation_tokens(FieldReader& fields, ChatEnd end) const {
+  GenerationRequest chat;
+  read_conversation(fields, chat);
+  if (fields.error()) return refuse(*fields.error());
+  if (auto error = check_tools(chat)) return refuse(std::move(*error));
+  return chat_prompt(chat.messages, chat.template_arguments, end);
+}
+
+/// vLLM's {"prompt": ..., "add_special_tokens": ...} and {"messages": ...}, llama.cpp's
+/// {"content": ...}.
 ApiAnswer Api::tokenize(const std::string& body) const {
   auto parsed = parse_object(body);
   if (!parsed) return refusal(parsed.error());
@@ -47,13 +58,21 @@ ApiAnswer Api::tokenize(const std::string& body) const {
   const auto content = fields.text("content", kMaxText);
   const auto of_vllm = fields.boolean("add_special_tokens");
   const auto of_llama_cpp = fields.boolean("add_special");
-  if (!prompt && !content) fields.wrong("prompt", "is missing");
+  const bool is_chat = !prompt && !content && fields.any("messages") != nullptr;
+  if (!prompt && !content && !is_chat) fields.wrong("prompt", "is missing");
   if (fields.error()) return refusal(*fields.error());
   if (const auto error = check_model(model)) return refusal(*error);
-  EncodeOptions options;
-  options.add_special = of_vllm.value_or(of_llama_cpp.value_or(prompt.has_value()));
-  const std::vector<TokenId> tokens =
-      engine_.tokenizer().encode(prompt ? *prompt : *content, options);
+  std::vector<TokenId> tokens;
+  if (is_chat) {
+    const bool opens = fields.boolean("add_generation_prompt").value_or(true);
+    auto written = conversation_tokens(fields, opens ? ChatEnd::answer : ChatEnd::open);
+    if (!written) return refusal(written.error());
+    tokens = std::move(*written);
+  } else {
+    EncodeOptions options;
+    options.add_special = of_vllm.value_or(of_llama_cpp.value_or(prompt.has_value()));
+    tokens = engine_.tokenizer().encode(prompt ? *prompt : *content, options);
+  }
   Json json;
   json["count"] = tokens.size();
   json["max_model_len"] = engine_.options().n_context;

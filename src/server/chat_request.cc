@@ -207,14 +207,20 @@ void read_template_arguments(FieldReader& fields, GenerationRequest& request) {
 
 }  // namespace
 
+void read_conversation(FieldReader& fields, GenerationRequest& request) {
+  request.chat = true;
+  read_messages(fields, request);
+  read_tools(fields, request);
+  read_template_arguments(fields, request);
+}
+
 ApiResult<GenerationRequest> parse_chat_request(std::string_view body) {
   auto json = parse_object(body);
   if (!json) return refuse(std::move(json).error());
   FieldReader fields(*json);
   GenerationRequest request;
-  request.chat = true;
   read_shared_fields(fields, request);
-  read_messages(fields, request);
+  read_conversation(fields, request);
   const auto old_name = fields.integer("max_tokens", 1, kMaxId);
   const auto max_tokens = fields.integer("max_completion_tokens", 1, kMaxId);
   if (max_tokens || old_name) {
@@ -228,8 +234,6 @@ ApiResult<GenerationRequest> parse_chat_request(std::string_view body) {
     fields.unsupported(name, "'tools' has taken its place");
   }
   fields.unsupported("audio", "this server generates text");
-  read_tools(fields, request);
-  read_template_arguments(fields, request);
   return finish_request(fields, std::move(request));
 }
 

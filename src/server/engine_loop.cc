@@ -37,6 +37,10 @@ Result<std::shared_ptr<EventChannel>> EngineLoop::submit(std::vector<LoopRequest
   const std::lock_guard lock(mutex_);
   if (draining_) return fail(Errc::unavailable, "the server is shutting down");
   const std::size_t n_most = limits_.n_queued + n_slots_;
+  if (requests.size() > n_most) {
+    return fail(Errc::invalid_argument, "{} prompts at once, the server takes {} in all",
+                requests.size(), n_most);
+  }
   if (n_unfinished_ + requests.size() > n_most) {
     return fail(Errc::unavailable, "{} requests are unfinished, the server takes {} at once",
                 n_unfinished_, n_most);
@@ -79,6 +83,7 @@ LoopStats EngineLoop::stats() const {
   const std::lock_guard lock(mutex_);
   LoopStats stats = stats_;
   stats.n_queued = queue_.size();
+  stats.n_waiting += queue_.size();
   stats.n_unfinished = n_unfinished_;
   return stats;
 }
@@ -178,11 +183,13 @@ void EngineLoop::drop_abandoned() {
   }
 }
 
+/// What its priority has become by waiting.
+std::int64_t EngineLoop::rank(const Queued& queued) {
+  return std::int64_t{queued.request.priority} - queued.n_overtaken / kOvertakings;
+}
+
 std::deque<EngineLoop::Queued>::iterator EngineLoop::next_in_turn() {
-  const auto rank = [](const Queued& q) {
-    return std::int64_t{q.request.priority} - q.n_overtaken / kOvertakings;
-  };
-  return std::min_element(queue_.begin(), queue_.end(), [&rank](const Queued& a, const Queued& b) {
+  return std::min_element(queue_.begin(), queue_.end(), [](const Queued& a, const Queued& b) {
     return rank(a) < rank(b);  // the first of the best: the oldest
   });
 }
@@ -212,7 +219,7 @@ void EngineLoop::begin(Queued queued) {
   running.group = queued.group;
   running.index = queued.index;
   Request& request = queued.request.request;
-  request.priority = queued.request.priority;
+  request.priority = static_cast<std::int32_t>(std::max<std::int64_t>(rank(queued), INT32_MIN));
   running.n_samples = running.n_open_samples = request.n_samples;
   running.facts.n_prompt_tokens = request.prompt.size();
   running.facts.queue_seconds = queued.group->watch.seconds();
@@ -324,6 +331,8 @@ void EngineLoop::forget(std::size_t n_requests) {
 void EngineLoop::publish() {
   EngineStats stats = engine_.stats();
   const std::lock_guard lock(mutex_);
+  stats_.n_running = stats.n_running_requests;
+  stats_.n_waiting = running_.size() - stats.n_running_requests;
   stats_.engine = stats;
 }
 

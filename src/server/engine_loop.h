@@ -35,10 +35,6 @@ struct LoopRequest {
   std::string name;            // by which `explain` finds it
 };
 
-/// Requests of the same priority go in order of arrival. One that has been overtaken this often
-/// counts as one priority better, and so on: late, never lost.
-inline constexpr std::uint32_t kOvertakings = 8;
-
 struct FinishedRequest {
   std::uint64_t n_prompt_tokens = 0, n_reused_tokens = 0;
   std::uint64_t n_generated_tokens = 0;      // of all samples
@@ -56,16 +52,18 @@ class LoopObserver {
   virtual void finished(const FinishedRequest& request) = 0;
 };
 
-struct LoopStats {
+struct LoopStats {  // of requests, however many continuations each has
   EngineStats engine;
   std::size_t n_queued = 0;      // not yet handed to the engine
-  std::size_t n_unfinished = 0;  // queued and running
+  std::size_t n_running = 0;     // the engine computes at least one continuation
+  std::size_t n_waiting = 0;     // queued, or in the engine without blocks
+  std::size_t n_unfinished = 0;  // queued and handed over
 };
 
 /// Takes requests from any thread, steps the engine while there is work and sleeps otherwise. By
-/// priority, then first come, first served: a request is handed to the engine when all of its
-/// samples may run. Once started, nobody else may touch the engine, but for what never changes
-/// (tokenizer, config, options). Thread-safe.
+/// priority, then first come, first served: a request is handed to the engine, which goes on by the
+/// same order, when all of its samples may run. Once started, nobody else may touch the engine, but
+/// for what never changes (tokenizer, config, options). Thread-safe.
 class EngineLoop {
  public:
   /// `observer` may be null; it and `engine` must outlive the loop.
@@ -77,8 +75,9 @@ class EngineLoop {
   /// Until then requests only queue up.
   void start();
   /// All of them or none. Their events come through one channel, told apart by their place in the
-  /// list. Errors: unavailable when the queue is full or the loop is draining. What the engine
-  /// refuses (Engine::submit) ends the channel with that error.
+  /// list. Errors: unavailable when the queue is full or the loop is draining; invalid_argument
+  /// when they are more than the loop ever takes. What the engine refuses (Engine::submit) ends the
+  /// channel with that error.
   Result<std::shared_ptr<EventChannel>> submit(std::vector<LoopRequest> requests);
 
   /// Runs `use` on the loop's thread, between two steps, and waits for it. False when the loop has
@@ -133,6 +132,7 @@ class EngineLoop {
   void drop_abandoned();
   void hand_over();
   bool has_slots(const Request& request) const;
+  static std::int64_t rank(const Queued& queued);
   std::deque<Queued>::iterator next_in_turn();
   void begin(Queued queued);
   void step();

@@ -87,12 +87,12 @@ struct Metrics::Series {
   std::mutex scrape;  // two scrapes must not raise a counter twice
 
   prometheus::Gauge& running =
-      gauge("larder:num_requests_running", "Sequences that the engine computes.");
+      gauge("larder:num_requests_running", "Requests that the engine computes.");
   prometheus::Gauge& waiting =
       gauge("larder:num_requests_waiting", "Requests that wait for their turn.");
   prometheus::Gauge& kv_usage =
       gauge("larder:kv_cache_usage_perc",
-            "Part of the KV budget in use, kept caches included; 1 is all.");
+            "Part of the KV budget in use, cached prefixes included; 1 is all.");
   prometheus::Gauge& kv_bytes = gauge("larder:kv_cache_bytes", "Bytes of live KV blocks.");
   prometheus::Gauge& kv_budget = gauge("larder:kv_cache_budget_bytes", "Most bytes of KV blocks.");
   prometheus::Counter& preemptions = counter(
@@ -100,7 +100,7 @@ struct Metrics::Series {
   prometheus::Counter& queries =
       counter("larder:prefix_cache_queries_total", "Prompt tokens of finished requests.");
   prometheus::Counter& hits = counter("larder:prefix_cache_hits_total",
-                                      "Prompt tokens of finished requests found in a kept cache.");
+                                      "Prompt tokens of finished requests found in the cache.");
   prometheus::Counter& prompt_tokens =
       counter("larder:prompt_tokens_total", "Prompt tokens of finished requests.");
   prometheus::Counter& generation_tokens =
@@ -166,8 +166,8 @@ std::string Metrics::text(const LoopStats& stats) {
   const EngineStats& engine = stats.engine;
   const auto budget = static_cast<double>(engine.kv_budget_bytes);
   const auto bytes = static_cast<double>(engine.kv_bytes);
-  s.running.Set(engine.n_running);
-  s.waiting.Set(static_cast<double>(stats.n_queued) + engine.n_waiting);
+  s.running.Set(static_cast<double>(stats.n_running));
+  s.waiting.Set(static_cast<double>(stats.n_waiting));
   s.kv_usage.Set(budget > 0 ? bytes / budget : 0);
   s.kv_bytes.Set(bytes);
   s.kv_budget.Set(budget);

@@ -238,6 +238,36 @@ TEST(Prefix, RowsThatAPolicyDropsAreNotSharedAndItSaysSo) {
   EXPECT_EQ(engine->stats().kv_bytes, 0U);  // rows that nobody may take over are not kept
 }
 
+TEST(Prefix, SaysWhenAndForWhomARowWent) {
+  EngineOptions options = base_options();
+  options.n_sequences = 1;  // memory for one of the full context
+  options.kv.prefix_caching = true;
+  auto engine = open_engine(options);
+  const auto run = [&](Request request) {
+    const auto id = engine->submit(std::move(request));
+    while (!engine->idle()) EXPECT_TRUE(engine->step());
+    return *engine->prefix_report(*id);
+  };
+  Request mine = of_prompt(long_prompt(60));
+  mine.cache_salt = "q";
+  EXPECT_FALSE(run(mine).gone);
+  Request other = of_prompt(long_prompt(150));
+  other.cache_salt = "r";
+  const PrefixReport pushes = run(other);
+  const PrefixReport evicted = run(mine);
+  EXPECT_EQ(evicted.reason, "evicted");
+  ASSERT_TRUE(evicted.gone);
+  EXPECT_EQ(evicted.gone->by_request, pushes.request);
+  EXPECT_GE(evicted.gone->step, pushes.step);
+  EXPECT_LT(evicted.gone->step, evicted.step);
+  EXPECT_GE(evicted.gone->seconds_ago, 0);
+  EXPECT_GT(engine->drop_prefix({}, "q"), 0U);
+  const PrefixReport dropped = run(mine);
+  EXPECT_EQ(dropped.reason, "dropped");
+  EXPECT_EQ(dropped.gone->by_request, 0U);
+  EXPECT_GE(dropped.gone->step, evicted.step);
+}
+
 TEST(Prefix, SealedBlocksAreSharedAsAWholeAndOpenOnesToTheToken) {
   EngineOptions options = base_options(kInt8);
   options.kv.prefix_caching = true;
@@ -311,6 +341,71 @@ TEST(Prefix, TheViewAddsUp) {
   EXPECT_EQ(n_layers, 5U);
   EXPECT_EQ(view.sequences[0].layers[0].n_shared, view.sequences[0].layers[0].n_blocks);
   EXPECT_GT(view.tree_bytes, view.idle_bytes);
+}
+
+/// Live blocks by state; also checks that each is counted once.
+CacheView::Blocks all_blocks(const Engine& engine) {
+  const CacheView view = engine.cache_view();
+  CacheView::Blocks all;
+  std::uint64_t bytes = 0;
+  for (const CacheView::Blocks& b : view.blocks) {
+    bytes += (b.n_open + b.n_sealed + b.n_shared + b.n_kept) * b.bytes;
+    all.n_open += b.n_open;
+    all.n_sealed += b.n_sealed;
+    all.n_shared += b.n_shared;
+    all.n_kept += b.n_kept;
+  }
+  EXPECT_EQ(bytes, view.bytes);
+  return all;
+}
+
+TEST_P(PrefixOf, BlocksAreCountedByState) {
+  const Model& model = GetParam();
+  for (const bool shares : {true, false}) {
+    EngineOptions options = base_options(model);
+    options.n_sequences = 3;
+    options.kv.prefix_caching = shares;
+    auto engine = open_engine(options);
+    std::mt19937 random(44);
+    auto requests = make_requests(random, 3, model);
+    for (Request& r : requests) {
+      r.prompt.resize(40, 5);  // two blocks and a half
+      r.cache_salt = "a";
+      r.max_tokens = 4;
+    }
+    requests[1].prompt = requests[0].prompt;
+    for (const Request& r : requests) ASSERT_TRUE(engine->submit(r));
+    std::size_t most_open = 0;
+    while (!engine->idle()) {
+      ASSERT_TRUE(engine->step());
+      const CacheView::Blocks now = all_blocks(*engine);
+      most_open = std::max(most_open, now.n_open);
+      if (!shares) {
+        EXPECT_EQ(now.n_shared + now.n_kept, 0U);
+      }
+    }
+    EXPECT_GT(most_open, 0U);
+    const CacheView::Blocks after = all_blocks(*engine);
+    EXPECT_EQ(after.n_open + after.n_sealed + after.n_shared, 0U);
+    // Policies that count attention leave nothing to others.
+    if (*model.policy == 0 || !shares) {
+      EXPECT_EQ(after.n_kept > 0, shares);
+    }
+  }
+}
+
+TEST(Prefix, BlocksAreCountedByFormat) {
+  EngineOptions options = base_options(kMixed);  // f16/rot4, in one layer fp8/rot2
+  auto engine = open_engine(options);
+  std::vector<std::string> formats;
+  for (const CacheView::Blocks& blocks : engine->cache_view().blocks) {
+    EXPECT_GT(blocks.n_free, 0U) << blocks.format;
+    EXPECT_GT(blocks.bytes, 0U);
+    formats.push_back(blocks.format);
+  }
+  for (const char* format : {"f16/rot4", "fp8/rot2"}) {
+    EXPECT_EQ(std::count(formats.begin(), formats.end(), format), 1) << format;
+  }
 }
 
 }  // namespace

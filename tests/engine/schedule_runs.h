@@ -17,6 +17,14 @@
 
 namespace larder::schedule {
 
+/// Builds with checks are slow: one round there stands for several in a release, whose tests thus
+/// run thousands of random schedules.
+#ifdef NDEBUG
+inline constexpr int kTimes = 4;
+#else
+inline constexpr int kTimes = 1;
+#endif
+
 inline std::uint32_t draw(std::mt19937& random, std::uint32_t n) {
   return static_cast<std::uint32_t>(random() % n);
 }

@@ -27,7 +27,7 @@ TEST_P(ScheduleOf, SameTokensForAnyScheduleChunkAndThreadCount) {
   std::mt19937 random(20);
   const auto requests = make_requests(random, 10, GetParam());
   const auto expected = run_alone(requests, base_options(GetParam()));
-  for (int round = 0; round < 12; ++round) {
+  for (int round = 0; round < 12 * kTimes; ++round) {
     const EngineOptions options = random_options(random, GetParam());
     SCOPED_TRACE(testing::Message()
                  << "round " << round << ", n_batch " << options.n_batch << ", n_sequences "
@@ -42,7 +42,7 @@ TEST_P(ScheduleOf, PreemptionChangesNothing) {
   for (Request& r : requests) r.max_tokens += GetParam().n_context / 8;  // they outgrow the budget
   const auto expected = run_alone(requests, base_options(GetParam()));
   std::uint64_t n_preempted = 0;
-  for (int round = 0; round < 8; ++round) {
+  for (int round = 0; round < 8 * kTimes; ++round) {
     EngineOptions options = random_options(random, GetParam());
     options.n_batch = std::max(options.n_batch, 4U);
     options.n_sequences = 1;
@@ -137,7 +137,7 @@ TEST(Schedule, SamplesAreTheSameWhenPreempted) {
 
 TEST_P(ScheduleOf, ReusedPrefixGivesTheSameTokens) {
   std::mt19937 random(23);
-  for (int round = 0; round < 10; ++round) {
+  for (int round = 0; round < 10 * kTimes; ++round) {
     auto requests = make_requests(random, 2, GetParam());
     // The second prompt continues, or leaves, the first one somewhere.
     const std::size_t common = 1 + random() % requests[0].prompt.size();
@@ -172,7 +172,7 @@ TEST_P(ScheduleOf, ReusedPrefixGivesTheSameTokens) {
 
 TEST_P(ScheduleOf, KeptCachesGiveWayToThoseWhoRun) {
   std::mt19937 random(25);
-  for (int round = 0; round < 12; ++round) {
+  for (int round = 0; round < 12 * kTimes; ++round) {
     auto requests = make_requests(random, 6, GetParam());
     for (auto& r : requests) {
       std::copy_n(requests[0].prompt.begin(), std::min(r.prompt.size(), requests[0].prompt.size()),

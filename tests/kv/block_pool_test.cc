@@ -299,5 +299,28 @@ TEST(BlockPool, CanAcquireCountsClassesTogether) {
   EXPECT_FALSE(pool.can_acquire(std::array<std::uint32_t, 2>{3, 0}));
 }
 
+TEST(BlockPool, CountsLiveAndSharedBlocksByClass) {
+  BlockPoolOptions options;
+  options.classes = {{1024, 2}, {512, 4}};
+  options.budget_bytes = 64 * 1024;
+  auto pool = BlockPool::create(options);
+  ASSERT_TRUE(pool);
+  std::array<BlockId, 2> pair{};
+  std::array<BlockId, 4> four{};
+  ASSERT_TRUE(pool->acquire_extent(BlockClass{0}, pair));
+  ASSERT_TRUE(pool->acquire_extent(BlockClass{1}, four));
+  pool->share(four[1]);
+  pool->share(four[1]);
+  pool->release(four[2]);
+  const std::vector<ClassUse> uses = pool->count_blocks();
+  ASSERT_EQ(uses.size(), 2U);
+  EXPECT_EQ(uses[0].n_live, 2U);
+  EXPECT_EQ(uses[0].n_shared, 0U);
+  EXPECT_EQ(uses[1].n_live, 3U);
+  EXPECT_EQ(uses[1].n_shared, 1U);
+  for (const BlockId id : pair) pool->release(id);
+  EXPECT_EQ(pool->count_blocks()[0].n_live, 0U);
+}
+
 }  // namespace
 }  // namespace larder

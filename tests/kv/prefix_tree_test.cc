@@ -153,6 +153,67 @@ TEST(PrefixTree, EvictsWhatIsWorthLeastAndIdle) {
   EXPECT_EQ(f.pool->bytes_in_use(), 0U);
 }
 
+TEST(PrefixTree, ASaltOfWhichNothingIsLeftRemembersWhatWent) {
+  for (const PrefixEnd cause : {PrefixEnd::evicted, PrefixEnd::dropped}) {
+    Fixture f;
+    const Tokens text = counting(0, 40);
+    f.run(text, "q");
+    const PrefixMoment now = {7, 1.5, 12};
+    if (cause == PrefixEnd::dropped) {
+      EXPECT_EQ(f.tree->drop({{}, 0, "q"}, now), 3U);
+    } else {
+      while (f.tree->evict(now)) {
+      }
+    }
+    EXPECT_EQ(f.tree->summary().n_salts, 0U);
+    const PrefixMatch match = f.tree->find({text, 0, "q"}, 40);
+    EXPECT_EQ(match.n_rows, 0U);
+    EXPECT_EQ(match.end, cause);
+    EXPECT_EQ(match.gone.step, 7U);
+    EXPECT_EQ(match.gone.seconds, 1.5);
+    EXPECT_EQ(match.gone.request, 12U);
+    EXPECT_EQ(f.tree->find({text, 0, "q"}, 5).end, cause);  // a shorter prompt was cached, too
+    EXPECT_EQ(f.tree->find({text, 0, "r"}, 40).end, PrefixEnd::new_salt);
+    EXPECT_EQ(f.tree->find({counting(1, 40), 0, "q"}, 40).end, PrefixEnd::new_salt);
+    f.run(counting(1, 40), "q");  // the salt is back, the text is not
+    EXPECT_EQ(f.tree->find({text, 0, "q"}, 40).end, cause);
+    EXPECT_EQ(f.tree->find({counting(2, 40), 0, "q"}, 40).end, PrefixEnd::differs);
+  }
+}
+
+TEST(PrefixTree, AnEndThatWentIsKnownToAPromptThatEndsInIt) {
+  Fixture f;
+  f.run(counting(0, 44));  // 16, 16, 12
+  ASSERT_TRUE(f.tree->evict({3, 0, 9}));
+  const PrefixMatch match = f.tree->find({counting(0, 40)}, 39);
+  EXPECT_EQ(match.n_rows, 32U);
+  EXPECT_EQ(match.end, PrefixEnd::evicted);
+  EXPECT_EQ(match.gone.request, 9U);
+  EXPECT_EQ(f.tree->find({counting(0, 60)}, 59).end, PrefixEnd::unseen);
+}
+
+TEST(PrefixTree, WhereCachedTextsSimplyEndNothingDiffers) {
+  Fixture f;
+  f.run(counting(0, 40));
+  const PrefixMatch after_tail = f.tree->find({counting(0, 60)}, 59);  // the next turn of a chat
+  EXPECT_EQ(after_tail.n_rows, 40U);
+  EXPECT_EQ(after_tail.end, PrefixEnd::unseen);
+  EXPECT_EQ(after_tail.cached_token, -1);
+  f.run(joined(counting(0, 40), counting(700, 60)));
+  const PrefixMatch other = f.tree->find({counting(0, 60)}, 59);
+  EXPECT_EQ(other.end, PrefixEnd::differs);
+  EXPECT_EQ(other.cached_token, 700);
+  f.run(counting(0, 32));
+  EXPECT_EQ(f.tree->find({joined(counting(0, 100), {5})}, 100).end, PrefixEnd::differs);
+}
+
+TEST(PrefixTree, TheTextUsedMostIsShownWhereOthersDiffer) {
+  Fixture f;
+  for (const TokenId first : {100, 200, 300}) f.run(counting(first, 40));
+  EXPECT_EQ(f.run(counting(200, 40)), 40U);
+  EXPECT_EQ(f.tree->find({counting(900, 40)}, 40).cached_token, 200);
+}
+
 TEST(PrefixTree, OldUseFallsBehind) {
   Fixture f;
   const Tokens once_popular = counting(0, 32);
@@ -178,7 +239,21 @@ TEST(PrefixTree, PinnedStaysAndDroppedGoes) {
   EXPECT_EQ(f.tree->find({text}, 64).n_rows, 32U);
   EXPECT_EQ(f.tree->unpin({text}, 40), 32U);
   EXPECT_EQ(f.tree->drop({text}), 2U);
-  EXPECT_EQ(f.tree->find({text}, 64).end, PrefixEnd::new_salt);  // the last of its salt
+  EXPECT_EQ(f.tree->find({text}, 64).end, PrefixEnd::dropped);  // with the last of its salt
+  EXPECT_EQ(f.pool->bytes_in_use(), 0U);
+}
+
+TEST(PrefixTree, DropLeavesWhatOnlyBeginsAlike) {
+  Fixture f;
+  const Tokens text = counting(0, 64), beside = joined(counting(0, 40), counting(500, 24));
+  f.run(text);
+  f.run(beside);
+  EXPECT_EQ(f.tree->drop({counting(900, 64)}), 0U);  // nothing of it is cached
+  EXPECT_EQ(f.tree->drop({counting(900, 5)}), 0U);
+  EXPECT_EQ(f.tree->drop({counting(0, 41)}), 2U);  // the end of `text`, behind two stripes
+  EXPECT_EQ(f.tree->find({beside}, 64).n_rows, 64U);
+  EXPECT_EQ(f.tree->find({text}, 64).n_rows, 40U);
+  EXPECT_EQ(f.tree->drop({counting(0, 5)}), 4U);  // all that begins so
   EXPECT_EQ(f.pool->bytes_in_use(), 0U);
 }
 

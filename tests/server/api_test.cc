@@ -276,6 +276,17 @@ TEST_F(ApiTest, HealthVersionMetrics) {
   }
 }
 
+TEST(Metrics, RequestsAreNoSequences) {
+  Metrics metrics("tiny");
+  LoopStats stats;
+  stats.n_running = 2;
+  stats.n_waiting = 5;
+  stats.engine.n_running = 7;
+  const std::string text = metrics.text(stats);
+  EXPECT_THAT(text, HasSubstr("larder:num_requests_running{model_name=\"tiny\"} 2\n"));
+  EXPECT_THAT(text, HasSubstr("larder:num_requests_waiting{model_name=\"tiny\"} 5\n"));
+}
+
 TEST(ApiBeforeStart, ALeavingReaderCancels) {
   const TestServer server;  // not started, so that the reader leaves before the first token
   ASSERT_TRUE(server.post("/v1/completions", R"({"prompt":"Once","max_tokens":100})").generation);

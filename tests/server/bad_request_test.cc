@@ -259,5 +259,14 @@ TEST(BadRequestTest, AFullQueueSaysWhenToComeBack) {
   EXPECT_EQ(server.api->handle({"GET", "/health", ""}).reply.status, 503);
 }
 
+TEST(BadRequestTest, MorePromptsThanTheServerTakesAtOnceAreNotAskedToWait) {
+  const TestServer server({.n_sequences = 1, .limits = {.n_queued = 1}});
+  const ApiAnswer refused = server.post(kCompletions, R"({"prompt":["a","b","c"]})");
+  EXPECT_EQ(refused.reply.status, 400);
+  EXPECT_EQ(Json::parse(refused.reply.body).at("error").at("param"), "prompt");
+  const ApiAnswer embeds = server.post("/v1/embeddings", R"({"input":["a","b","c"]})");
+  EXPECT_EQ(Json::parse(embeds.reply.body).at("error").at("param"), "input");
+}
+
 }  // namespace
 }  // namespace larder

@@ -95,6 +95,35 @@ TEST(EngineLoopTest, RefusesWhenTheQueueIsFull) {
   EXPECT_TRUE(s.loop->submit({ask(*s.engine, "A dog", 3)}));  // there is room again
 }
 
+TEST(EngineLoopTest, MoreThanItEverTakesIsNoMatterOfWaiting) {
+  const TestServer s({.n_sequences = 1, .limits = {.n_queued = 2}});
+  const auto refused = s.loop->submit(std::vector<LoopRequest>(4, ask(*s.engine, "A dog", 3)));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::invalid_argument);
+  EXPECT_THAT(refused.error().message, HasSubstr("4 prompts at once, the server takes 3"));
+  EXPECT_TRUE(s.loop->submit(std::vector<LoopRequest>(3, ask(*s.engine, "A dog", 3))));
+}
+
+TEST(EngineLoopTest, CountsRequestsAndNotTheirContinuations) {
+  const TestServer s({.n_sequences = 3});
+  LoopRequest two = ask(*s.engine, "A dog", 20), other = ask(*s.engine, "A cat", 20);
+  two.request.n_samples = 2;
+  auto channel = *s.loop->submit({two});
+  auto beside = *s.loop->submit({other});
+  auto queued = *s.loop->submit({other});
+  std::vector<LoopStats> seen;
+  channel->notify([&] { seen.push_back(s.loop->stats()); });  // as of the end of the step before
+  s.loop->start();
+  ASSERT_TRUE(s.loop->wait_until_done(60));
+  s.loop->stop();
+  ASSERT_GT(seen.size(), 6U);
+  EXPECT_EQ(seen[6].engine.n_running, 3U);  // in the fourth step
+  EXPECT_EQ(seen[6].n_running, 2U);
+  EXPECT_EQ(seen[6].n_waiting, 1U);
+  EXPECT_EQ(s.loop->stats().n_running, 0U);
+  EXPECT_EQ(s.loop->stats().n_waiting, 0U);
+}
+
 TEST(EngineLoopTest, WhatTheEngineRefusesEndsItsChannelOnly) {
   const TestServer s({.n_sequences = 1});
   LoopRequest bad = ask(*s.engine, "A dog", 3);

@@ -22,7 +22,7 @@ using Json = nlohmann::ordered_json;
 /// A template that any model can follow.
 inline constexpr const char* kTestTemplate =
     "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
-    "{% if tone %}({{ tone }}) {% endif %}assistant:";
+    "{% if tone %}({{ tone }}) {% endif %}{% if add_generation_prompt %}assistant:{% endif %}";
 
 struct TestServerOptions {
   std::uint32_t n_sequences = 4, n_context = 128;

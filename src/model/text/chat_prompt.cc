@@ -31,7 +31,7 @@ Result<std::optional<ChatTemplate>> load_chat_template(const Tokenizer& tokenize
 
 Result<std::vector<TokenId>> chat_tokens(const ChatTemplate& chat, const Tokenizer& tokenizer,
                                          const std::vector<ChatMessage>& messages,
-                                         std::string_view arguments) {
+                                         std::string_view arguments, ChatEnd end) {
   nlohmann::ordered_json context = to_object(arguments);
   context["messages"] = nlohmann::ordered_json::array();
   for (const ChatMessage& message : messages) {
@@ -40,7 +40,7 @@ Result<std::vector<TokenId>> chat_tokens(const ChatTemplate& chat, const Tokeniz
     entry["content"] = message.content;
     context["messages"].push_back(std::move(entry));
   }
-  context["add_generation_prompt"] = true;
+  context["add_generation_prompt"] = end == ChatEnd::answer;
   context["bos_token"] = token_text(tokenizer, tokenizer.data().bos);
   context["eos_token"] = token_text(tokenizer, tokenizer.data().eos);
   LARDER_ASSIGN(const std::string text, chat.render(context));
