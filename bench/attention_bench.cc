@@ -44,8 +44,8 @@ class Cache {
         std::uint32_t n_layers) {
     const larder::BlockShape block{kBlockTokens, head_dim};
     const larder::KvCodec& codec = larder::kv_codec(format);
-    layout_ = larder::make_kv_layout(codec, codec, {block, block});
-    const std::size_t block_bytes = larder::kv_block_bytes(layout_, {block, block});
+    layout_ = larder::make_kv_layout(codec, codec, block);
+    const std::size_t block_bytes = larder::kv_block_bytes(layout_, block);
     const std::uint32_t n_blocks = (n_rows + kBlockTokens - 1) / kBlockTokens;
     layer_bytes_ = std::size_t{n_blocks} * kKvHeads * block_bytes;
     const std::size_t open_bytes = kKvHeads * layout_.open_bytes;  // after the others

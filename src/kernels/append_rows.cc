@@ -104,7 +104,7 @@ void append_rows(const Compute& compute, const AttentionShape& shape, const KvLa
                  std::span<const AttentionItem> items, const float* k, const float* v) {
   const BlockShape part{shape.block_tokens, shape.head_dim};
   const std::size_t width = std::size_t{shape.n_kv_heads} * shape.head_dim;
-  append_rows(compute, shape.n_kv_heads, {part, part}, layout, items, {k, v, width, width});
+  append_rows(compute, shape.n_kv_heads, part, layout, items, {k, v, width, width});
 }
 
 }  // namespace larder

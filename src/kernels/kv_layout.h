@@ -14,6 +14,9 @@ struct AttentionItem;
 /// The K and the V part of a block: as many rows, perhaps of other widths (latent attention).
 struct KvShape {
   BlockShape k, v;
+
+  KvShape(BlockShape of_k, BlockShape of_v) noexcept : k(of_k), v(of_v) {}
+  KvShape(BlockShape of_both) noexcept : k(of_both), v(of_both) {}  // implicit: most are alike
 };
 
 /// How the bytes of the blocks of a layer are read; the same for all of them.

@@ -24,7 +24,7 @@ KvShape kv_shape(const ModelConfig& config, std::uint32_t block_tokens) noexcept
   if (config.has_latent()) {
     return {{block_tokens, config.latent.rope_dim}, {block_tokens, config.latent.kv_rank}};
   }
-  return {{block_tokens, config.head_dim}, {block_tokens, config.head_dim}};
+  return BlockShape{block_tokens, config.head_dim};
 }
 
 std::string refusal_of_k(const KvCodec& codec, const KvShape& shape) {

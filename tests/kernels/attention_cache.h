@@ -78,10 +78,10 @@ class PagedCache {
 
   PagedCache(const AttentionCase& c, std::mt19937& rng, std::uint32_t n_shared = 0) : case_(c) {
     const BlockShape block{c.shape.block_tokens, c.shape.head_dim};
-    layout_ = make_kv_layout(kv_codec(c.k), kv_codec(c.v), {block, block});
+    layout_ = make_kv_layout(kv_codec(c.k), kv_codec(c.v), block);
     layout_.raw_blocks = c.raw_blocks;
     // Open blocks stand among the others.
-    block_bytes_ = std::max(kv_block_bytes(layout_, {block, block}), layout_.open_bytes);
+    block_bytes_ = std::max(kv_block_bytes(layout_, block), layout_.open_bytes);
     std::vector<std::uint32_t> ids;
     for (const std::uint32_t length : c.lengths) {
       const auto n =
