@@ -77,7 +77,7 @@ bench-micro:       ## the micro benchmarks of kernels; ARGS=--benchmark_filter=.
 	cmake --build --preset release
 	set -e; for b in build/release/bin/*_bench; do $$b $(ARGS); done
 
-formats:           ## memory, quality and speed of storage formats: MODEL=, TEXT= -> docs/results/formats-NAME.md
+formats:           ## memory, quality and speed of storage formats: MODEL=, TEXT= -> docs/results/formats.md
 	@[ -n "$(TEXT)" ] || { echo "make formats TEXT=file [MODEL=file.gguf]"; exit 2; }
 	@scripts/setup.sh build
 	cmake --preset release --log-level=WARNING
@@ -85,7 +85,8 @@ formats:           ## memory, quality and speed of storage formats: MODEL=, TEXT
 	mkdir -p docs/results
 	build/release/bin/larder eval sweep -m $(MODEL) --text $(TEXT) --configs scripts/formats.txt \
 	  --results build/formats.jsonl --svg docs/img/formats-$(basename $(notdir $(MODEL))).svg \
-	  --report docs/results/formats-$(basename $(notdir $(MODEL))).md $(ARGS)
+	  --report docs/results/formats.new.md $(ARGS)
+	scripts/formats_page.py docs/results/formats.md docs/results/formats.new.md
 
 load:              ## clients of `larder serve` on this machine: throughput, time to the first token; MODEL=file.gguf
 	@scripts/setup.sh build

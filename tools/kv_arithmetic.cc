@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "model/kv_shape.h"
+
 namespace larder {
 namespace {
 
@@ -22,7 +24,8 @@ double layer_elements(const KvFacts& kv) {
 double layer_token_bytes(const KvFacts& kv) {
   const ModelConfig& c = *kv.config;
   if (stores_latent(kv)) {
-    return static_cast<double>(kv.v->v_bytes({kBlockTokens, c.latent.row_dim()})) / kBlockTokens;
+    const KvShape shape = kv_shape(c, kBlockTokens);
+    return static_cast<double>(kv.k->k_bytes(shape.k) + kv.v->v_bytes(shape.v)) / kBlockTokens;
   }
   const auto block_bytes = static_cast<double>(kv.k->k_bytes({kBlockTokens, c.head_dim}) +
                                                kv.v->v_bytes({kBlockTokens, c.value_dim()}));
@@ -34,12 +37,11 @@ double layer_token_bytes(const KvFacts& kv) {
 // As plan_kv decides, for blocks of the default size.
 std::vector<const KvCodec*> storable_formats(const ModelConfig& config) {
   std::vector<const KvCodec*> formats;
-  const BlockShape shape{kBlockTokens, config.head_dim};
+  const KvShape shape = kv_shape(config, kBlockTokens);
   for (const KvCodec* codec : kv_codecs()) {
-    const bool stores =
-        codec->is_raw() || (!config.has_latent() && codec->refusal_k(shape).empty() &&
-                            codec->refusal_v(shape).empty());
-    if (stores) formats.push_back(codec);
+    if (refusal_of_k(*codec, shape).empty() && refusal_of_v(*codec, shape).empty()) {
+      formats.push_back(codec);
+    }
   }
   return formats;
 }

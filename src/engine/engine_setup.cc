@@ -275,9 +275,8 @@ std::string Engine::Impl::description() const {
   const std::uint32_t trained = source->config().n_context_train;
   return fmt::format("{}, {} thread{}, {}, {}-token blocks, {} KV budget, context {} x {}{}{}",
                      compute.simd.name, options.n_threads, options.n_threads == 1 ? "" : "s",
-                     source->config().has_latent()
-                         ? fmt::format("latent rows {}", plan.formats[0].v->name)
-                         : formats_text(plan.formats) + raw_text(),
+                     (source->config().has_latent() ? "latent rows " : "") +
+                         formats_text(plan.formats) + raw_text(),
                      options.kv.block_tokens, format_bytes(pool.budget_bytes()), options.n_context,
                      options.n_sequences,
                      options.n_context > trained ? fmt::format(" (trained for {})", trained) : "",

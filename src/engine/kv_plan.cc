@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/fail.h"
+#include "model/kv_shape.h"
 
 namespace larder {
 namespace {
@@ -10,46 +11,22 @@ namespace {
 /// What a token and layer store.
 std::string row_text(const KvPlan& plan, const ModelConfig& config) {
   if (config.has_latent()) {
-    return fmt::format("({} latent + {} rope channels) x {}", config.latent.kv_rank,
-                       config.latent.rope_dim, plan.formats[0].v->name);
+    return fmt::format("({} rope channels as K + {} latent ones as V) x ({})",
+                       config.latent.rope_dim, config.latent.kv_rank, formats_text(plan.formats));
   }
   return fmt::format("{} KV heads x {} channels x ({})", config.n_kv_heads, config.head_dim,
                      formats_text(plan.formats));
 }
 
-BlockShape block_shape(const ModelConfig& config, std::uint32_t block_tokens) {
-  return {block_tokens, config.has_latent() ? config.latent.row_dim() : config.head_dim};
-}
-
-Result<void> check_storable(const KvFormats& formats, std::uint32_t layer, BlockShape shape) {
-  const std::string k = formats.k->refusal_k == nullptr ? "" : formats.k->refusal_k(shape);
-  const std::string v = formats.v->refusal_v == nullptr ? "" : formats.v->refusal_v(shape);
+Result<void> check_storable(const KvFormats& formats, const ModelConfig& config,
+                            std::uint32_t layer, const KvShape& shape) {
+  const std::string k = refusal_of_k(*formats.k, shape), v = refusal_of_v(*formats.v, shape);
   if (k.empty() && v.empty()) return {};
-  return fail(Errc::unsupported, "layer {}: {} cannot be stored as {}: {}", layer,
-              k.empty() ? "V" : "K", k.empty() ? formats.v->name : formats.k->name,
-              k.empty() ? v : k);
-}
-
-/// Latent attention has one row for both, which its kernels read raw.
-Result<void> check_latent(const KvPlan& plan) {
-  for (const KvFormats& formats : plan.formats) {
-    if (!formats.k->is_raw()) {
-      return fail(
-          Errc::unsupported,
-          "latent attention cannot store its rows as {}: its kernels read f32, f16 and bf16",
-          formats.k->name);
-    }
-    if (formats.k != formats.v) {
-      return fail(Errc::invalid_argument,
-                  "cache-type-k '{}' and cache-type-v '{}' differ, but latent attention stores one "
-                  "row for both",
-                  formats.k->name, formats.v->name);
-    }
-    if (formats != plan.formats[0]) {
-      return fail(Errc::unsupported, "latent attention has one storage format for all layers");
-    }
-  }
-  return {};
+  const bool latent = config.has_latent();
+  const char* const part =
+      k.empty() ? (latent ? "V (the latent)" : "V") : (latent ? "K (the rotated key)" : "K");
+  return fail(Errc::unsupported, "layer {}: {} cannot be stored as {}: {}", layer, part,
+              k.empty() ? formats.v->name : formats.k->name, k.empty() ? v : k);
 }
 
 /// Classes of blocks by their size; open blocks are none of the full ones' classes.
@@ -86,7 +63,7 @@ Result<void> check_reader(const ModelConfig& config, std::uint32_t layer, const 
 
 /// Layouts, layers and classes of blocks from the formats.
 Result<void> lay_out(const ModelConfig& config, std::uint32_t block_tokens, KvPlan& plan) {
-  const BlockShape shape = block_shape(config, block_tokens);
+  const KvShape shape = kv_shape(config, block_tokens);
   BlockClasses classes(plan.pool.classes, std::min(config.n_kv_heads, kMaxExtentBlocks));
   plan.shape.block_tokens = block_tokens;
   for (std::uint32_t layer = 0; layer < config.n_layers; ++layer) {
@@ -100,9 +77,8 @@ Result<void> lay_out(const ModelConfig& config, std::uint32_t block_tokens, KvPl
       continue;
     }
     const KvFormats& formats = plan.formats[layer];
-    LARDER_TRY(check_storable(formats, layer, shape));
+    LARDER_TRY(check_storable(formats, config, layer, shape));
     KvLayout layout = make_kv_layout(*formats.k, *formats.v, shape);
-    if (config.has_latent()) layout.v_offset = 0;
     if (layout.seals()) layout.raw_blocks = plan.shape.raw_blocks;
     const std::size_t block_bytes = kv_block_bytes(layout, shape);
     const BlockClass full = classes.find(block_bytes, false);
@@ -247,7 +223,6 @@ Result<KvPlan> plan_kv(const ModelConfig& config, const EngineOptions& options,
                        std::uint64_t ram_bytes) {
   KvPlan plan;
   LARDER_ASSIGN(plan.formats, layer_formats(options.kv, config.n_layers));
-  if (config.has_latent()) LARDER_TRY(check_latent(plan));
   const bool any_seals = std::any_of(
       plan.formats.begin(), plan.formats.end(),
       [](const KvFormats& formats) { return !formats.k->is_raw() || !formats.v->is_raw(); });

@@ -11,14 +11,14 @@ namespace {
 // One item's rows of one KV head.
 struct Append {
   const Compute& compute;
-  const AttentionShape& shape;
+  const std::uint32_t n_kv_heads;
+  const KvShape& shape;
   const KvLayout& layout;
   const AttentionItem& item;
   std::uint32_t head;
-  const float* k;
-  const float* v;
+  const NewRows& rows;
 
-  BlockShape block_shape() const { return {shape.block_tokens, shape.head_dim}; }
+  std::uint32_t block_tokens() const { return shape.v.block_tokens; }
   std::byte* table_block(std::uint32_t block) const {
     const KvRows& cached = item.heads[head];
     const std::size_t index = block - cached.first_block;
@@ -26,7 +26,7 @@ struct Append {
     return layout.pool + to_offset(cached.blocks[index]);
   }
   std::byte* open(std::uint32_t block) const {
-    return open_block(layout, item, {head, shape.n_kv_heads, block, shape.block_tokens});
+    return open_block(layout, item, {head, n_kv_heads, block, block_tokens()});
   }
 
   void write_rows() const {
@@ -35,28 +35,27 @@ struct Append {
     const KvCodec& to_v = seals ? *layout.open_v : *layout.v;
     const std::size_t v_offset = seals ? layout.open_v_offset : layout.v_offset;
     for (std::uint32_t r = 0; r < item.n_rows; ++r) {
-      const std::uint32_t position = n_past_of(item, head) + r,
-                          index = position / shape.block_tokens;
+      const std::uint32_t position = n_past_of(item, head) + r, index = position / block_tokens();
       std::byte* block = seals ? open(index) : table_block(index);
-      const std::size_t from =
-          ((std::size_t{item.first_row} + r) * shape.n_kv_heads + head) * shape.head_dim;
-      const std::uint32_t row = position % shape.block_tokens;
-      to_k.append_k(k + from, row, block_shape(), block);
-      to_v.append_v(v + from, row, block_shape(), block + v_offset);
+      const std::size_t from = std::size_t{item.first_row} + r;
+      const float* k = rows.k + from * rows.k_stride + std::size_t{head} * shape.k.head_dim;
+      const float* v = rows.v + from * rows.v_stride + std::size_t{head} * shape.v.head_dim;
+      const std::uint32_t row = position % block_tokens();
+      to_k.append_k(k, row, shape.k, block);
+      to_v.append_v(v, row, shape.v, block + v_offset);
     }
   }
 
   // The rows of earlier steps: their open block will be another's when this step ends.
   void move_open_block() const {
-    const std::uint32_t first = item.n_past / shape.block_tokens;
-    if (item.n_past % shape.block_tokens == 0 || n_fresh_blocks(item, shape.block_tokens) == 0) {
+    const std::uint32_t first = item.n_past / block_tokens();
+    if (item.n_past % block_tokens() == 0 || n_fresh_blocks(item, block_tokens()) == 0) {
       return;
     }
     std::memcpy(open(first), layout.pool + to_offset(item.heads[head].open), layout.open_bytes);
   }
 
   void seal(std::uint32_t block) const {
-    const BlockShape of = block_shape();
     const std::byte* raw_k = open(block);
     const std::byte* raw_v = raw_k + layout.open_v_offset;
     std::byte* k_part = table_block(block);
@@ -66,18 +65,18 @@ struct Append {
     }
     std::byte* v_part = k_part + layout.v_offset;
     if (layout.k->codes != nullptr) {
-      compute.simd.encode_codes_k(*layout.k->codes, raw_k, of, k_part);
+      compute.simd.encode_codes_k(*layout.k->codes, raw_k, shape.k, k_part);
     } else if (layout.k->encode_k != nullptr) {
-      layout.k->encode_k(raw_k, of, k_part);
+      layout.k->encode_k(raw_k, shape.k, k_part);
     } else {
-      std::memcpy(k_part, raw_k, layout.k->k_bytes(of));
+      std::memcpy(k_part, raw_k, layout.k->k_bytes(shape.k));
     }
     if (layout.v->codes != nullptr) {
-      compute.simd.encode_codes_v(*layout.v->codes, raw_v, of, v_part);
+      compute.simd.encode_codes_v(*layout.v->codes, raw_v, shape.v, v_part);
     } else if (layout.v->encode_v != nullptr) {
-      layout.v->encode_v(raw_v, of, v_part);
+      layout.v->encode_v(raw_v, shape.v, v_part);
     } else {
-      std::memcpy(v_part, raw_v, layout.v->v_bytes(of));
+      std::memcpy(v_part, raw_v, layout.v->v_bytes(shape.v));
     }
   }
 
@@ -85,20 +84,27 @@ struct Append {
     if (layout.seals()) move_open_block();
     write_rows();
     if (!layout.seals()) return;
-    const std::uint32_t end = (item.n_past + item.n_rows) / shape.block_tokens;
-    for (std::uint32_t b = item.n_past / shape.block_tokens; b < end; ++b) seal(b);
+    const std::uint32_t end = (item.n_past + item.n_rows) / block_tokens();
+    for (std::uint32_t b = item.n_past / block_tokens(); b < end; ++b) seal(b);
   }
 };
 
 }  // namespace
 
+void append_rows(const Compute& compute, std::uint32_t n_kv_heads, const KvShape& shape,
+                 const KvLayout& layout, std::span<const AttentionItem> items,
+                 const NewRows& rows) {
+  compute.pool.for_each(items.size() * n_kv_heads, [&](std::size_t task, unsigned) {
+    const auto head = static_cast<std::uint32_t>(task % n_kv_heads);
+    Append{compute, n_kv_heads, shape, layout, items[task / n_kv_heads], head, rows}.run();
+  });
+}
+
 void append_rows(const Compute& compute, const AttentionShape& shape, const KvLayout& layout,
                  std::span<const AttentionItem> items, const float* k, const float* v) {
-  compute.pool.for_each(items.size() * shape.n_kv_heads, [&](std::size_t task, unsigned) {
-    const auto head = static_cast<std::uint32_t>(task % shape.n_kv_heads);
-    const AttentionItem& item = items[task / shape.n_kv_heads];
-    Append{compute, shape, layout, item, head, k, v}.run();
-  });
+  const BlockShape part{shape.block_tokens, shape.head_dim};
+  const std::size_t width = std::size_t{shape.n_kv_heads} * shape.head_dim;
+  append_rows(compute, shape.n_kv_heads, part, layout, items, {k, v, width, width});
 }
 
 }  // namespace larder

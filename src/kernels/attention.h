@@ -102,9 +102,17 @@ class AttentionScratch {
   Buffer<AttentionTask> folds_;  // and the tiles that were split
 };
 
-/// Appends K and V rows of the batch to the open blocks, and seals those that are full then where
-/// the layer seals. k, v: [n_batch_rows, n_kv_heads, head_dim] f32, K with its position's rotation.
+/// What a batch brings the cache: of its row r, K of all KV heads at k + r * k_stride, V at
+/// v + r * v_stride, f32, K with its position's rotation.
+struct NewRows {
+  const float *k, *v;
+  std::size_t k_stride, v_stride;
+};
+/// Appends the rows to the open blocks, and seals those that are full then where the layer seals.
 /// REQUIRES: the blocks exist and are owned by this sequence alone.
+void append_rows(const Compute& compute, std::uint32_t n_kv_heads, const KvShape& shape,
+                 const KvLayout& layout, std::span<const AttentionItem> items, const NewRows& rows);
+/// The same for k, v: [n_batch_rows, n_kv_heads, head_dim].
 void append_rows(const Compute& compute, const AttentionShape& shape, const KvLayout& layout,
                  std::span<const AttentionItem> items, const float* k, const float* v);
 

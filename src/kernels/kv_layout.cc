@@ -17,21 +17,21 @@ std::uint32_t last_block(const AttentionItem& item, std::uint32_t block_tokens) 
 
 }  // namespace
 
-KvLayout make_kv_layout(const KvCodec& k, const KvCodec& v, BlockShape shape) noexcept {
+KvLayout make_kv_layout(const KvCodec& k, const KvCodec& v, const KvShape& shape) noexcept {
   KvLayout layout;
   layout.k = &k;
   layout.v = &v;
-  layout.v_offset = round_up(k.k_bytes(shape));
+  layout.v_offset = round_up(k.k_bytes(shape.k));
   if (k.is_raw() && v.is_raw()) return layout;
   layout.open_k = &kv_codec(k.raw);
   layout.open_v = &kv_codec(v.raw);
-  layout.open_v_offset = round_up(layout.open_k->k_bytes(shape));
-  layout.open_bytes = layout.open_v_offset + round_up(layout.open_v->v_bytes(shape));
+  layout.open_v_offset = round_up(layout.open_k->k_bytes(shape.k));
+  layout.open_bytes = layout.open_v_offset + round_up(layout.open_v->v_bytes(shape.v));
   return layout;
 }
 
-std::size_t kv_block_bytes(const KvLayout& layout, BlockShape shape) noexcept {
-  return layout.v_offset + round_up(layout.v->v_bytes(shape));
+std::size_t kv_block_bytes(const KvLayout& layout, const KvShape& shape) noexcept {
+  return layout.v_offset + round_up(layout.v->v_bytes(shape.v));
 }
 
 std::uint32_t n_fresh_blocks(const AttentionItem& item, std::uint32_t block_tokens) noexcept {

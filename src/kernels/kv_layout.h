@@ -11,6 +11,14 @@ namespace larder {
 
 struct AttentionItem;
 
+/// The K and the V part of a block: as many rows, perhaps of other widths (latent attention).
+struct KvShape {
+  BlockShape k, v;
+
+  KvShape(BlockShape of_k, BlockShape of_v) noexcept : k(of_k), v(of_v) {}
+  KvShape(BlockShape of_both) noexcept : k(of_both), v(of_both) {}  // implicit: most are alike
+};
+
 /// How the bytes of the blocks of a layer are read; the same for all of them.
 ///
 /// A layer *seals* when K or V has a sealed format. Then the rows of a sequence's last block, while
@@ -37,9 +45,9 @@ struct KvLayout {
 
 /// The layout of blocks whose parts begin at multiples of kBlockQuantum; `pool` and `fresh` are the
 /// caller's to set.
-KvLayout make_kv_layout(const KvCodec& k, const KvCodec& v, BlockShape shape) noexcept;
+KvLayout make_kv_layout(const KvCodec& k, const KvCodec& v, const KvShape& shape) noexcept;
 /// Bytes of a (sealed) block of the layout: a multiple of kBlockQuantum.
-std::size_t kv_block_bytes(const KvLayout& layout, BlockShape shape) noexcept;
+std::size_t kv_block_bytes(const KvLayout& layout, const KvShape& shape) noexcept;
 
 /// Fresh blocks that an item needs per KV head: those that its rows enter but do not end in.
 std::uint32_t n_fresh_blocks(const AttentionItem& item, std::uint32_t block_tokens) noexcept;

@@ -13,16 +13,18 @@
 
 namespace larder {
 
-/// One cached row per token: `kv_rank` latent channels, then `rope_dim` of the rotated key that all
-/// heads share. Rows are stored as V is, under one "KV head" without a K part, so that the pool,
-/// the tables and the sharing of blocks know nothing of them.
+/// One cached row per token: `kv_rank` latent channels and `rope_dim` of the rotated key that all
+/// heads share. They stand under one "KV head": the rotated key as K, the latent as V, each in its
+/// own format, so that the pool, the tables and the sharing and sealing of blocks know nothing of
+/// them. Where the format of a part rotates, the rows stand in that basis (simd::Table::hadamard).
 struct LatentShape {
   std::uint32_t n_heads = 0;
   std::uint32_t kv_rank = 0, nope_dim = 0, rope_dim = 0, v_dim = 0;
   std::uint32_t block_tokens = 0;
   float scale = 0;  // of the scores
 
-  std::uint32_t row_dim() const noexcept { return kv_rank + rope_dim; }   // of a cached row
+  std::uint32_t row_dim() const noexcept { return kv_rank + rope_dim; }  // of a cached row
+  KvShape parts() const noexcept { return {{block_tokens, rope_dim}, {block_tokens, kv_rank}}; }
   std::uint32_t key_dim() const noexcept { return nope_dim + rope_dim; }  // of a head's query
 };
 
@@ -34,19 +36,22 @@ struct LatentHeads {
   std::span<const LinearWeight> k_absorb;  // [kv_rank, nope_dim]
 };
 
-/// Rows of a batch that attend to the cached rows of one sequence.
+/// Those of the rows that a step brings a sequence which attend in the same form.
 struct LatentItem {
-  std::uint32_t first_row;  // where its queries begin in the batch
-  std::uint32_t n_rows;     // queries
-  std::uint32_t n_past;     // cached rows before the first of them; query i sees n_past + i + 1
-  KvRows cached;
+  AttentionItem step;       // all of them; one KV head
+  std::uint32_t first = 0;  // of these rows
+  std::uint32_t n_rows = 0;
+
+  std::uint32_t first_row() const noexcept { return step.first_row + first; }  // in the batch
+  /// Cached rows before the first one; query i sees n_past + i + 1.
+  std::uint32_t n_past() const noexcept { return step.n_past + first; }
 };
 
-/// One call's arguments. q [n_batch_rows, n_heads, key_dim], rotated, not scaled;
-/// out [n_batch_rows, n_heads, v_dim].
+/// One call's arguments. q [n_batch_rows, n_heads, key_dim], with rope, not scaled, its rope
+/// channels in the basis of the cached keys; out [n_batch_rows, n_heads, v_dim].
 struct LatentCall {
   const LatentShape& shape;
-  const KvLayout& layout;  // `v` is the format of the rows, `v_offset` 0, `k` not looked at
+  const KvLayout& layout;
   const LatentHeads& heads;
   std::span<const LatentItem> items;
   const float* q;
@@ -73,7 +78,7 @@ class LatentScratch {
   Buffer<float> workspaces_;       // [n_threads] queries, scores, states
   std::size_t thread_floats_ = 0;
   Buffer<float> q_absorbed_;                   // [kAbsorbedRows, n_heads, row_dim]
-  Buffer<float> mixed_;                        // [kAbsorbedRows, n_heads, row_dim] weighted rows
+  Buffer<float> mixed_;                        // [kAbsorbedRows, n_heads, kv_rank] weighted latents
   Buffer<float> head_in_, head_out_;           // [kAbsorbedRows, ...] of one head
   Buffer<float> absorbed_max_, absorbed_sum_;  // [kAbsorbedRows, n_heads]
   Buffer<float> slots_;                        // states of single runs
@@ -84,10 +89,10 @@ class LatentScratch {
 /// Rows of the absorbed form that go through the matrices together.
 inline constexpr std::uint32_t kAbsorbedRows = 64;
 
-/// Appends rows [n_batch_rows, row_dim] of the items to their open blocks.
-/// REQUIRES: the blocks exist and are owned by this sequence alone.
+/// Appends rows [n_batch_rows, row_dim], latent then key, to the open blocks of the items and seals
+/// the full ones, as append_rows does. Latents and keys are in the basis they are cached in.
 void append_latent_rows(const Compute& compute, const LatentShape& shape, const KvLayout& layout,
-                        std::span<const LatentItem> items, const float* rows);
+                        std::span<const AttentionItem> items, const float* rows);
 
 /// The plain form: keys and values of all heads are made from the cached rows, 512 rows at a time
 /// and once per item. For an item of C queries over T rows it costs, per head,

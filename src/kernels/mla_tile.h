@@ -19,14 +19,14 @@ constexpr std::uint32_t rows_seen(std::uint32_t run, std::uint32_t position) noe
 }
 
 /// States of a tile's queries over one run: max [kLatentTile], sum [kLatentTile],
-/// out [kLatentTile, row_dim].
+/// out [kLatentTile, kv_rank].
 inline std::size_t latent_slot_floats(const LatentShape& shape) noexcept {
-  return kLatentTile * (std::size_t{shape.row_dim()} + 2);
+  return kLatentTile * (std::size_t{shape.kv_rank} + 2);
 }
 
-/// Scores of one query become weights, those of rows it does not see (up to `n_all`) zero.
-/// Returns the state's maximum and sum. Touches nothing else, so that a query's state depends on
-/// its own scores alone. REQUIRES: n_seen > 0.
+/// Scores of one query become weights, those of rows it does not see (from `n_seen` up to `n_all`)
+/// zero. Returns the state's maximum and sum. Touches nothing else, so that a query's state depends
+/// on its own scores alone. REQUIRES: n_seen > 0.
 struct Weighed {
   float max, sum;
 };

@@ -55,19 +55,18 @@ ForwardPass::ForwardPass(const Weights& weights, const Compute& compute,
     ropes_.push_back(std::move(rope));
   }
   const unsigned n_threads = compute.pool.n_threads();
+  std::size_t open_bytes = 0;
+  for (const KvLayout& layout : layouts_) open_bytes = std::max(open_bytes, layout.open_bytes);
   if (config_.has_latent()) {
-    latent_ = LatentAttention(config_, layouts_[0], block_tokens, limits, n_threads);
+    latent_ = LatentAttention(config_, block_tokens, limits, n_threads);
   } else {
-    std::size_t open_bytes = 0;
-    for (const KvLayout& layout : layouts_) open_bytes = std::max(open_bytes, layout.open_bytes);
     attention_scratch_ =
         AttentionScratch(attention_shape(0), n_threads, limits.max_rows, limits.max_context,
                          limits.max_sequences, open_bytes != 0);
-    fresh_ =
-        Buffer<std::byte>(max_fresh_blocks(limits.max_rows, limits.max_sequences, block_tokens) *
-                          config_.n_kv_heads * open_bytes);
-    for (KvLayout& layout : layouts_) layout.fresh = fresh_.data();
   }
+  fresh_ = Buffer<std::byte>(max_fresh_blocks(limits.max_rows, limits.max_sequences, block_tokens) *
+                             config_.n_kv_heads * open_bytes);
+  for (KvLayout& layout : layouts_) layout.fresh = fresh_.data();
   if (config_.experts.n_experts != 0) experts_ = Experts(config_, limits);
   observed_.reserve(limits.max_sequences);
   counted_.reserve(limits.max_sequences);
@@ -161,8 +160,11 @@ void ForwardPass::attention_part(std::uint32_t layer, const ForwardBatch& batch)
 
 void ForwardPass::latent_attention(std::uint32_t layer, const ForwardBatch& batch) {
   const Rope& rope = ropes_[0];
-  latent_.run(compute_, {weights_.layer(layer), layer, batch, n_rows_, rope.table, rope.cos.span(),
-                         rope.sin.span(), input_, q_.data(), k_.data(), attended_.data()});
+  set_items(layer, batch);
+  latent_.run(compute_,
+              {weights_.layer(layer), layouts_[layer], batch,
+               std::span(items_).first(batch.sequences.size()), n_rows_, rope.table,
+               rope.cos.span(), rope.sin.span(), input_, q_.data(), k_.data(), attended_.data()});
 }
 
 /// MHA, GQA and MQA. A layer that reads the K and V of another has none to make or append.

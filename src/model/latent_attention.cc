@@ -24,15 +24,12 @@ LatentShape latent_shape(const ModelConfig& c, std::uint32_t block_tokens) {
 
 }  // namespace
 
-LatentAttention::LatentAttention(const ModelConfig& config, const KvLayout& layout,
-                                 std::uint32_t block_tokens, const ForwardLimits& limits,
-                                 unsigned n_threads)
+LatentAttention::LatentAttention(const ModelConfig& config, std::uint32_t block_tokens,
+                                 const ForwardLimits& limits, unsigned n_threads)
     : config_(&config),
       shape_(latent_shape(config, block_tokens)),
-      layout_(layout),
       q_latent_(std::size_t{limits.max_rows} * config.latent.q_rank),
       scratch_(shape_, n_threads, limits.max_rows) {
-  items_.reserve(limits.max_sequences);
   plain_.reserve(limits.max_sequences);
   absorbed_.reserve(limits.max_sequences);
 }
@@ -51,11 +48,12 @@ void LatentAttention::run(const Compute& compute, const LatentStep& step) {
   project(compute, step);
   rotate(compute, step);
   split_items(step);
-  append_latent_rows(compute, shape_, layout_, items_, step.rows);
+  append_latent_rows(compute, shape_, step.layout, step.items, step.rows);
   const LatentWeights& w = step.weights.latent;
   const LatentHeads heads{w.k_up, w.v_up, w.k_absorb};
-  attend_plain(compute, {shape_, layout_, heads, plain_, step.q, step.attended}, scratch_);
-  attend_absorbed(compute, {shape_, layout_, heads, absorbed_, step.q, step.attended}, scratch_);
+  attend_plain(compute, {shape_, step.layout, heads, plain_, step.q, step.attended}, scratch_);
+  attend_absorbed(compute, {shape_, step.layout, heads, absorbed_, step.q, step.attended},
+                  scratch_);
 }
 
 /// Queries, and the rows to be cached: latents through their norm, keys not yet rotated.
@@ -78,6 +76,8 @@ void LatentAttention::project(const Compute& compute, const LatentStep& step) {
   linear(compute, step.weights.q, step.input, {step.q, step.n_rows * q_width}, q_width);
 }
 
+/// Rope, then into the basis that the rows of the layer are cached in. Queries meet latents in that
+/// basis only in the absorbed form, which sees to it.
 void LatentAttention::rotate(const Compute& compute, const LatentStep& step) const {
   const std::size_t n_angles = step.rope.inv_freq.size();
   const std::size_t q_width = std::size_t{shape_.n_heads} * shape_.key_dim();
@@ -86,24 +86,27 @@ void LatentAttention::rotate(const Compute& compute, const LatentStep& step) con
     const auto sin = step.sin.subspan(row * n_angles, n_angles);
     float* q = step.q + row * q_width + shape_.nope_dim;
     rope_rotate(step.rope, cos, sin, q, 1, q_width, shape_.n_heads, shape_.key_dim());
-    float* key = step.rows + row * shape_.row_dim() + shape_.kv_rank;
+    float* latent = step.rows + row * shape_.row_dim();
+    float* key = latent + shape_.kv_rank;
     rope_rotate(step.rope, cos, sin, key, 1, shape_.rope_dim, 1, shape_.rope_dim);
+    if (step.layout.v->rotates) compute.simd.hadamard(latent, 1, shape_.kv_rank);
+    if (!step.layout.k->rotates) return;
+    compute.simd.hadamard(key, 1, shape_.rope_dim);
+    for (std::uint32_t head = 0; head < shape_.n_heads; ++head, q += shape_.key_dim()) {
+      compute.simd.hadamard(q, 1, shape_.rope_dim);
+    }
   });
 }
 
 /// The plain rows of a sequence come before its absorbed ones.
 void LatentAttention::split_items(const LatentStep& step) {
-  items_.clear();
   plain_.clear();
   absorbed_.clear();
-  for (const SequenceRows& s : step.batch.sequences) {
-    const KvRows& cached = s.heads[step.layer];
-    const std::uint32_t n_plain = std::min(s.n_plain, s.n_rows);
-    items_.push_back({s.first_row, s.n_rows, s.n_past, cached});
-    if (n_plain > 0) plain_.push_back({s.first_row, n_plain, s.n_past, cached});
-    if (n_plain < s.n_rows) {
-      absorbed_.push_back({s.first_row + n_plain, s.n_rows - n_plain, s.n_past + n_plain, cached});
-    }
+  for (std::size_t i = 0; i < step.items.size(); ++i) {
+    const AttentionItem& item = step.items[i];
+    const std::uint32_t n_plain = std::min(step.batch.sequences[i].n_plain, item.n_rows);
+    if (n_plain > 0) plain_.push_back({item, 0, n_plain});
+    if (n_plain < item.n_rows) absorbed_.push_back({item, n_plain, item.n_rows - n_plain});
   }
 }
 

@@ -16,8 +16,9 @@ namespace larder {
 /// Where a batch stands and what a layer works on.
 struct LatentStep {
   const LayerWeights& weights;
-  std::uint32_t layer;
+  const KvLayout& layout;
   const ForwardBatch& batch;
+  std::span<const AttentionItem> items;  // of the sequences of the batch
   std::uint32_t n_rows;
   const RopeTable& rope;
   std::span<const float> cos, sin;  // [n_rows, rope_dim / 2]
@@ -31,7 +32,7 @@ struct LatentStep {
 class LatentAttention {
  public:
   LatentAttention() = default;
-  LatentAttention(const ModelConfig& config, const KvLayout& layout, std::uint32_t block_tokens,
+  LatentAttention(const ModelConfig& config, std::uint32_t block_tokens,
                   const ForwardLimits& limits, unsigned n_threads);
 
   void run(const Compute& compute, const LatentStep& step);
@@ -46,10 +47,9 @@ class LatentAttention {
 
   const ModelConfig* config_ = nullptr;
   LatentShape shape_;
-  KvLayout layout_;
   Buffer<float> q_latent_;  // [max_rows, q_rank]
   LatentScratch scratch_;
-  std::vector<LatentItem> items_, plain_, absorbed_;  // [max_sequences] of the batch, of each form
+  std::vector<LatentItem> plain_, absorbed_;  // [max_sequences] of each form
 };
 
 }  // namespace larder

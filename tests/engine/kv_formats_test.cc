@@ -76,10 +76,13 @@ TEST(KvFormats, WhatAModelCannotStoreIsRefusedAtTheStart) {
   EXPECT_NE(refusal("mistral", options("bf16", "bf16", "1:bf16/int8"))
                 .find("layer 1: V cannot be stored as int8: head_dim 8"),
             std::string::npos);
-  EXPECT_NE(refusal("deepseek2_dense", options("int8", "int8", "")).find("latent attention"),
+  EXPECT_NE(refusal("deepseek2_dense", options("int8", "bf16", ""))
+                .find("K (the rotated key) cannot be stored as int8: head_dim 4"),
             std::string::npos);
-  EXPECT_NE(refusal("deepseek2_dense", options("bf16", "bf16", "1:f16")).find("all layers"),
+  EXPECT_NE(refusal("deepseek2_dense", options("bf16", "rot4", ""))
+                .find("V (the latent) cannot be stored as rot4: head_dim 14"),
             std::string::npos);
+  EXPECT_EQ(refusal("deepseek2_dense", options("bf16", "f32", "1:f16")), "accepted");
 }
 
 TEST(KvFormats, ReadersOfSealedRowsFollowTheirOwner) {

@@ -22,7 +22,8 @@ namespace larder::schedule {
 /// The embedded model, models whose layers have sliding windows of 24 tokens, some or all, one
 /// whose layers share K and V, ones with latent attention, whose prompts are long enough for rows
 /// of both forms, random ones of each type whose weights are packed, and sealed formats of K and V,
-/// in one of them other ones in each layer, and policies that drop rows.
+/// or of latents and their keys, in some of them other ones in each layer, and policies that drop
+/// rows.
 struct Model {
   const char* name;
   std::uint32_t n_vocab;
@@ -51,6 +52,9 @@ inline constexpr Model kExperts{"deepseek2_moe", 80, 640, 340};
 inline constexpr Model kQ8{"q8_0", 512}, kQ4{"q4_0", 512}, kBf16{"bf16", 512};
 inline constexpr Model kExpertsQ8{"experts_q8_0", 512, 640, 340};
 inline constexpr Model kExpertsBf16{"experts_bf16", 512, 640, 340};
+inline constexpr Model kLatentSealed{"experts_bf16", 512, 640, 340, "bf16", "rot4"};
+inline constexpr Model kLatentMixed{"experts_q8_0", 512, 640, 340, "rot3", "int8",
+                                    "1:kivi4/rot2", "",  "",  1};
 inline constexpr Model kRotated{"gemma2", 80, 160, 100, "rot4", "int8", "", "", "", 1};
 inline constexpr Model kMixed{"gemma2", 80, 160, 130, "f16", "rot4", "1:fp8/rot2"};
 inline constexpr Model kInt8{"phi3_long", 80, 160, 100, "int8", "int8"};

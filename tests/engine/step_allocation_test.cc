@@ -23,11 +23,11 @@ EngineOptions small_options() {
 }
 
 /// Random weights, packed while loading.
-EngineOptions packed_options() {
+EngineOptions packed_options(const ModelConfig& config = small_dense_config()) {
   static const ScratchDir folder;
   EngineOptions options = small_options();
-  options.model_path = folder.path("q8_0.gguf");
-  EXPECT_TRUE(write_random_model(small_dense_config(), DType::q8_0, options.model_path));
+  options.model_path = folder.path(config.arch + ".gguf");
+  EXPECT_TRUE(write_random_model(config, DType::q8_0, options.model_path));
   return options;
 }
 
@@ -70,6 +70,13 @@ TEST(StepAllocation, NoneWherePackedWeightsMeetSealedBlocks) {
   options.n_batch = 16;
   options.kv.type_k = "rot4";
   options.kv.type_v = "int8";
+  expect_no_allocations(options);
+}
+
+TEST(StepAllocation, NoneInSealedLatents) {
+  EngineOptions options = packed_options(small_experts_config());
+  options.n_batch = 16;
+  options.kv.type_v = "rot4";
   expect_no_allocations(options);
 }
 

@@ -35,9 +35,18 @@ struct Case {
       rows;  // per sequence [length, n_heads, key_dim], [.., row_dim]
   Buffer<std::byte> pool;
   std::vector<std::vector<BlockId>> tables;
+  std::vector<BlockId> open;  // of each sequence, where the layer seals
 
   LatentHeads heads() const { return {k_up, v_up, k_absorb.heads}; }
 };
+
+struct Formats {
+  KvFormat k, v;  // of the rotated key, of the latent
+  std::uint32_t raw_blocks = 0;
+};
+std::ostream& operator<<(std::ostream& out, const Formats& formats) {
+  return out << kv_codec(formats.k).name << "/" << kv_codec(formats.v).name;
+}
 
 struct Dims {
   std::uint32_t n_heads, kv_rank, nope, rope, v, block_tokens;
@@ -59,13 +68,13 @@ void make_heads(Case& c, std::mt19937& rng) {
 }
 
 void make_pool(Case& c, std::mt19937& rng) {
-  const BlockShape block{c.shape.block_tokens, c.shape.row_dim()};
-  const std::size_t bytes =
-      (c.layout.v->v_bytes(block) + kBlockQuantum - 1) / kBlockQuantum * kBlockQuantum;
+  const KvShape parts = c.shape.parts();
+  // Open blocks stand among the others.
+  const std::size_t bytes = std::max(kv_block_bytes(c.layout, parts), c.layout.open_bytes);
   std::vector<std::uint32_t> ids;
   for (const std::uint32_t length : c.lengths) {
-    auto& table = c.tables.emplace_back((length + block.block_tokens - 1) / block.block_tokens);
-    for (std::size_t i = 0; i < table.size(); ++i) {
+    const std::uint32_t n = c.shape.block_tokens;
+    for (std::uint32_t i = 0; i < (length + n - 1) / n + 1; ++i) {
       ids.push_back(static_cast<std::uint32_t>(ids.size()));
     }
   }
@@ -73,15 +82,19 @@ void make_pool(Case& c, std::mt19937& rng) {
   c.pool = Buffer<std::byte>(ids.size() * bytes);
   std::memset(c.pool.data(), 0xff, c.pool.size());
   c.layout.pool = c.pool.data();
-  std::size_t next = 0;
-  for (auto& table : c.tables) {
-    for (BlockId& id : table) {
-      id = BlockId{static_cast<std::uint32_t>(ids[next++] * bytes / kBlockQuantum)};
-    }
+  const auto take = [&] {
+    const std::size_t id = ids.back();
+    ids.pop_back();
+    return BlockId{static_cast<std::uint32_t>(id * bytes / kBlockQuantum)};
+  };
+  for (const std::uint32_t length : c.lengths) {
+    auto& table = c.tables.emplace_back();
+    for (std::uint32_t row = 0; row < length; row += c.shape.block_tokens) table.push_back(take());
+    c.open.push_back(take());
   }
 }
 
-Case make_case(const Dims& d, KvFormat format, std::vector<std::uint32_t> lengths,
+Case make_case(const Dims& d, const Formats& formats, std::vector<std::uint32_t> lengths,
                std::mt19937& rng) {
   Case c;
   c.shape = {d.n_heads,
@@ -91,7 +104,8 @@ Case make_case(const Dims& d, KvFormat format, std::vector<std::uint32_t> length
              d.v,
              d.block_tokens,
              1.0F / std::sqrt(static_cast<float>(d.nope + d.rope))};
-  c.layout.v = &kv_codec(format);
+  c.layout = make_kv_layout(kv_codec(formats.k), kv_codec(formats.v), c.shape.parts());
+  c.layout.raw_blocks = formats.raw_blocks;
   c.lengths = std::move(lengths);
   make_heads(c, rng);
   make_pool(c, rng);
@@ -104,45 +118,80 @@ Case make_case(const Dims& d, KvFormat format, std::vector<std::uint32_t> length
 
 using Form = void (*)(const Compute&, const LatentCall&, LatentScratch&);
 
+/// A step of a run: rows of some sequences.
+class StepOf {
+ public:
+  explicit StepOf(const Case& c) : case_(c), layout_(c.layout) {
+    rows_of_.reserve(c.lengths.size());
+  }
+
+  void add(std::size_t sequence, std::uint32_t n_past, std::uint32_t n) {
+    const LatentShape& s = case_.shape;
+    const std::uint32_t n_block = s.block_tokens, end = n_past + n;
+    const std::size_t n_blocks = layout_.seals() ? end / n_block : (end + n_block - 1) / n_block;
+    const std::span<const BlockId> table = case_.tables[sequence];
+    rows_of_.push_back({table.first(n_blocks), 0, case_.open[sequence]});
+    items_.push_back({n_rows_, n, n_past, {&rows_of_.back(), 1}, n_fresh_});
+    n_fresh_ += n_fresh_blocks(items_.back(), n_block);
+    owners_.push_back(sequence);
+    const auto slice = [&](std::vector<float>& to, const std::vector<float>& from,
+                           std::size_t width) {
+      to.insert(to.end(), from.begin() + static_cast<std::ptrdiff_t>(n_past * width),
+                from.begin() + static_cast<std::ptrdiff_t>(end * width));
+    };
+    slice(q_, case_.q[sequence], std::size_t{s.n_heads} * s.key_dim());
+    slice(rows_, case_.rows[sequence], s.row_dim());
+    n_rows_ += n;
+  }
+
+  /// Appends to `out` of each sequence.
+  void run(const Compute& compute, Form form, LatentScratch& scratch,
+           std::vector<std::vector<float>>& out) {
+    const LatentShape& s = case_.shape;
+    Buffer<std::byte> fresh(n_fresh_ * layout_.open_bytes);
+    if (fresh.size() > 0) std::memset(fresh.data(), 0xff, fresh.size());
+    layout_.fresh = fresh.data();
+    append_latent_rows(compute, s, layout_, items_, rows_.data());
+    std::vector<LatentItem> all;
+    for (const AttentionItem& item : items_) all.push_back({item, 0, item.n_rows});
+    std::vector<float> result(std::size_t{n_rows_} * s.n_heads * s.v_dim);
+    const LatentHeads heads = case_.heads();
+    form(compute, {s, layout_, heads, all, q_.data(), result.data()}, scratch);
+    const std::size_t width = std::size_t{s.n_heads} * s.v_dim;
+    for (std::size_t i = 0; i < items_.size(); ++i) {
+      const auto begin = result.begin() + static_cast<std::ptrdiff_t>(items_[i].first_row * width);
+      out[owners_[i]].insert(out[owners_[i]].end(), begin,
+                             begin + static_cast<std::ptrdiff_t>(items_[i].n_rows * width));
+    }
+  }
+
+ private:
+  const Case& case_;
+  KvLayout layout_;
+  std::vector<KvRows> rows_of_;
+  std::vector<AttentionItem> items_;
+  std::vector<std::size_t> owners_;
+  std::vector<float> q_, rows_;
+  std::uint32_t n_rows_ = 0, n_fresh_ = 0;
+};
+
 /// Every sequence in chunks of random size, in random company; what came out per sequence.
 std::vector<std::vector<float>> run(const Case& c, const Compute& compute, std::uint32_t max_chunk,
                                     const Form form, std::mt19937& rng) {
-  const LatentShape& s = c.shape;
   const std::uint32_t total = std::accumulate(c.lengths.begin(), c.lengths.end(), 0U);
-  LatentScratch scratch(s, compute.pool.n_threads(), total);
+  LatentScratch scratch(c.shape, compute.pool.n_threads(), total);
   std::vector<std::uint32_t> past(c.lengths.size(), 0);
   std::vector<std::vector<float>> out(c.lengths.size());
   while (past != c.lengths) {
-    std::vector<LatentItem> items;
-    std::vector<std::size_t> owners;
-    std::vector<float> q, rows;
-    std::uint32_t n_rows = 0;
+    StepOf step(c);
     for (std::size_t i = 0; i < c.lengths.size(); ++i) {
       if (past[i] == c.lengths[i] || rng() % 4 == 0) continue;
       const auto n = std::min<std::uint32_t>(c.lengths[i] - past[i],
                                              1 + static_cast<std::uint32_t>(rng() % max_chunk));
-      items.push_back({n_rows, n, past[i], {c.tables[i], 0}});
-      owners.push_back(i);
-      const auto slice = [&](std::vector<float>& to, const std::vector<float>& from,
-                             std::size_t width) {
-        to.insert(to.end(), from.begin() + static_cast<std::ptrdiff_t>(past[i] * width),
-                  from.begin() + static_cast<std::ptrdiff_t>((past[i] + n) * width));
-      };
-      slice(q, c.q[i], std::size_t{s.n_heads} * s.key_dim());
-      slice(rows, c.rows[i], s.row_dim());
-      n_rows += n;
+      step.add(i, past[i], n);
       past[i] += n;
     }
-    append_latent_rows(compute, s, c.layout, items, rows.data());
-    std::vector<float> result(std::size_t{n_rows} * s.n_heads * s.v_dim);
-    const LatentHeads heads = c.heads();
-    form(compute, {s, c.layout, heads, items, q.data(), result.data()}, scratch);
-    const std::size_t width = std::size_t{s.n_heads} * s.v_dim;
-    for (std::size_t i = 0; i < items.size(); ++i) {
-      const auto begin = result.begin() + static_cast<std::ptrdiff_t>(items[i].first_row * width);
-      out[owners[i]].insert(out[owners[i]].end(), begin,
-                            begin + static_cast<std::ptrdiff_t>(items[i].n_rows * width));
-    }
+    step.run(compute, form, scratch, out);
   }
   return out;
 }
@@ -152,12 +201,12 @@ void reference_form(const Compute&, const LatentCall& call, LatentScratch&) {
 }
 
 void expect_close(const std::vector<std::vector<float>>& got,
-                  const std::vector<std::vector<float>>& expected) {
+                  const std::vector<std::vector<float>>& expected, float tolerance = 2e-5F) {
   ASSERT_EQ(got.size(), expected.size());
   for (std::size_t s = 0; s < got.size(); ++s) {
     ASSERT_EQ(got[s].size(), expected[s].size());
     for (std::size_t i = 0; i < got[s].size(); ++i) {
-      ASSERT_NEAR(got[s][i], expected[s][i], 2e-5) << "sequence " << s << " element " << i;
+      ASSERT_NEAR(got[s][i], expected[s][i], tolerance) << "sequence " << s << " element " << i;
     }
   }
 }
@@ -165,7 +214,12 @@ void expect_close(const std::vector<std::vector<float>>& got,
 constexpr Dims kSmall{3, 14, 6, 4, 10, 16};
 constexpr Dims kShapes[] = {
     kSmall, {1, 18, 8, 2, 5, 32}, {5, 32, 16, 8, 16, 16}, {40, 10, 4, 2, 6, 64}};
-constexpr KvFormat kFormats[] = {KvFormat::f32, KvFormat::f16, KvFormat::bf16};
+constexpr Formats kRaw[] = {{KvFormat::f32, KvFormat::f32},
+                            {KvFormat::f16, KvFormat::f16},
+                            {KvFormat::bf16, KvFormat::bf16},
+                            {KvFormat::f32, KvFormat::bf16}};
+/// Widths that every format can store, or most: rot3 wants keys of 32 channels.
+constexpr Dims kCoded{3, 64, 6, 32, 10, 32}, kNarrow{2, 32, 8, 16, 6, 16};
 
 TEST(MlaAttention, BothFormsMatchTheFormulaOnEverySet) {
   std::mt19937 rng(1);
@@ -173,10 +227,10 @@ TEST(MlaAttention, BothFormsMatchTheFormulaOnEverySet) {
   for (const simd::Table* table : simd::available()) {
     const Compute compute{*table, pool};
     for (const Dims& dims : kShapes) {
-      for (const KvFormat format : kFormats) {
-        SCOPED_TRACE(testing::Message() << table->name << " heads " << dims.n_heads << " format "
-                                        << static_cast<int>(format));
-        const Case c = make_case(dims, format, {70, 1, 33}, rng);
+      for (const Formats& formats : kRaw) {
+        SCOPED_TRACE(testing::Message()
+                     << table->name << " heads " << dims.n_heads << " formats " << formats);
+        const Case c = make_case(dims, formats, {70, 1, 33}, rng);
         const auto expected = run(c, compute, 100, reference_form, rng);
         expect_close(run(c, compute, 40, attend_plain, rng), expected);
         expect_close(run(c, compute, 40, attend_absorbed, rng), expected);
@@ -189,7 +243,7 @@ TEST(MlaAttention, ContextsOfSeveralRunsMatchTheFormula) {
   std::mt19937 rng(2);
   ThreadPool pool(2);
   const Compute compute{simd::best(), pool};
-  const Case c = make_case({2, 8, 4, 2, 4, 32}, KvFormat::bf16, {1100, 515}, rng);
+  const Case c = make_case({2, 8, 4, 2, 4, 32}, kRaw[2], {1100, 515}, rng);
   const auto expected = run(c, compute, 600, reference_form, rng);
   expect_close(run(c, compute, 300, attend_plain, rng), expected);
   expect_close(run(c, compute, 300, attend_absorbed, rng), expected);
@@ -199,11 +253,54 @@ TEST(MlaAttention, BitsDependOnTheSequenceAlone) {
   std::mt19937 rng(3);
   ThreadPool one(1), two(2);
   for (const simd::Table* table : simd::available()) {
-    const Case c = make_case(kSmall, KvFormat::bf16, {600, 37, 530}, rng);
+    const Case c = make_case(kSmall, kRaw[2], {600, 37, 530}, rng);
     for (const Form form : {attend_plain, attend_absorbed}) {
       const auto expected = run(c, {*table, one}, 600, form, rng);
       for (const std::uint32_t max_chunk : {7U, 64U, 300U}) {
         EXPECT_EQ(run(c, {*table, two}, max_chunk, form, rng), expected) << table->name;
+      }
+    }
+  }
+}
+
+// Every format as that of the latent and as that of the key, in turns.
+TEST(MlaAttention, SealedBlocksMatchTheFormulaInEveryFormat) {
+  std::mt19937 rng(5);
+  ThreadPool pool(2);
+  const auto codecs = kv_codecs();
+  for (const simd::Table* table : simd::available()) {
+    const Compute compute{*table, pool};
+    for (std::size_t i = 0; i < codecs.size(); ++i) {
+      const KvCodec& other = *codecs[(i * 7 + 3) % codecs.size()];
+      const Formats formats{other.format, codecs[i]->format, i % 4 == 0 ? 1U : 0U};
+      SCOPED_TRACE(testing::Message() << table->name << " formats " << formats);
+      const Case c = make_case(kCoded, formats, {100, 1, 33}, rng);
+      const auto expected = run(c, compute, 130, reference_form, rng);
+      // ggml's formats are rounded to bf16 where they are multiplied.
+      const bool rounds = other.decode_k != nullptr || codecs[i]->decode_v != nullptr;
+      const float tolerance = rounds ? 2e-3F : 2e-5F;
+      expect_close(run(c, compute, 70, attend_plain, rng), expected, tolerance);
+      expect_close(run(c, compute, 70, attend_absorbed, rng), expected, tolerance);
+    }
+  }
+}
+
+TEST(MlaAttention, SealedBitsDependOnTheSequenceAlone) {
+  std::mt19937 rng(6);
+  ThreadPool one(1), two(2);
+  constexpr Formats kSealed[] = {{KvFormat::bf16, KvFormat::rot4},
+                                 {KvFormat::int8, KvFormat::rot2, 2},
+                                 {KvFormat::kivi4, KvFormat::kivi2},
+                                 {KvFormat::rot4, KvFormat::f16}};
+  for (const simd::Table* table : simd::available()) {
+    for (const Formats& formats : kSealed) {
+      const Case c = make_case(kNarrow, formats, {530, 37}, rng);
+      for (const Form form : {attend_plain, attend_absorbed}) {
+        const auto expected = run(c, {*table, one}, 530, form, rng);
+        for (const std::uint32_t max_chunk : {7U, 300U}) {
+          ASSERT_EQ(run(c, {*table, two}, max_chunk, form, rng), expected)
+              << table->name << " formats " << formats;
+        }
       }
     }
   }
@@ -214,7 +311,7 @@ TEST(MlaAttention, FormsAgreeWithQuantisedMatrices) {
   std::mt19937 rng(4);
   ThreadPool pool(2);
   const Compute compute{simd::best(), pool};
-  Case c = make_case({2, 64, 32, 8, 32, 16}, KvFormat::f32, {90}, rng);
+  Case c = make_case({2, 64, 32, 8, 32, 16}, kRaw[0], {90}, rng);
   std::vector<std::vector<std::byte>> bytes;
   for (auto* heads : {&c.k_up, &c.v_up}) {
     for (LinearWeight& w : *heads) {

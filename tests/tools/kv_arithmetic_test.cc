@@ -42,6 +42,10 @@ TEST(KvArithmetic, LatentRowsStandForKeysAndValues) {
   as_mha.n_kv_heads = 16;
   as_mha.as_stored = false;
   EXPECT_EQ(token_bytes(as_mha), 27 * 16 * (192 + 128) * 2);
+  KvFacts sealed = kv;
+  sealed.k = &kv_codec(KvFormat::bf16);  // of the rotated key
+  sealed.v = &kv_codec(KvFormat::rot4);
+  EXPECT_EQ(token_bytes(sealed), 27 * (64 * 2 + 512 / 2 + 2));
   ModelConfig v2 = shape(60, 128, 1, 192);
   v2.latent = {512, 1536, 128, 64, 128};
   EXPECT_EQ(token_bytes(facts(v2)), 67.5 * 1024);

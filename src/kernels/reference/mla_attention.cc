@@ -19,18 +19,40 @@ std::vector<double> multiply(const LinearWeight& w, const float* x) {
   return out;
 }
 
+struct Seen {
+  std::uint32_t row, by;  // positions
+};
+
+/// Row [row_dim] as the query sees it: of its own block as the open formats have it, of earlier
+/// ones as it was sealed; in the plain basis but for keys, whose queries are rotated too.
+void read_row(const LatentCall& call, const LatentItem& item, const Seen& seen, float* out) {
+  const LatentShape& s = call.shape;
+  const KvLayout& layout = call.layout;
+  const KvRows& cached = item.step.heads[0];
+  const std::uint32_t block = seen.row / s.block_tokens, row = seen.row % s.block_tokens;
+  const bool is_own = layout.seals() && seen.by / s.block_tokens == block;
+  const bool is_open = layout.seals() && (is_own || layout.is_raw(block));
+  const std::byte* data = is_own
+                              ? open_block(layout, item.step, {0, 1, block, s.block_tokens})
+                              : layout.pool + to_offset(cached.blocks[block - cached.first_block]);
+  const KvCodec& k = is_open ? *layout.open_k : *layout.k;
+  const KvCodec& v = is_open ? *layout.open_v : *layout.v;
+  const KvShape parts = s.parts();
+  k.read_k(data, row, parts.k, out + s.kv_rank);
+  v.read_v(data + (is_open ? layout.open_v_offset : layout.v_offset), row, parts.v, out);
+  if (layout.v->rotates) simd::scalar_table().hadamard(out, 1, s.kv_rank);
+}
+
 void attend_one(const LatentCall& call, const LatentItem& item, std::uint32_t r,
                 std::uint32_t head) {
   const LatentShape& s = call.shape;
-  const std::size_t at = (std::size_t{item.first_row} + r) * s.n_heads + head;
+  const std::size_t at = (std::size_t{item.first_row()} + r) * s.n_heads + head;
   const float* q = call.q + at * s.key_dim();
   std::vector<double> scores;
   std::vector<std::vector<double>> values;
   std::vector<float> row(s.row_dim());
-  for (std::uint32_t t = 0; t <= item.n_past + r; ++t) {
-    const auto block = item.cached.blocks[t / s.block_tokens - item.cached.first_block];
-    call.layout.v->read_v(call.layout.pool + to_offset(block), t % s.block_tokens,
-                          {s.block_tokens, s.row_dim()}, row.data());
+  for (std::uint32_t t = 0; t <= item.n_past() + r; ++t) {
+    read_row(call, item, {t, item.n_past() + r}, row.data());
     const auto key = multiply(call.heads.k_up[head], row.data());
     double score = 0;
     for (std::uint32_t c = 0; c < s.nope_dim; ++c) score += q[c] * key[c];
