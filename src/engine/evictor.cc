@@ -7,8 +7,10 @@
 
 #include "base/fail.h"
 #include "kernels/key_scores.h"
+#include "kernels/merge_values.h"
 #include "kernels/move_rows.h"
 #include "kernels/query_moments.h"
+#include "policy/merge_rows.h"
 #include "policy/pool_scores.h"
 #include "policy/row_lots.h"
 #include "policy/select_rows.h"
@@ -20,6 +22,13 @@ namespace {
 constexpr std::uint32_t kFutureQueries = 512;  // positions that expected attention looks ahead
 
 }  // namespace
+
+CreditRule credit_rule(const Policy& policy) noexcept {
+  CreditRule rule{.rise = static_cast<float>(policy.rise_percent) / 100.0F, .seed = policy.seed};
+  if (policy.counting == Counting::unimportant) rule.credit = Credit::unimportant;
+  if (policy.counting == Counting::noisy) rule.credit = Credit::noisy;
+  return rule;
+}
 
 Evictor::Evictor(const EvictionOptions& options, const CacheShape& shape, const Compute& compute,
                  std::vector<KvLayout> layouts, EvictorModel model)
@@ -47,8 +56,15 @@ EvictionPoints Evictor::points(std::uint32_t n_prompt) const noexcept {
   const Policy& policy = options_.policy;
   EvictionPoints points;
   points.n_keep = rows_to_keep(policy, options_.budget, n_prompt);
-  const std::uint64_t n_most =
+  std::uint64_t n_most =
       std::uint64_t{most_rows_of_layer(policy, points.n_keep, 0, n_dropping_)} * n_parts();
+  if (has_head_file()) {
+    n_most = points.n_keep;
+    for (const float share : options_.shares.shares) {
+      if (share == HeadShares::kAll) continue;  // nothing of such a head is put together anew
+      n_most = std::max<std::uint64_t>(n_most, rows_of_head(policy, points.n_keep, share));
+    }
+  }
   points.n_most = static_cast<std::uint32_t>(std::min<std::uint64_t>(n_most, UINT32_MAX));
   points.every = policy.every;
   points.prompt_end = policy.at_prompt_end ? n_prompt : 0;
@@ -82,16 +98,17 @@ Result<void> Evictor::evict_layer(SequenceCache& cache, std::uint32_t layer, std
   std::uint32_t n_rows = 0;  // on average
   for (const Part& part : parts_) n_rows += part.n_rows;
   n_rows /= n_parts();
-  if (n_rows <= n_keep) return {};
+  if (n_rows <= n_keep && !has_head_file()) return {};
   for (const Part& part : parts_) score(cache, part, statistics);
   if (std::any_of(scores_.begin(), scores_.end(), [](float s) { return std::isnan(s); })) {
     return fail(Errc::corrupt, "layer {} caches keys that are no numbers; a weight is damaged",
                 layer);
   }
-  const ProtectedRows protect{options_.policy.sinks, protected_newest(options_.policy, n_keep)};
-  set_counts(n_keep, protect);
+  has_head_file() ? set_counts_by_file(n_keep) : set_counts(n_keep);
   for (std::size_t i = 0; i < parts_.size(); ++i) {
-    if (counts_[i] < parts_[i].n_rows) drop(cache, parts_[i], counts_[i], protect, statistics);
+    if (counts_[i] >= parts_[i].n_rows) continue;
+    const ProtectedRows protect = protected_rows(has_head_file() ? counts_[i] : n_keep);
+    drop(cache, parts_[i], counts_[i], protect, statistics);
   }
   return {};
 }
@@ -112,13 +129,25 @@ void Evictor::set_parts(const SequenceCache& cache, std::uint32_t layer) {
   }
 }
 
+ProtectedRows Evictor::protected_rows(std::uint32_t n_keep) const noexcept {
+  return {options_.policy.sinks, protected_newest(options_.policy, n_keep)};
+}
+
+void Evictor::set_counts_by_file(std::uint32_t n_keep) {
+  counts_.clear();
+  for (const Part& part : parts_) {
+    const float share = options_.shares.of(part.layer, part.first_head);
+    counts_.push_back(rows_of_head(options_.policy, n_keep, share));
+  }
+}
+
 /// Rows of the parts that stay, of `n_keep` on average.
-void Evictor::set_counts(std::uint32_t n_keep, ProtectedRows protect) {
+void Evictor::set_counts(std::uint32_t n_keep) {
   counts_.assign(parts_.size(), n_keep);
   if (!shape_.heads_apart) return;
   std::vector<std::span<const float>> scores;
   for (const Part& part : parts_) scores.push_back(part.scores);
-  split_rows(scores, protect, {n_keep, options_.policy.floor_percent}, counts_);
+  split_rows(scores, protected_rows(n_keep), {n_keep, options_.policy.floor_percent}, counts_);
 }
 
 void Evictor::drop(SequenceCache& cache, const Part& part, std::uint32_t n_keep,
@@ -130,9 +159,68 @@ void Evictor::drop(SequenceCache& cache, const Part& part, std::uint32_t n_keep,
     select_rows(part.scores.subspan(std::size_t{head} * part.n_rows, part.n_rows), protect, order_,
                 std::span(kept_).subspan(std::size_t{head} * n_keep, n_keep));
   }
-  cache.keep_rows(part.index, kept_, moves_);
+  const bool merges = options_.policy.merging != Merging::none;
+  if (merges) collect_merges(rows_of(cache, part), part, n_keep, cache.n_rows());
+  cache.keep_rows(part.index, kept_, moves_, merges);
   move_rows(compute_, layouts_[part.layer], block_, moves_);
+  if (merges) {
+    const KeyRows rows = rows_of(cache, part);
+    for (std::uint32_t head = 0; head < part.n_heads; ++head) {
+      add_values(rows, head, merges_[head].own, merges_[head].sums);
+    }
+  }
   if (statistics.of_rows()) statistics.keep_rows(part.index, kept_, part.n_heads);
+}
+
+/// Where the rows of a part stand now.
+KeyRows Evictor::rows_of(const SequenceCache& cache, const Part& part) {
+  heads_.clear();
+  for (std::uint32_t head = 0; head < part.n_heads; ++head) {
+    heads_.push_back({cache.table(part.index, head).blocks()});
+  }
+  return {layouts_[part.layer], block_, heads_, part.n_rows};
+}
+
+/// What the kept rows take up of the dropped ones, while these are there.
+void Evictor::collect_merges(const KeyRows& rows, const Part& part, std::uint32_t n_keep,
+                             std::uint32_t n_tokens) {
+  merges_.resize(std::max<std::size_t>(merges_.size(), part.n_heads));
+  for (std::uint32_t head = 0; head < part.n_heads; ++head) {
+    Merge& merge = merges_[head];
+    merge.own.assign(n_keep, 1.0F);
+    merge.sums.assign(std::size_t{n_keep} * block_.head_dim, 0.0F);
+    collect_merge(rows, part, head,
+                  {options_.policy.seed, part.layer, part.first_head + head, n_tokens}, merge);
+  }
+}
+
+void Evictor::collect_merge(const KeyRows& rows, const Part& part, std::uint32_t head,
+                            const Lot& lot, Merge& merge) {
+  const std::size_t n_keep = merge.own.size(), n_dropped = part.n_rows - n_keep;
+  const auto kept = std::span(kept_).subspan(head * n_keep, n_keep);
+  if (n_keep == 0) return;
+  std::vector<RowMerge> merged;
+  if (options_.policy.merging == Merging::shared_out) {
+    std::vector<float> lots(part.n_rows);
+    draw_lots(lot, lots);
+    share_out(part.scores.subspan(std::size_t{head} * part.n_rows, part.n_rows), kept, lots,
+              options_.policy.heirs, merged);
+  } else {
+    std::vector<std::uint32_t> nearest(n_dropped);
+    std::vector<float> cosines(n_dropped);
+    likest_keys(compute_, rows, head, kept, nearest, cosines);
+    std::vector<Likeness> dropped;
+    for (std::uint32_t row = 0, next = 0; row < part.n_rows; ++row) {
+      if (next < n_keep && kept[next] == row) {
+        ++next;
+        continue;
+      }
+      const std::size_t i = dropped.size();
+      dropped.push_back({row, nearest[i], cosines[i]});
+    }
+    join_likest(dropped, merge.own, merged);
+  }
+  sum_values(compute_, rows, head, merged, merge.sums);
 }
 
 /// What attention added up, pooled without the observed queries' own rows, which stay anyway.
@@ -164,11 +252,7 @@ void Evictor::score(const SequenceCache& cache, const Part& part, CacheStatistic
   const auto of_head = [&](std::uint32_t head) {
     return part.scores.subspan(std::size_t{head} * part.n_rows, part.n_rows);
   };
-  heads_.clear();
-  for (std::uint32_t head = 0; head < part.n_heads; ++head) {
-    heads_.push_back({cache.table(part.index, head).blocks()});
-  }
-  const KeyRows keys{layouts_[part.layer], block_, heads_, part.n_rows};
+  const KeyRows keys = rows_of(cache, part);
   switch (options_.policy.score) {
     case Score::position:
       for (std::uint32_t head = 0; head < part.n_heads; ++head) {

@@ -9,14 +9,19 @@
 #include "engine/cache_statistics.h"
 #include "engine/eviction_options.h"
 #include "engine/eviction_points.h"
+#include "kernels/column_sums.h"
 #include "kernels/compute.h"
 #include "kernels/expected_attention.h"
 #include "kernels/kv_layout.h"
 #include "kv/sequence_cache.h"
 #include "larder/result.h"
+#include "policy/row_lots.h"
 #include "policy/select_rows.h"
 
 namespace larder {
+
+/// What queries add to the rows they see, where attention counts.
+CreditRule credit_rule(const Policy& policy) noexcept;
 
 /// Facts of a model.
 struct EvictorModel {
@@ -63,9 +68,20 @@ class Evictor {
   void set_parts(const SequenceCache& cache, std::uint32_t layer);
   void score(const SequenceCache& cache, const Part& part, CacheStatistics& statistics);
   void score_by_attention(const Part& part, CacheStatistics& statistics);
-  void set_counts(std::uint32_t n_keep, ProtectedRows protect);
+  ProtectedRows protected_rows(std::uint32_t n_keep) const noexcept;
+  void set_counts(std::uint32_t n_keep);
+  void set_counts_by_file(std::uint32_t n_keep);
   void drop(SequenceCache& cache, const Part& part, std::uint32_t n_keep, ProtectedRows protect,
             CacheStatistics& statistics);
+  struct Merge {                   // of one head
+    std::vector<float> own, sums;  // [n_keep], [n_keep, head_dim]
+  };
+  KeyRows rows_of(const SequenceCache& cache, const Part& part);
+  void collect_merges(const KeyRows& rows, const Part& part, std::uint32_t n_keep,
+                      std::uint32_t n_tokens);
+  void collect_merge(const KeyRows& rows, const Part& part, std::uint32_t head, const Lot& lot,
+                     Merge& merge);
+  bool has_head_file() const noexcept { return options_.policy.head_file != HeadFile::none; }
 
   const EvictionOptions options_;
   const CacheShape& shape_;
@@ -83,6 +99,7 @@ class Evictor {
   std::vector<std::uint32_t> order_;         // [n_rows]
   std::vector<std::uint32_t> kept_;          // [n_kv_heads, n_keep]
   std::vector<std::vector<RowMove>> moves_;  // [n_kv_heads]
+  std::vector<Merge> merges_;                // [n_kv_heads], where values are merged
 };
 
 }  // namespace larder

@@ -16,10 +16,38 @@ enum class Score : std::uint8_t {
   expected_attention,  // what queries to come may give it, told from those that there were
 };
 
+/// What attention counts for.
+enum class Counting : std::uint8_t {
+  weight,       // its weight
+  unimportant,  // how often it was below the mean, against the row
+  noisy,        // its weight with noise, the more evenly the more there is generated
+};
+
 /// How the rows that stay are dealt out to the layers.
 enum class Allocation : std::uint8_t {
   uniform,  // to each as many
   pyramid,  // fewer the deeper the layer
+};
+
+/// What a file of weights of KV heads is for (policy/head_budgets.h).
+enum class HeadFile : std::uint8_t {
+  none,     // there is none
+  shares,   // of the budget
+  classes,  // heads that keep everything, and others
+};
+
+/// The distance at which queries meet the sinks.
+enum class SinkDistance : std::uint8_t {
+  in_text,   // as all rows
+  in_cache,  // as if the rows that were dropped had never been there
+  capped,    // at that in the text, but no more than the cache can have
+};
+
+/// What becomes of the values of rows that are dropped (policy/merge_rows.h).
+enum class Merging : std::uint8_t {
+  none,        // they are gone
+  shared_out,  // among the next rows that stay, by lot
+  to_likest,   // they join the row with the likest key, if it is like enough
 };
 
 /// A method with all its values. Rows go at places that the position in the text alone decides, see
@@ -32,23 +60,32 @@ struct Policy {
   bool at_prompt_end = true;  // and when it has all of the prompt's
   std::uint32_t recent_percent = 0;  // so much of the budget is for the newest rows at least
   // Of attention scores:
+  Counting counting = Counting::weight;
   std::uint32_t window = 0;  // newest queries that count; 0: all there were
+  std::uint32_t rise_percent =
+      0;                     // of the window, the last query counts so much more than the first
   std::uint32_t kernel = 1;  // scores are means over so many neighbours, an odd number
   bool joins_heads = false;  // one decision for all KV heads of a layer
   Allocation allocation = Allocation::uniform;
   bool splits_heads = false;         // a layer's rows go to the KV heads that have the best ones
   std::uint32_t floor_percent = 20;  // of the mean of which every head has its own
   std::uint32_t beta = 20;           // of a pyramid: how steep
-  bool sinks_follow = false;         // queries meet the sinks at their distance in the cache
+  HeadFile head_file = HeadFile::none;
+  std::uint32_t full_percent = 50;  // of the heads keep everything
+  SinkDistance sink_distance = SinkDistance::in_text;
+  Merging merging = Merging::none;
+  std::uint32_t heirs = 32;  // rows among which one is shared out
   std::uint32_t seed = 0;
 };
 
 inline constexpr std::uint32_t kMaxSinks = 128;
 
-/// How many rows of each layer and KV head stay: tokens, or a share of the prompt.
+/// How many rows of each layer and KV head stay: tokens, or a share of the prompt; or, of all that
+/// drop rows together, bytes, which whoever knows the cache turns into tokens.
 struct KeepBudget {
   std::uint32_t n_tokens = 0;  // 0: `share` counts
   double share = 0;            // 0 to 1, both excluded
+  std::uint64_t n_bytes = 0;   // 0: the others count
 };
 
 /// Rows that stay of a text whose prompt has `n_prompt` tokens: the budget's, or all the protected

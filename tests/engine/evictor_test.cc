@@ -13,6 +13,7 @@
 
 #include "kernels/column_sums.h"
 #include "kernels/query_moments.h"
+#include "model/scratch_dir.h"
 #include "store/block_store.h"
 
 namespace larder {
@@ -40,6 +41,7 @@ class KeptSet : public testing::Test {
     const SequenceCache& cache;
     EvictionPoints points;
     bool apart;
+    CreditRule rule;
   };
   /// The attention of the fixture's queries on the cached rows, in steps of various sizes.
   static void observe(const Compute& compute, const Layer& layer, const nlohmann::json& of,
@@ -78,27 +80,54 @@ class KeptSet : public testing::Test {
         continue;
       }
       const AttentionItem item{0, n, begin, heads};
-      const ObservedRows rows{0, first - begin, begin + n - first, statistics.layer(0),
-                              statistics.stride()};
+      const ObservedRows rows{0,
+                              first - begin,
+                              begin + n - first,
+                              statistics.layer(0),
+                              statistics.stride(),
+                              layer.points.place_of(first)};
       add_column_sums(compute, shape, layer.layout, std::span(&item, 1), q.data(),
-                      {std::span(&rows, 1), scratch});
+                      {std::span(&rows, 1), scratch, layer.rule});
     }
   }
 
   using Rows = std::vector<std::uint32_t>;
 
+  std::string write_heads(const nlohmann::json& weights) const {
+    std::ofstream out(dir_.path("heads.tsv"));
+    for (const auto& weight : weights) out << weight << '\t';
+    return dir_.path("heads.tsv");
+  }
+
+  using Values = std::vector<std::vector<std::vector<float>>>;  // [n_kv_heads, n_kept, head_dim]
+
   std::vector<Rows> kept_by(const std::string& policy, const nlohmann::json& all,
                             const nlohmann::json& of) {
+    std::vector<Rows> kept;
+    for (const auto& head : values_kept_by(policy, all, of)) {
+      Rows& rows = kept.emplace_back();
+      for (const auto& value : head) rows.push_back(static_cast<std::uint32_t>(value[0] * 64));
+    }
+    return kept;
+  }
+
+  Values values_kept_by(const std::string& policy, const nlohmann::json& all,
+                        const nlohmann::json& of) {
     KvOptions options;
     options.policy = policy;
     options.keep = std::to_string(all["keep"].get<int>());
-    const auto eviction = eviction_options(options);
+    auto eviction = eviction_options(options);
     EXPECT_TRUE(eviction) << eviction.error().message;
+    if (!(*eviction)->heads_path.empty()) {
+      (*eviction)->shares =
+          *head_shares((*eviction)->policy, (*eviction)->heads, std::vector<std::uint32_t>{0});
+    }
     const auto n_heads = of["kv_heads"].get<std::uint32_t>();
     const auto n_rows = all["rows"].get<std::uint32_t>();
     const BlockShape block{16, all["head_dim"].get<std::uint32_t>()};
     KvLayout layout = make_kv_layout(kv_codec(KvFormat::f32), kv_codec(KvFormat::f32), block);
-    const bool apart = (*eviction)->policy.splits_heads;  // each head is a layer of the shape
+    // Each head is a layer of the shape.
+    const bool apart = (*eviction)->policy.splits_heads || !(*eviction)->heads_path.empty();
     CacheShape shape{block.block_tokens, {{apart ? 1 : n_heads, 0, BlockClass{0}}}};
     shape.heads_apart = apart;
     shape.layers[0].max_stored = n_rows;
@@ -131,20 +160,25 @@ class KeptSet : public testing::Test {
                      1.0F / std::sqrt(static_cast<float>(block.head_dim)), rope_table(block)});
     CacheStatistics statistics(shape, evictor.wants());
     if (!statistics.empty()) {
-      observe(compute, {layout, cache, evictor.points(n_rows), apart}, of, statistics);
+      observe(compute,
+              {layout, cache, evictor.points(n_rows), apart, credit_rule((*eviction)->policy)}, of,
+              statistics);
     }
     EXPECT_TRUE(evictor.evict(cache, all["keep"].get<std::uint32_t>(), statistics));
-    std::vector<Rows> kept(n_heads);
+    Values kept(n_heads);
     for (std::uint32_t h = 0; h < n_heads; ++h) {
       for (std::uint32_t row = 0; row < cache.n_stored(apart ? h : 0); ++row) {
         std::vector<float> value(block.head_dim);
         const std::byte* at = layout.pool + to_offset(table(cache, h).blocks()[row / 16]);
         layout.v->read_v(at + layout.v_offset, row % 16, block, value.data());
-        kept[h].push_back(static_cast<std::uint32_t>(value[0] * 64));
+        kept[h].push_back(std::move(value));
       }
     }
     return kept;
   }
+
+ private:
+  ScratchDir dir_;
 };
 
 TEST_F(KeptSet, EqualsTheReferenceForMhaGqaAndMqa) {
@@ -155,12 +189,40 @@ TEST_F(KeptSet, EqualsTheReferenceForMhaGqaAndMqa) {
                                                              {"h2o", "every=0"},
                                                              {"tova", "every=0"},
                                                              {"snapkv", "recent=6,window=6"},
-                                                             {"ada-snapkv", "recent=6,window=6"}};
+                                                             {"ada-snapkv", "recent=6,window=6"},
+                                                             {"scissorhands", "recent=6,window=6"},
+                                                             {"keyformer", "every=0"},
+                                                             {"pyramidinfer", "recent=6,window=6"}};
       const auto own = parameters.find(method);
-      const std::string text =
+      std::string text =
           method + ":" + (own != parameters.end() ? own->second : "sinks=4,recent=6");
+      if (method.ends_with(":heads")) {
+        text = method + "=" + write_heads(of["head_weights"]) +
+               (method.starts_with("duo") ? ",sinks=4" : ",sinks=4,recent=6");
+      }
       EXPECT_EQ(kept_by(text, all, of), expected.get<std::vector<Rows>>())
           << method << ", " << of["kv_heads"] << " KV heads";
+    }
+  }
+}
+
+TEST_F(KeptSet, TakesUpWhatIsDroppedAsTheReferenceDoes) {
+  const nlohmann::json all = fixture();
+  for (const nlohmann::json& of : all["cases"]) {
+    for (const auto& [method, expected] : of["merged"].items()) {
+      const Values got = values_kept_by(method + ":every=0", all, of);
+      const auto wanted = expected.get<Values>();
+      ASSERT_EQ(got.size(), wanted.size());
+      for (std::size_t head = 0; head < got.size(); ++head) {
+        ASSERT_EQ(got[head].size(), wanted[head].size());
+        for (std::size_t row = 0; row < got[head].size(); ++row) {
+          for (std::size_t c = 0; c < got[head][row].size(); ++c) {
+            ASSERT_NEAR(got[head][row][c], wanted[head][row][c], 1e-4F)
+                << method << ", " << of["kv_heads"] << " KV heads, head " << head << ", row "
+                << row;
+          }
+        }
+      }
     }
   }
 }
