@@ -12,8 +12,8 @@ constexpr std::uint32_t kUncountedQueries = 4;  // as expected attention's autho
 }  // namespace
 
 BatchBuilder::BatchBuilder(const ModelConfig& config, std::uint32_t max_sequences,
-                           std::uint32_t max_rows, std::uint32_t n_sinks, bool heads_apart)
-    : config_(config), n_sinks_(n_sinks), heads_apart_(heads_apart) {
+                           std::uint32_t max_rows, Sinks sinks, bool heads_apart)
+    : config_(config), sinks_(sinks), heads_apart_(heads_apart) {
   tokens_.reserve(max_rows);
   sequences_.reserve(max_sequences);
   heads_.reserve(std::size_t{max_sequences} * config.n_layers * config.n_kv_heads);
@@ -58,6 +58,7 @@ void BatchBuilder::observe(const PlannedRows& planned) {
   observed.first = first - n_past;
   observed.n_rows = end - first;
   observed.stride = s.statistics.stride();
+  observed.place = s.evictions.place_of(first);
   (s.statistics.of_rows() ? observed.sums : observed.queries) = of_layers;
 }
 
@@ -93,7 +94,8 @@ void BatchBuilder::add(const PlannedRows& planned) {
   const auto n_prompt = static_cast<std::uint32_t>(request.request.prompt.size());
   const std::uint32_t n_plain = plain_prefix(config_, n_prompt);
   sequences_.push_back({first_row, planned.n_rows, n_past, std::span(heads_).subspan(first_head),
-                        std::span(stored_).subspan(first_layer), n_sinks_,
+                        std::span(stored_).subspan(first_layer), sinks_.n,
+                        sinks_.has_caps ? s.evictions.n_keep + s.evictions.every - 1 : 0,
                         n_plain > n_past ? n_plain - n_past : 0});
 
   // The row at position p predicts token p + 1.

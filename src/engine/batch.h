@@ -19,9 +19,13 @@ struct LogitsWanted {
 /// Reuses its memory from step to step. Not thread-safe.
 class BatchBuilder {
  public:
-  /// Borrows the configuration. `n_sinks`: see SequenceRows; `heads_apart`: CacheShape.
+  struct Sinks {
+    std::uint32_t n = 0;    // SequenceRows::n_sinks
+    bool has_caps = false;  // SequenceRows::sink_cap is the largest distance in a full cache
+  };
+  /// Borrows the configuration. `heads_apart`: CacheShape.
   BatchBuilder(const ModelConfig& config, std::uint32_t max_sequences, std::uint32_t max_rows,
-               std::uint32_t n_sinks, bool heads_apart);
+               Sinks sinks, bool heads_apart);
 
   /// Valid until the next call, and while the plan's sequences keep their blocks.
   const ForwardBatch& build(const StepPlan& plan);
@@ -34,7 +38,7 @@ class BatchBuilder {
   void observe(const PlannedRows& planned);
 
   const ModelConfig& config_;
-  const std::uint32_t n_sinks_;
+  const Sinks sinks_;
   const bool heads_apart_;
   std::vector<TokenId> tokens_;
   std::vector<SequenceRows> sequences_;

@@ -56,23 +56,26 @@ std::uint32_t logit_rows(std::uint32_t n_vocab) {
   return static_cast<std::uint32_t>(std::clamp<std::size_t>(kLogitFloats / n_vocab, 8, 256));
 }
 
+/// Those that queries meet at another distance than that in the text.
+BatchBuilder::Sinks met_sinks(const Policy& policy) {
+  if (policy.sink_distance == SinkDistance::in_text) return {};
+  return {policy.sinks, policy.sink_distance == SinkDistance::capped};
+}
+
 ForwardLimits forward_limits(const EngineOptions& options, const ModelConfig& config) {
   const auto eviction = eviction_options(options.kv);
   const bool evicts = eviction && eviction->has_value();
-  const bool has_sinks = evicts && (*eviction)->policy.sinks_follow;
+  const BatchBuilder::Sinks sinks = evicts ? met_sinks((*eviction)->policy) : BatchBuilder::Sinks{};
   const bool sums_attention = evicts && (*eviction)->policy.score == Score::attention;
-  return {options.n_batch, options.n_sequences, options.n_context, logit_rows(config.n_vocab),
-          has_sinks,       sums_attention};
+  return {options.n_batch,   options.n_sequences,
+          options.n_context, logit_rows(config.n_vocab),
+          sinks.n != 0,      sinks.has_caps ? sinks.n : 0,
+          sums_attention,    evicts ? credit_rule((*eviction)->policy) : CreditRule{}};
 }
 
 EvictorModel evictor_model(const ModelConfig& config, std::uint32_t n_context) {
   return {config.n_heads, config.n_kv_heads, config.head_dim, config.score_scale(),
           make_rope_table(config, false, n_context)};
-}
-
-std::uint32_t n_following_sinks(const KvPlan& plan) {
-  if (!plan.eviction || !plan.eviction->policy.sinks_follow) return 0;
-  return plan.eviction->policy.sinks;
 }
 
 std::vector<KvLayout> with_pool(std::vector<KvLayout> layouts, std::byte* pool) {
@@ -135,7 +138,8 @@ Engine::Impl::Impl(Parts parts)
       compute{*parts.simd, *threads},
       forward(weights, compute, with_pool(plan.layouts, store.pool()), options.kv.block_tokens,
               forward_limits(options, source->config())),
-      batches(source->config(), options.n_sequences, options.n_batch, n_following_sinks(plan),
+      batches(source->config(), options.n_sequences, options.n_batch,
+              plan.eviction ? met_sinks(plan.eviction->policy) : BatchBuilder::Sinks{},
               plan.shape.heads_apart),
       scheduler({options.n_sequences, options.n_batch}, pool, hooks()),
       max_logit_rows_(logit_rows(source->config().n_vocab)),

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/column_sums.h"
+
 namespace larder {
 
 /// The lengths of a text at which its cache is cut down to `n_keep` rows per layer and head. They
@@ -34,6 +36,13 @@ struct EvictionPoints {
     const std::uint32_t point = next(n_rows);
     if (n_observed == 0 || point == UINT32_MAX) return UINT32_MAX;
     return std::max(n_rows, point - std::min(point, n_observed));
+  }
+  /// Of the query at `position`, one that counts.
+  ObservedPlace place_of(std::uint32_t position) const noexcept {
+    const std::uint32_t point = next(position);
+    const std::uint32_t n_counting = n_observed == UINT32_MAX ? 0 : std::min(n_observed, point);
+    return {position, prompt_end, n_counting == 0 ? 0 : position - (point - n_counting),
+            n_counting};
   }
   bool contains(std::uint32_t n_rows) const noexcept {
     return n_rows > 0 && next(n_rows - 1) == n_rows;

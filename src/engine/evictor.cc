@@ -21,6 +21,13 @@ constexpr std::uint32_t kFutureQueries = 512;  // positions that expected attent
 
 }  // namespace
 
+CreditRule credit_rule(const Policy& policy) noexcept {
+  CreditRule rule{.rise = static_cast<float>(policy.rise_percent) / 100.0F, .seed = policy.seed};
+  if (policy.counting == Counting::unimportant) rule.credit = Credit::unimportant;
+  if (policy.counting == Counting::noisy) rule.credit = Credit::noisy;
+  return rule;
+}
+
 Evictor::Evictor(const EvictionOptions& options, const CacheShape& shape, const Compute& compute,
                  std::vector<KvLayout> layouts, EvictorModel model)
     : options_(options),

@@ -9,6 +9,7 @@
 #include "engine/cache_statistics.h"
 #include "engine/eviction_options.h"
 #include "engine/eviction_points.h"
+#include "kernels/column_sums.h"
 #include "kernels/compute.h"
 #include "kernels/expected_attention.h"
 #include "kernels/kv_layout.h"
@@ -17,6 +18,9 @@
 #include "policy/select_rows.h"
 
 namespace larder {
+
+/// What queries add to the rows they see, where attention counts.
+CreditRule credit_rule(const Policy& policy) noexcept;
 
 /// Facts of a model.
 struct EvictorModel {

@@ -43,7 +43,8 @@ struct AttentionItem {
   /// Queries as the first `n_sinks` rows meet them, in place of those for all rows: [n_rows,
   /// n_heads, head_dim], rotated and scaled. Null: the same ones.
   const float* sink_q = nullptr;
-  std::uint32_t n_sinks = 0;  // kMaxSinkRows at most
+  std::uint32_t n_sinks = 0;     // kMaxSinkRows at most
+  bool each_sink_apart = false;  // sink_q is [n_rows, n_sinks, n_heads, head_dim]
 };
 /// Cached rows of a KV head before the item's first query.
 inline std::uint32_t n_past_of(const AttentionItem& item, std::uint32_t kv_head) noexcept {

@@ -221,9 +221,17 @@ void TogetherRun::score_sinks(std::size_t query, float* scores) {
   if (item.sink_q == nullptr) return;
   const std::uint32_t n = std::min(item.n_sinks, seen_of_run(context_, tile_, row, run_).end);
   const std::size_t head = tile_.kv_head * tile_.group + query % tile_.group;
-  const float* q =
-      item.sink_q + (tile_.rows[row].row * context_.shape.n_heads + head) * block_.head_dim;
+  const std::size_t n_q = item.each_sink_apart ? item.n_sinks : 1;
+  const std::size_t n_heads = context_.shape.n_heads;
+  const float* q = item.sink_q + (tile_.rows[row].row * n_q * n_heads + head) * block_.head_dim;
   std::array<float, kMaxSinkRows> of_sinks;
+  if (item.each_sink_apart) {
+    for (std::uint32_t i = 0; i < n; ++i, q += n_heads * block_.head_dim) {
+      score_blocks(q, i / block_.block_tokens + 1, {of_sinks.data(), 1, kMaxSinkRows});
+      scores[i] = of_sinks[i];
+    }
+    return;
+  }
   const std::size_t n_blocks = (n + block_.block_tokens - 1) / block_.block_tokens;
   score_blocks(q, n_blocks, {of_sinks.data(), 1, kMaxSinkRows});
   std::copy_n(of_sinks.data(), n, scores);

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/check.h"
+#include "kernels/gumbel_noise.h"
 #include "kernels/sealed_run.h"
 
 namespace larder {
@@ -20,11 +21,15 @@ struct Columns {
   float* scaled;   // [kRunQueries, head_dim]
   float* scores;   // [kRunQueries, stride]
   std::size_t stride;
+  CreditRule rule;
+  std::uint32_t layer;
 
   std::uint32_t group() const { return shape.n_heads / shape.n_kv_heads; }
   std::uint32_t n_seen(std::uint32_t row) const { return n_past_of(item, kv_head) + row + 1; }
   void gather(std::uint32_t query, std::size_t n) const;
   void score(std::size_t n, std::uint32_t n_rows) const;
+  float softmax(float* weights, std::uint32_t n_rows) const;
+  void credit(const ObservedRows& observed, std::uint32_t query, float* weights, float* sums) const;
   void add(const ObservedRows& observed) const;
 };
 
@@ -56,6 +61,46 @@ void Columns::score(std::size_t n, std::uint32_t n_rows) const {
   }
 }
 
+/// What the query at `place` counts.
+float count_of(const CreditRule& rule, const ObservedPlace& place, std::uint32_t row) {
+  if (rule.rise == 0 || place.n_counting < 2) return 1.0F;
+  // From the place among all: the same bits however the rows are cut into steps.
+  return 1.0F + rule.rise * static_cast<float>(place.index + row) /
+                    static_cast<float>(place.n_counting - 1);
+}
+
+/// Leaves the exponentials; returns their sum.
+float Columns::softmax(float* weights, std::uint32_t n_rows) const {
+  return compute.simd.exp_shift_sum(weights, compute.simd.max(weights, n_rows), n_rows);
+}
+
+/// `weights` are the scores of the query; overwritten.
+void Columns::credit(const ObservedRows& observed, std::uint32_t query, float* weights,
+                     float* sums) const {
+  const std::uint32_t n_rows = n_seen(query / group());
+  const std::uint32_t row = query / group() - observed.first;
+  const float count = count_of(rule, observed.place, row);
+  switch (rule.credit) {
+    case Credit::weight:
+      break;
+    case Credit::unimportant: {
+      const float mean = softmax(weights, n_rows) / static_cast<float>(n_rows);
+      for (std::uint32_t j = 0; j < n_rows; ++j) sums[j] -= weights[j] < mean ? count : 0.0F;
+      return;
+    }
+    case Credit::noisy: {
+      const std::uint32_t position = observed.place.position + row;
+      add_gumbel_noise({rule.seed, layer, kv_head * group() + query % group(), position},
+                       {weights, n_rows});
+      const std::uint32_t n_behind = position - std::min(position, observed.place.prompt_end);
+      const float tau = 1.0F + 0.01F * static_cast<float>(std::min(n_behind, 100U));
+      compute.simd.scale(1.0F / tau, weights, n_rows);
+      break;
+    }
+  }
+  compute.simd.axpy(count / softmax(weights, n_rows), weights, sums, n_rows);
+}
+
 void Columns::add(const ObservedRows& observed) const {
   float* sums = observed.sums + kv_head * observed.stride;
   const std::uint32_t end = (observed.first + observed.n_rows) * group();
@@ -69,9 +114,7 @@ void Columns::add(const ObservedRows& observed) const {
       const std::uint32_t n_rows = n_seen(query / group());
       float* weights = scores + i * stride;
       if (shape.soft_cap != 0) compute.simd.tanh_cap(weights, shape.soft_cap, n_rows);
-      const float sum =
-          compute.simd.exp_shift_sum(weights, compute.simd.max(weights, n_rows), n_rows);
-      compute.simd.axpy(1.0F / sum, weights, sums, n_rows);
+      credit(observed, query, weights, sums);
     }
   }
 }
@@ -105,7 +148,9 @@ void add_column_sums(const Compute& compute, const AttentionShape& shape, const 
                                                 q,
                                                 scores + simd::kRunQueries * scratch.stride_,
                                                 scores,
-                                                scratch.stride_};
+                                                scratch.stride_,
+                                                observation.rule,
+                                                observation.layer};
                           columns.add(observed);
                         });
 }

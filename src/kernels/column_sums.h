@@ -10,12 +10,37 @@
 
 namespace larder {
 
+/// What a query adds to the sum of a row that it sees, beside n - 1 others, with the weight p.
+enum class Credit : std::uint8_t {
+  weight,       // p
+  unimportant,  // -1 where p < 1 / n. Scissorhands, Liu et al. 2023 (arXiv:2305.17118)
+  noisy,        // the softmax of (score + Gumbel noise) / tau, where tau is 1 up to the end of the
+                // prompt and rises by 0.01 a token, to 2. Keyformer, Adnan et al. 2024
+                // (arXiv:2403.09054)
+};
+
+struct CreditRule {
+  Credit credit = Credit::weight;
+  float rise = 0;          // the last query before rows are dropped counts 1 + rise, the first of
+                           // those that do counts 1, and in between linearly
+  std::uint32_t seed = 0;  // of the noise
+};
+
+/// Where the queries of an observed item stand, for rules that ask.
+struct ObservedPlace {
+  std::uint32_t position = 0;    // in the text, of the first query
+  std::uint32_t prompt_end = 0;  // tokens of the prompt
+  std::uint32_t index = 0;  // of the first query among those that count before rows are dropped
+  std::uint32_t n_counting = 0;  // of these; 0: no fixed number
+};
+
 /// Queries of one item whose attention counts.
 struct ObservedRows {
   std::uint32_t item;           // of the step
   std::uint32_t first, n_rows;  // rows within the item
   float* sums;                  // of KV head h and stored row j: sums[h * stride + j]
   std::size_t stride;           // at least the rows that the last of these queries sees
+  ObservedPlace place = {};
 };
 
 struct Observation;
@@ -37,13 +62,15 @@ class ColumnScratch {
 struct Observation {
   std::span<const ObservedRows> rows;
   ColumnScratch& scratch;
+  CreditRule rule = {};
+  std::uint32_t layer = 0;  // of the model: what its noise depends on
 };
 
-/// sums[h * stride + j] += the softmax weights on stored row j of the observed queries, in order of
-/// row and then of the query heads of h. So a sum does not depend on how its queries were cut into
-/// steps. `q` as for `attend`; layers without a window, raw blocks. Method: column sums of the
-/// attention matrix, which flash attention never forms: the scores once more over all rows that a
-/// query sees, then their softmax.
+/// sums[h * stride + j] += what the rule makes of the softmax weights on stored row j of the
+/// observed queries, in order of row and then of the query heads of h. So a sum does not depend on
+/// how its queries were cut into steps. `q` as for `attend`; layers without a window, raw blocks.
+/// Method: column sums of the attention matrix, which flash attention never forms: the scores once
+/// more over all rows that a query sees, then their softmax.
 void add_column_sums(const Compute& compute, const AttentionShape& shape, const KvLayout& layout,
                      std::span<const AttentionItem> items, const float* q,
                      const Observation& observation);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
 #include "base/check.h"
 #include "kernels/rmsnorm.h"
@@ -75,11 +76,18 @@ ForwardPass::ForwardPass(const Weights& weights, const Compute& compute,
     column_scratch_ = ColumnScratch(n_threads, limits.max_context, config_.head_dim);
   }
   if (limits.has_sinks) {
-    sink_q_ = Buffer<float>(q_.size());
+    sink_q_ = Buffer<float>(q_.size() * std::max(limits.n_capped, 1U));
     turn_back_ = ropes_[0].table;
     turn_back_.amplitude = 1.0F;  // queries have it already
-    turn_cos_ = Buffer<float>(turn_back_.inv_freq.size());
+    const std::size_t n_angles = turn_back_.inv_freq.size();
+    turn_cos_ = Buffer<float>(limits.max_rows * n_angles);
     turn_sin_ = Buffer<float>(turn_cos_.size());
+    turns_.resize(std::max(limits.max_rows, limits.n_capped));
+    sink_cos_ = Buffer<float>(limits.n_capped * n_angles);
+    sink_sin_ = Buffer<float>(sink_cos_.size());
+    std::iota(turns_.begin(), turns_.end(), 0U);
+    rope_angles(turn_back_, std::span(turns_).first(limits.n_capped), sink_cos_.span(),
+                sink_sin_.span());
   }
 }
 
@@ -202,33 +210,6 @@ void ForwardPass::grouped_attention(std::uint32_t layer, const ForwardBatch& bat
   });
 }
 
-/// Queries for the sinks: turned back from their position to their place in the cache, as if no row
-/// between the two had been dropped but had never been there. Method: Xiao et al. 2023
-/// (arXiv:2309.17453), with keys that keep their rotation.
-void ForwardPass::meet_sinks(std::uint32_t layer, const ForwardBatch& batch) {
-  const std::size_t q_width = std::size_t{config_.n_heads} * config_.head_dim;
-  const float scale = config_.score_scale();
-  for (std::size_t i = 0; i < batch.sequences.size(); ++i) {
-    const SequenceRows& s = batch.sequences[i];
-    const std::uint32_t n_dropped = s.n_past - s.n_stored[layer];
-    if (s.n_sinks == 0 || n_dropped == 0) continue;
-    rope_angles(turn_back_, std::span(&n_dropped, 1), turn_cos_.span(), turn_sin_.span());
-    compute_.simd.scale(-1.0F, turn_sin_.data(), turn_sin_.size());
-    compute_.pool.for_each(s.n_rows, [&](std::size_t row, unsigned) {
-      float* q = sink_q_.data() + (s.first_row + row) * q_width;
-      std::copy_n(q_.data() + (s.first_row + row) * q_width, q_width, q);
-      rope_rotate(turn_back_, turn_cos_.span(), turn_sin_.span(), q, 1, q_width, config_.n_heads,
-                  config_.head_dim);
-      if (layouts_[layer].k->rotates) {
-        compute_.simd.hadamard(q, config_.n_heads, config_.head_dim);
-      }
-      compute_.simd.scale(scale, q, q_width);
-    });
-    items_[i].sink_q = sink_q_.data() + s.first_row * q_width;
-    items_[i].n_sinks = s.n_sinks;
-  }
-}
-
 /// Into the basis that the rows of the layer are cached in (simd/simd.h).
 void ForwardPass::rotate_rows(const KvLayout& layout, bool owns_kv) {
   if (!layout.k->rotates && !layout.v->rotates) return;
@@ -263,11 +244,11 @@ void ForwardPass::observe(std::uint32_t layer, const ForwardBatch& batch) {
   observed_.clear();
   for (const ObservedSequence& o : batch.observed) {
     if (o.sums.empty()) continue;
-    observed_.push_back({o.sequence, o.first, o.n_rows, o.sums[layer], o.stride});
+    observed_.push_back({o.sequence, o.first, o.n_rows, o.sums[layer], o.stride, o.place});
   }
   add_column_sums(compute_, attention_shape(layer), layouts_[layer],
                   std::span(items_).first(batch.sequences.size()), q_.data(),
-                  {observed_, column_scratch_});
+                  {observed_, column_scratch_, limits_.credit, layer});
 }
 
 void ForwardPass::set_items(std::uint32_t layer, const ForwardBatch& batch) {
@@ -354,7 +335,11 @@ std::size_t ForwardPass::scratch_bytes(const ModelConfig& config, const ForwardL
                                                  max_input_columns(config));
   std::size_t bytes = floats * sizeof(float) + input;
   if (limits.sums_attention) bytes += n_threads * (std::size_t{limits.max_context} + 256) * 48;
-  if (limits.has_sinks) bytes += limits.max_rows * heads * config.head_dim * sizeof(float);
+  if (limits.has_sinks) {
+    const std::size_t n_queries = limits.max_rows * heads * std::max(limits.n_capped, 1U);
+    bytes += (n_queries + std::size_t{limits.max_rows} + limits.n_capped) * config.head_dim *
+             sizeof(float);
+  }
   if (config.has_latent()) bytes += LatentAttention::scratch_bytes(config, limits, n_threads);
   if (config.experts.n_experts != 0) bytes += Experts::scratch_bytes(config, limits);
   return bytes;

@@ -56,6 +56,9 @@ class ForwardPass {
   void observe_queries(std::uint32_t layer, const ForwardBatch& batch);
   void observe(std::uint32_t layer, const ForwardBatch& batch);
   void meet_sinks(std::uint32_t layer, const ForwardBatch& batch);
+  void turn_to_cache(std::uint32_t layer, const SequenceRows& s);
+  void turn_to_cap(std::uint32_t layer, const SequenceRows& s);
+  float* sink_rows(const SequenceRows& s);
   void set_items(std::uint32_t layer, const ForwardBatch& batch);
   void normalise(const Buffer<float>& from, const float* weight, Buffer<float>& to);
   void add_normed(const Buffer<float>& delta, const float* post_norm);
@@ -76,11 +79,13 @@ class ForwardPass {
     Buffer<float> cos, sin;  // [max_rows, n_rot / 2]
   };
   RopeTable turn_back_;  // with ForwardLimits::has_sinks: angles of queries for sinks,
-  Buffer<float> turn_cos_, turn_sin_;  // [n_rot / 2],
-  Buffer<float> sink_q_;               // [max_rows, n_heads, head_dim], and these queries
-  std::vector<Rope> ropes_;            // [0] global, [1] local when it differs
-  Buffer<float> x_;                    // [max_rows, n_embd] residual stream
-  Buffer<float> normed_;               // [max_rows, n_embd]
+  Buffer<float> turn_cos_, turn_sin_;  // [max_rows, n_rot / 2],
+  Buffer<float> sink_cos_, sink_sin_;  // [n_capped, n_rot / 2] of the sinks' own positions,
+  std::vector<std::uint32_t> turns_;   // [max_rows]
+  Buffer<float> sink_q_;      // and these queries: [max_rows, max(n_capped, 1), n_heads, head_dim]
+  std::vector<Rope> ropes_;   // [0] global, [1] local when it differs
+  Buffer<float> x_;           // [max_rows, n_embd] residual stream
+  Buffer<float> normed_;      // [max_rows, n_embd]
   Buffer<float> q_, k_, v_;   // [max_rows, n_heads or n_kv_heads, head_dim]; k_ of latent attention
                               // holds its rows [max_rows, row_dim]
   Buffer<float> attended_;    // [max_rows, n_heads, value_dim]

@@ -6,6 +6,7 @@
 
 #include "base/block_id.h"
 #include "kernels/attention.h"
+#include "kernels/column_sums.h"
 
 namespace larder {
 
@@ -17,6 +18,7 @@ struct ObservedSequence {
   std::span<float* const> sums;  // [n_kv_heads, stride] each: kernels/column_sums.h; or empty
   std::size_t stride;
   std::span<float* const> queries;  // kernels/query_moments.h; or empty
+  ObservedPlace place = {};         // of the first of them
 };
 
 /// The new tokens of one sequence and where its cached rows lie.
@@ -28,10 +30,12 @@ struct SequenceRows {
                                   // that owns no rows has those of its owner
   std::span<const std::uint32_t> n_stored;  // [n_layers] of the tokens before, what the layer's
                                             // blocks hold: fewer where rows were dropped
-  std::uint32_t n_sinks = 0;  // first stored rows, which queries meet at their distance in the
-                              // cache (StreamingLLM); at most kMaxSinkRows
-  std::uint32_t n_plain = 0;  // of its rows, the first ones, take the plain form of latent
-                              // attention (model/latent_forms.h)
+  std::uint32_t n_sinks = 0;   // first stored rows, which queries meet at their distance in the
+                               // cache (StreamingLLM); at most kMaxSinkRows
+  std::uint32_t sink_cap = 0;  // or, not 0, at their distance in the text and no more than this
+                               // (LM-Infinite), behind the place where rows were dropped first
+  std::uint32_t n_plain = 0;   // of its rows, the first ones, take the plain form of latent
+                               // attention (model/latent_forms.h)
 };
 
 struct ForwardBatch {
@@ -45,8 +49,10 @@ struct ForwardLimits {
   std::uint32_t max_sequences;   // of one batch
   std::uint32_t max_context;     // tokens of a sequence
   std::uint32_t max_logit_rows;  // of one `logits` call
-  bool has_sinks = false;        // SequenceRows::n_sinks is used
-  bool sums_attention = false;   // ObservedSequence::sums is used
+  bool has_sinks = false;        // SequenceRows::n_sinks is used,
+  std::uint32_t n_capped = 0;    // with SequenceRows::sink_cap: so many sinks
+  bool sums_attention = false;   // ObservedSequence::sums is used,
+  CreditRule credit = {};        // by this rule
 };
 
 }  // namespace larder

@@ -16,10 +16,24 @@ enum class Score : std::uint8_t {
   expected_attention,  // what queries to come may give it, told from those that there were
 };
 
+/// What attention counts for.
+enum class Counting : std::uint8_t {
+  weight,       // its weight
+  unimportant,  // how often it was below the mean, against the row
+  noisy,        // its weight with noise, the more evenly the more there is generated
+};
+
 /// How the rows that stay are dealt out to the layers.
 enum class Allocation : std::uint8_t {
   uniform,  // to each as many
   pyramid,  // fewer the deeper the layer
+};
+
+/// The distance at which queries meet the sinks.
+enum class SinkDistance : std::uint8_t {
+  in_text,   // as all rows
+  in_cache,  // as if the rows that were dropped had never been there
+  capped,    // at that in the text, but no more than the cache can have
 };
 
 /// A method with all its values. Rows go at places that the position in the text alone decides, see
@@ -32,14 +46,17 @@ struct Policy {
   bool at_prompt_end = true;  // and when it has all of the prompt's
   std::uint32_t recent_percent = 0;  // so much of the budget is for the newest rows at least
   // Of attention scores:
+  Counting counting = Counting::weight;
   std::uint32_t window = 0;  // newest queries that count; 0: all there were
+  std::uint32_t rise_percent =
+      0;                     // of the window, the last query counts so much more than the first
   std::uint32_t kernel = 1;  // scores are means over so many neighbours, an odd number
   bool joins_heads = false;  // one decision for all KV heads of a layer
   Allocation allocation = Allocation::uniform;
   bool splits_heads = false;         // a layer's rows go to the KV heads that have the best ones
   std::uint32_t floor_percent = 20;  // of the mean of which every head has its own
   std::uint32_t beta = 20;           // of a pyramid: how steep
-  bool sinks_follow = false;         // queries meet the sinks at their distance in the cache
+  SinkDistance sink_distance = SinkDistance::in_text;
   std::uint32_t seed = 0;
 };
 

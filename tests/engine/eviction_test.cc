@@ -20,7 +20,8 @@ INSTANTIATE_TEST_SUITE_P(Policies, EvictionOf,
                          testing::Values(kStreaming, kSealedStreaming, kRawSinks, kWindow,
                                          kKeysKept, kSpreadKept, kLotsKept, kHeavy, kLastQuery,
                                          kObserved, kExpected, kPyramid, kSplit, kSplitExpected,
-                                         kSplitShared),
+                                         kSplitShared, kCapped, kSealedCapped, kUnimportant, kNoisy,
+                                         kRising),
                          testing::PrintToStringParamName());
 
 TEST_P(EvictionOf, SameTokensForAnyScheduleChunkAndThreadCount) {
@@ -236,8 +237,9 @@ TEST(Eviction, TextsWithinTheBudgetAreThoseOfAFullCache) {
     r.max_tokens = 10;
   }
   const auto expected = run_alone(requests);
-  for (const char* policy : {"streaming-llm", "window", "knorm", "keydiff", "random", "h2o",
-                             "snapkv", "tova", "pyramidkv"}) {
+  for (const char* policy :
+       {"streaming-llm", "window", "knorm", "keydiff", "random", "h2o", "snapkv", "tova",
+        "pyramidkv", "lm-infinite", "scissorhands", "keyformer", "pyramidinfer"}) {
     EngineOptions options = base_options();
     options.kv.policy = policy;
     options.kv.keep = "64";

@@ -40,6 +40,7 @@ class KeptSet : public testing::Test {
     const SequenceCache& cache;
     EvictionPoints points;
     bool apart;
+    CreditRule rule;
   };
   /// The attention of the fixture's queries on the cached rows, in steps of various sizes.
   static void observe(const Compute& compute, const Layer& layer, const nlohmann::json& of,
@@ -78,10 +79,14 @@ class KeptSet : public testing::Test {
         continue;
       }
       const AttentionItem item{0, n, begin, heads};
-      const ObservedRows rows{0, first - begin, begin + n - first, statistics.layer(0),
-                              statistics.stride()};
+      const ObservedRows rows{0,
+                              first - begin,
+                              begin + n - first,
+                              statistics.layer(0),
+                              statistics.stride(),
+                              layer.points.place_of(first)};
       add_column_sums(compute, shape, layer.layout, std::span(&item, 1), q.data(),
-                      {std::span(&rows, 1), scratch});
+                      {std::span(&rows, 1), scratch, layer.rule});
     }
   }
 
@@ -131,7 +136,9 @@ class KeptSet : public testing::Test {
                      1.0F / std::sqrt(static_cast<float>(block.head_dim)), rope_table(block)});
     CacheStatistics statistics(shape, evictor.wants());
     if (!statistics.empty()) {
-      observe(compute, {layout, cache, evictor.points(n_rows), apart}, of, statistics);
+      observe(compute,
+              {layout, cache, evictor.points(n_rows), apart, credit_rule((*eviction)->policy)}, of,
+              statistics);
     }
     EXPECT_TRUE(evictor.evict(cache, all["keep"].get<std::uint32_t>(), statistics));
     std::vector<Rows> kept(n_heads);
@@ -155,7 +162,10 @@ TEST_F(KeptSet, EqualsTheReferenceForMhaGqaAndMqa) {
                                                              {"h2o", "every=0"},
                                                              {"tova", "every=0"},
                                                              {"snapkv", "recent=6,window=6"},
-                                                             {"ada-snapkv", "recent=6,window=6"}};
+                                                             {"ada-snapkv", "recent=6,window=6"},
+                                                             {"scissorhands", "recent=6,window=6"},
+                                                             {"keyformer", "every=0"},
+                                                             {"pyramidinfer", "recent=6,window=6"}};
       const auto own = parameters.find(method);
       const std::string text =
           method + ":" + (own != parameters.end() ? own->second : "sinks=4,recent=6");

@@ -86,6 +86,16 @@ inline constexpr Model kSplitShared{
 inline constexpr Model kPyramid{
     "cla_bf16", 512, 160, 100, "bf16", "bf16", "", "pyramidkv:recent=4,window=7,beta=4,every=25",
     "26"};
+inline constexpr Model kCapped{
+    "q4_0", 512, 160, 100, "bf16", "f16", "", "lm-infinite:sinks=3,every=16", "40"};
+inline constexpr Model kSealedCapped{
+    "bf16", 512, 160, 100, "rot4", "int4", "", "lm-infinite:sinks=16,every=32", "48"};
+inline constexpr Model kUnimportant{
+    "stories260K", 512, 160, 100, "bf16", "bf16", "", "scissorhands:window=20,every=33", "30"};
+inline constexpr Model kNoisy{"gemma3", 80, 160, 100, "bf16", "bf16", "", "keyformer:every=24",
+                              "0.4"};
+inline constexpr Model kRising{
+    "cla_bf16", 512, 160, 100, "bf16", "f16", "", "pyramidinfer:recent=6,window=9,every=25", "28"};
 inline constexpr Model kLotsKept{
     "bf16", 512, 160, 100, "bf16", "bf16", "", "random:recent=1,every=33", "29"};
 

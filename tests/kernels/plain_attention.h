@@ -14,6 +14,7 @@ struct PlainQuery {
   const float* q;       // [head_dim], scaled
   const float* sink_q;  // the same for the first `n_sinks` rows
   std::uint32_t n_sinks;
+  std::size_t sink_stride = 0;  // from one of these rows' query to the next; 0: they share one
 };
 
 /// softmax(scores) V over the first `n_seen` rows of a KV head.
@@ -23,7 +24,7 @@ inline std::vector<double> attend_plainly(const CachedRows& cache, std::uint32_t
   double max = -1e300, sum = 0;
   for (std::uint32_t row = 0; row < n_seen; ++row) {
     const std::vector<float> key = cache.key(kv_head, row);
-    const float* of = row < query.n_sinks ? query.sink_q : query.q;
+    const float* of = row < query.n_sinks ? query.sink_q + row * query.sink_stride : query.q;
     for (std::size_t c = 0; c < key.size(); ++c) scores[row] += double{of[c]} * double{key[c]};
     max = std::max(max, scores[row]);
   }

@@ -1,0 +1,148 @@
+// What queries leave on the rows that they see, against the formulas.
+#include "kernels/column_sums.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+#include <vector>
+
+#include "kernels/cached_rows.h"
+#include "kernels/gumbel_noise.h"
+
+namespace larder {
+namespace {
+
+constexpr std::uint32_t kHeads = 6, kKvHeads = 2, kGroup = 3, kDim = 16, kBlock = 16, kRows = 75;
+constexpr std::uint32_t kPromptEnd = 50, kLayer = 3;
+
+class ColumnSums : public testing::Test {
+ protected:
+  ColumnSums() {
+    for (std::uint32_t h = 0; h < kKvHeads; ++h) {
+      for (std::uint32_t row = 0; row < kRows; ++row) {
+        cache_.write(h, row, random_floats(kDim, random_).data(),
+                     random_floats(kDim, random_).data());
+      }
+    }
+    q_ = random_floats(std::size_t{kRows} * kHeads * kDim, random_);
+  }
+
+  /// The queries from `first` on, in steps of at most `step` rows.
+  std::vector<float> sums(const CreditRule& rule, std::uint32_t first, std::uint32_t step,
+                          const simd::Table& table) {
+    ThreadPool threads(2);
+    const Compute compute{table, threads};
+    const AttentionShape shape{.n_heads = kHeads,
+                               .n_kv_heads = kKvHeads,
+                               .head_dim = kDim,
+                               .block_tokens = kBlock,
+                               .scale = 0.25F};
+    std::vector<float> out(std::size_t{kKvHeads} * kRows);
+    ColumnScratch scratch(2, kRows, kDim);
+    for (std::uint32_t begin = first; begin < kRows; begin += step) {
+      const std::uint32_t n = std::min(step, kRows - begin);
+      const AttentionItem item{0, n, begin, cache_.heads()};
+      const ObservedRows rows{0,          0,     n,
+                              out.data(), kRows, {begin, kPromptEnd, begin - first, kRows - first}};
+      add_column_sums(compute, shape, cache_.layout(), std::span(&item, 1),
+                      q_.data() + std::size_t{begin} * kHeads * kDim,
+                      {std::span(&rows, 1), scratch, rule, kLayer});
+    }
+    return out;
+  }
+
+  double score(std::uint32_t query, std::uint32_t head, std::uint32_t row) const {
+    const auto key = cache_.key(head / kGroup, row);
+    double sum = 0;
+    for (std::uint32_t c = 0; c < kDim; ++c) {
+      sum += double{q_[(std::size_t{query} * kHeads + head) * kDim + c]} * double{key[c]};
+    }
+    return sum / 4;
+  }
+
+  static std::vector<double> softmax(std::vector<double> scores) {
+    const double max = *std::max_element(scores.begin(), scores.end());
+    double sum = 0;
+    for (double& s : scores) sum += s = std::exp(s - max);
+    for (double& s : scores) s /= sum;
+    return scores;
+  }
+
+  /// Of one query, on each row that it sees.
+  std::vector<double> credits(const CreditRule& rule, std::uint32_t query,
+                              std::uint32_t head) const {
+    std::vector<double> scores;
+    for (std::uint32_t row = 0; row <= query; ++row) scores.push_back(score(query, head, row));
+    if (rule.credit == Credit::weight) return softmax(scores);
+    if (rule.credit == Credit::unimportant) {
+      std::vector<double> out;
+      const double mean = 1.0 / (query + 1);
+      for (const double p : softmax(scores)) out.push_back(p < mean ? -1 : 0);
+      return out;
+    }
+    std::vector<float> noise(query + 1);
+    add_gumbel_noise({rule.seed, kLayer, head, query}, noise);
+    const double tau = query <= kPromptEnd ? 1 : 1 + 0.01 * (query - kPromptEnd);
+    for (std::uint32_t row = 0; row <= query; ++row) {
+      scores[row] = (scores[row] + double{noise[row]}) / tau;
+    }
+    return softmax(scores);
+  }
+
+  void check(const CreditRule& rule, std::uint32_t first) {
+    std::vector<double> expected(std::size_t{kKvHeads} * kRows);
+    for (std::uint32_t query = first; query < kRows; ++query) {
+      const double count = 1 + double{rule.rise} * (query - first) / (kRows - first - 1);
+      for (std::uint32_t head = 0; head < kHeads; ++head) {
+        const auto of_query = credits(rule, query, head);
+        for (std::uint32_t row = 0; row <= query; ++row) {
+          expected[head / kGroup * kRows + row] += count * of_query[row];
+        }
+      }
+    }
+    for (const simd::Table* table : simd::available()) {
+      const auto one = sums(rule, first, kRows, *table);
+      for (std::size_t i = 0; i < one.size(); ++i) {
+        ASSERT_NEAR(double{one[i]}, expected[i], 1e-4) << table->name << ", " << i;
+      }
+      for (const std::uint32_t step : {1U, 7U}) EXPECT_EQ(sums(rule, first, step, *table), one);
+    }
+  }
+
+  std::mt19937 random_{40};
+  CachedRows cache_{KvFormat::f32, KvFormat::f32, {kBlock, kDim}, kKvHeads, kRows};
+  std::vector<float> q_;
+};
+
+TEST_F(ColumnSums, EqualTheFormulas) {
+  for (const std::uint32_t first : {0U, 11U}) {
+    for (const float rise : {0.0F, 0.2F}) {
+      check({Credit::weight, rise}, first);
+      check({Credit::unimportant, rise}, first);
+      check({Credit::noisy, rise, 5}, first);
+    }
+  }
+  EXPECT_NE(sums({Credit::noisy, 0, 1}, 0, 9, simd::best()),
+            sums({Credit::noisy, 0, 2}, 0, 9, simd::best()));
+}
+
+TEST(GumbelNoise, HasTheDistributionsMoments) {
+  std::vector<float> values(200000);
+  add_gumbel_noise({1, 2, 3, 4}, values);
+  double mean = 0, square = 0;
+  for (const float v : values) {
+    mean += double{v} / 200000;
+    square += double{v} * double{v} / 200000;
+  }
+  EXPECT_NEAR(mean, 0.5772, 0.02);                           // Euler's constant
+  EXPECT_NEAR(square - mean * mean, 1.6449, 0.03);           // pi^2 / 6
+  EXPECT_NEAR(double{gumbel_quantile(2048)}, 0.3665, 1e-3);  // -log(log(2))
+  std::vector<float> other(200000);
+  add_gumbel_noise({1, 2, 3, 5}, other);
+  EXPECT_NE(values, other);
+}
+
+}  // namespace
+}  // namespace larder
