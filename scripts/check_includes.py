@@ -40,6 +40,7 @@ THIRD_PARTY = {
     r"boost/.*": ["src/server/http"],
     r"openssl/.*": ["src/server/http", "src/kv/prefix_tree", "src/engine/fingerprint"],
     r"prometheus/.*": ["src/server/metrics"],
+    r"yaml-cpp/.*": ["src/policy/policy_file.cc"],
     r"Eigen/.*": ["src/model/surgery/matrix.cc"],
     r"fmt/.*": ["src/", "tools/", "tests/", "bench/", "fuzz/"],
     r"tl/expected\.hpp": ["include/larder/result.h"],

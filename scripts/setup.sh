@@ -5,7 +5,7 @@ set -eu
 
 # docs/dependencies.md gives the reason and the minimum version of each.
 build="g++ cmake ninja-build pkg-config ccache libfmt-dev nlohmann-json3-dev libpcre2-dev
-  libexpected-dev libcli11-dev libeigen3-dev libboost1.81-dev libssl-dev prometheus-cpp-dev
+  libexpected-dev libcli11-dev libeigen3-dev libyaml-cpp-dev libboost1.81-dev libssl-dev prometheus-cpp-dev
   libgtest-dev libgmock-dev libbenchmark-dev"
 test="python3 python3-venv clang-14 libclang-rt-14-dev chromium qemu-user"
 lint="clang-tidy-14 clang-format-14"

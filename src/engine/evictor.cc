@@ -54,8 +54,15 @@ EvictionPoints Evictor::points(std::uint32_t n_prompt) const noexcept {
   const Policy& policy = options_.policy;
   EvictionPoints points;
   points.n_keep = rows_to_keep(policy, options_.budget, n_prompt);
-  const std::uint64_t n_most =
+  std::uint64_t n_most =
       std::uint64_t{most_rows_of_layer(policy, points.n_keep, 0, n_dropping_)} * n_parts();
+  if (has_head_file()) {
+    n_most = points.n_keep;
+    for (const float share : options_.shares.shares) {
+      if (share == HeadShares::kAll) continue;  // nothing of such a head is put together anew
+      n_most = std::max<std::uint64_t>(n_most, rows_of_head(policy, points.n_keep, share));
+    }
+  }
   points.n_most = static_cast<std::uint32_t>(std::min<std::uint64_t>(n_most, UINT32_MAX));
   points.every = policy.every;
   points.prompt_end = policy.at_prompt_end ? n_prompt : 0;
@@ -89,16 +96,17 @@ Result<void> Evictor::evict_layer(SequenceCache& cache, std::uint32_t layer, std
   std::uint32_t n_rows = 0;  // on average
   for (const Part& part : parts_) n_rows += part.n_rows;
   n_rows /= n_parts();
-  if (n_rows <= n_keep) return {};
+  if (n_rows <= n_keep && !has_head_file()) return {};
   for (const Part& part : parts_) score(cache, part, statistics);
   if (std::any_of(scores_.begin(), scores_.end(), [](float s) { return std::isnan(s); })) {
     return fail(Errc::corrupt, "layer {} caches keys that are no numbers; a weight is damaged",
                 layer);
   }
-  const ProtectedRows protect{options_.policy.sinks, protected_newest(options_.policy, n_keep)};
-  set_counts(n_keep, protect);
+  has_head_file() ? set_counts_by_file(n_keep) : set_counts(n_keep);
   for (std::size_t i = 0; i < parts_.size(); ++i) {
-    if (counts_[i] < parts_[i].n_rows) drop(cache, parts_[i], counts_[i], protect, statistics);
+    if (counts_[i] >= parts_[i].n_rows) continue;
+    const ProtectedRows protect = protected_rows(has_head_file() ? counts_[i] : n_keep);
+    drop(cache, parts_[i], counts_[i], protect, statistics);
   }
   return {};
 }
@@ -119,13 +127,25 @@ void Evictor::set_parts(const SequenceCache& cache, std::uint32_t layer) {
   }
 }
 
+ProtectedRows Evictor::protected_rows(std::uint32_t n_keep) const noexcept {
+  return {options_.policy.sinks, protected_newest(options_.policy, n_keep)};
+}
+
+void Evictor::set_counts_by_file(std::uint32_t n_keep) {
+  counts_.clear();
+  for (const Part& part : parts_) {
+    const float share = options_.shares.of(part.layer, part.first_head);
+    counts_.push_back(rows_of_head(options_.policy, n_keep, share));
+  }
+}
+
 /// Rows of the parts that stay, of `n_keep` on average.
-void Evictor::set_counts(std::uint32_t n_keep, ProtectedRows protect) {
+void Evictor::set_counts(std::uint32_t n_keep) {
   counts_.assign(parts_.size(), n_keep);
   if (!shape_.heads_apart) return;
   std::vector<std::span<const float>> scores;
   for (const Part& part : parts_) scores.push_back(part.scores);
-  split_rows(scores, protect, {n_keep, options_.policy.floor_percent}, counts_);
+  split_rows(scores, protected_rows(n_keep), {n_keep, options_.policy.floor_percent}, counts_);
 }
 
 void Evictor::drop(SequenceCache& cache, const Part& part, std::uint32_t n_keep,

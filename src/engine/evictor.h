@@ -67,9 +67,12 @@ class Evictor {
   void set_parts(const SequenceCache& cache, std::uint32_t layer);
   void score(const SequenceCache& cache, const Part& part, CacheStatistics& statistics);
   void score_by_attention(const Part& part, CacheStatistics& statistics);
-  void set_counts(std::uint32_t n_keep, ProtectedRows protect);
+  ProtectedRows protected_rows(std::uint32_t n_keep) const noexcept;
+  void set_counts(std::uint32_t n_keep);
+  void set_counts_by_file(std::uint32_t n_keep);
   void drop(SequenceCache& cache, const Part& part, std::uint32_t n_keep, ProtectedRows protect,
             CacheStatistics& statistics);
+  bool has_head_file() const noexcept { return options_.policy.head_file != HeadFile::none; }
 
   const EvictionOptions options_;
   const CacheShape& shape_;

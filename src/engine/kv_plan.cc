@@ -133,12 +133,76 @@ void part_heads(const ModelConfig& config, std::uint32_t n_keep, std::uint32_t n
   plan.shape.layers = std::move(layers);
 }
 
+/// The same where a file says how many.
+void part_heads_by_file(const ModelConfig& config, std::uint32_t n_keep, std::uint32_t n_context,
+                        KvPlan& plan) {
+  part_heads(config, n_keep, n_context, plan);
+  const EvictionOptions& eviction = *plan.eviction;
+  for (std::uint32_t l = 0; l < config.n_layers; ++l) {
+    for (std::uint32_t head = 0; head < config.n_kv_heads; ++head) {
+      CacheLayer& part = plan.shape.layers[std::size_t{l} * config.n_kv_heads + head];
+      if (!part.drops()) continue;
+      // Nothing goes before the text is longer than the mean.
+      const std::uint32_t n_rows = std::max(
+          n_keep, rows_of_head(eviction.policy, n_keep, eviction.shares.of(config.owner(l), head)));
+      const std::uint64_t most = std::uint64_t{n_rows} + eviction.policy.every;
+      const bool is_limited = eviction.policy.every != 0 && most < n_context;
+      part.max_stored = is_limited ? static_cast<std::uint32_t>(most) : n_context;
+      part.most_stored = 0;
+    }
+  }
+}
+
+Result<void> share_among_heads(const ModelConfig& config, std::span<const std::uint32_t> layers,
+                               EvictionOptions& eviction) {
+  const HeadWeights& heads = eviction.heads;
+  if (heads.n_layers != config.n_layers || heads.n_heads != config.n_kv_heads) {
+    return fail(
+        Errc::invalid_argument, "{}: weights of {} layers x {} KV heads, but the model has {} x {}",
+        eviction.heads_path, heads.n_layers, heads.n_heads, config.n_layers, config.n_kv_heads);
+  }
+  LARDER_ASSIGN(eviction.shares, head_shares(eviction.policy, heads, layers));
+  return {};
+}
+
+/// A budget in bytes becomes one in tokens: whole blocks of all layers that drop rows. Where layers
+/// or heads keep different numbers of rows, each may have begun a block.
+Result<void> budget_in_tokens(const std::string& keep, std::span<const std::uint32_t> layers,
+                              KvPlan& plan) {
+  EvictionOptions& eviction = *plan.eviction;
+  if (eviction.budget.n_bytes == 0) return {};
+  std::uint64_t run_bytes = 0;
+  for (const std::uint32_t l : layers) {
+    const CacheLayer& layer = plan.shape.layers[l];
+    run_bytes += std::uint64_t{layer.n_kv_heads} *
+                 plan.pool.classes[static_cast<std::size_t>(layer.sealed_class)].block_bytes;
+  }
+  const Policy& policy = eviction.policy;
+  const bool is_even = policy.allocation == Allocation::uniform && !policy.splits_heads &&
+                       policy.head_file == HeadFile::none;
+  const std::uint64_t n_runs = eviction.budget.n_bytes / run_bytes;
+  const std::uint64_t n_tokens = n_runs * plan.shape.block_tokens;
+  const std::uint64_t n_begun =
+      is_even ? 0 : std::min<std::uint64_t>(plan.shape.block_tokens - 1, n_tokens);
+  eviction.budget = {};
+  eviction.budget.n_tokens =
+      static_cast<std::uint32_t>(std::min<std::uint64_t>(n_tokens - n_begun, 1U << 24));
+  if (eviction.budget.n_tokens > policy.sinks + policy.recent) return {};
+  return fail(
+      Errc::invalid_argument,
+      "kv-keep {} is {} rows of each layer and KV head ({} for {} of all), but {} first and "
+      "{} newest ones stay in any case",
+      keep, eviction.budget.n_tokens, format_bytes(run_bytes), plan.shape.block_tokens,
+      policy.sinks, policy.recent);
+}
+
 /// Whether rows stay or go a block at a time, so that none has to be taken out of one.
 bool moves_whole_blocks(const EvictionOptions& eviction, std::uint32_t block_tokens) {
   const Policy& policy = eviction.policy;
   return policy.score == Score::position && !policy.at_prompt_end &&
-         policy.sinks % block_tokens == 0 && policy.every % block_tokens == 0 &&
-         eviction.budget.n_tokens != 0 && eviction.budget.n_tokens % block_tokens == 0;
+         policy.head_file == HeadFile::none && policy.sinks % block_tokens == 0 &&
+         policy.every % block_tokens == 0 && eviction.budget.n_tokens != 0 &&
+         eviction.budget.n_tokens % block_tokens == 0;
 }
 
 /// Rows cannot be taken out of a sealed block; and whether a block is raw is told by its place in
@@ -147,11 +211,12 @@ Result<void> check_sealed_drops(const EngineOptions& options, const KvPlan& plan
                                 std::uint32_t layer) {
   const std::uint32_t n = options.kv.block_tokens;
   if (!moves_whole_blocks(*plan.eviction, n)) {
-    return fail(Errc::unsupported,
-                "kv-policy '{}' cannot be used with cache-type {} of layer {}: sealed formats (all "
-                "but f32, f16 and bf16) hold whole blocks, so only streaming-llm goes, with sinks, "
-                "every and kv-keep in multiples of {} tokens",
-                options.kv.policy, formats_text({plan.formats[layer]}), layer, n);
+    return fail(
+        Errc::unsupported,
+        "kv-policy '{}' cannot be used with cache-type {} of layer {}: sealed formats (all "
+        "but f32, f16 and bf16) hold whole blocks, so only streaming-llm and lm-infinite go, "
+        "with sinks, every and kv-keep in multiples of {} tokens",
+        options.kv.policy, formats_text({plan.formats[layer]}), layer, n);
   }
   const std::uint32_t n_raw = plan.shape.raw_blocks;
   if (plan.eviction->policy.sinks >= n_raw * n) return {};
@@ -176,7 +241,6 @@ Result<std::vector<std::uint32_t>> dropping_layers(const ModelConfig& config,
                   options.kv.policy, l, config.window, config.owner(l));
     }
     if (!config.owns_kv(l)) continue;
-    if (plan.shape.layers[l].seals()) LARDER_TRY(check_sealed_drops(options, plan, l));
     layers.push_back(l);
   }
   if (!layers.empty()) return layers;
@@ -194,14 +258,21 @@ Result<void> limit_rows(const ModelConfig& config, const EngineOptions& options,
                 options.kv.policy);
   }
   const Policy& policy = plan.eviction->policy;
-  const std::uint32_t n_keep = rows_to_keep(policy, plan.eviction->budget, options.n_context);
   LARDER_ASSIGN(const std::vector<std::uint32_t> layers, dropping_layers(config, options, plan));
+  LARDER_TRY(budget_in_tokens(options.kv.keep, layers, plan));
+  for (const std::uint32_t l : layers) {
+    if (plan.shape.layers[l].seals()) LARDER_TRY(check_sealed_drops(options, plan, l));
+  }
+  const std::uint32_t n_keep = rows_to_keep(policy, plan.eviction->budget, options.n_context);
   const auto n_layers = static_cast<std::uint32_t>(layers.size());
   for (std::uint32_t i = 0; i < n_layers; ++i) {
     plan.shape.layers[layers[i]].max_stored =
         max_stored_rows(policy, n_keep, options.n_context, i, n_layers);
   }
   if (policy.splits_heads) part_heads(config, n_keep, options.n_context, plan);
+  if (policy.head_file == HeadFile::none) return {};
+  LARDER_TRY(share_among_heads(config, layers, *plan.eviction));
+  part_heads_by_file(config, n_keep, options.n_context, plan);
   return {};
 }
 

@@ -26,6 +26,7 @@ constexpr std::array kParameters = {
     Parameter{"rise-percent", &Policy::rise_percent, 0, 10000},
     Parameter{"kernel", &Policy::kernel, 1, 1025},
     Parameter{"floor-percent", &Policy::floor_percent, 0, 100},
+    Parameter{"full-percent", &Policy::full_percent, 0, 100},
     Parameter{"beta", &Policy::beta, 1, kMaxTokens},
     Parameter{"seed", &Policy::seed, 0, UINT32_MAX},
 };
@@ -47,6 +48,8 @@ constexpr std::string_view kNoisyParameters[] = {"sinks", "recent", "recent-perc
                                                  "seed"};
 constexpr std::string_view kRisingParameters[] = {"sinks",  "recent",       "every",
                                                   "window", "rise-percent", "beta"};
+constexpr std::string_view kClassParameters[] = {"sinks", "every", "full-percent"};
+
 constexpr std::array kMethods = {
     Method{"streaming-llm",
            "the first rows and a window of the newest, met at their distance in the cache",
@@ -73,6 +76,16 @@ constexpr std::array kMethods = {
            true,
            {.score = Score::position, .recent = 0},
            kWindowParameters},
+    Method{"duo-attention",
+           "every row of the heads that look far, by --kv-heads, and window for the others",
+           "Xiao et al. 2024, arXiv:2410.10819",
+           true,
+           {.score = Score::position,
+            .sinks = 64,
+            .recent = 0,
+            .at_prompt_end = false,
+            .head_file = HeadFile::classes},
+           kClassParameters},
     Method{"ada-snapkv",
            "snapkv with more rows for the KV heads that have the best ones",
            "Feng et al. 2024, arXiv:2407.11550",
@@ -186,9 +199,10 @@ constexpr std::array kMethods = {
            kRandomParameters},
 };
 
-const Parameter& known_parameter(std::string_view name) {
-  return *std::find_if(kParameters.begin(), kParameters.end(),
-                       [name](const Parameter& p) { return p.name == name; });
+const Parameter* find_parameter(std::string_view name) {
+  const auto it = std::find_if(kParameters.begin(), kParameters.end(),
+                               [name](const Parameter& p) { return p.name == name; });
+  return it == kParameters.end() ? nullptr : &*it;
 }
 
 std::string joined(std::span<const std::string_view> names) {
@@ -197,32 +211,44 @@ std::string joined(std::span<const std::string_view> names) {
   return text;
 }
 
-Result<void> set_parameter(const Method& method, std::string_view assignment, Policy& policy) {
+/// "heads=FILE".
+Result<void> set_heads(const Method& method, std::string_view path, Policy& policy,
+                       std::string* heads) {
+  if (!takes_heads(method.policy)) {
+    return fail(Errc::invalid_argument,
+                "kv-policy: {} cannot have heads=FILE: it deals its rows out to heads by itself, "
+                "or decides for a whole layer",
+                method.name);
+  }
+  if (heads == nullptr) {
+    return fail(Errc::invalid_argument, "kv-policy: heads=FILE of {} cannot be named here",
+                method.name);
+  }
+  if (path.empty()) {
+    return fail(Errc::invalid_argument, "kv-policy: heads of {} names no file", method.name);
+  }
+  *heads = path;
+  if (policy.head_file == HeadFile::none) policy.head_file = HeadFile::shares;
+  return {};
+}
+
+Result<void> assign(const Method& method, std::string_view assignment, Policy& policy,
+                    std::string* heads) {
   const std::size_t equals = assignment.find('=');
   const std::string_view name = assignment.substr(0, equals);
+  const std::string_view value =
+      equals == std::string_view::npos ? std::string_view{} : assignment.substr(equals + 1);
+  if (name == "heads") return set_heads(method, value, policy, heads);
   if (std::find(method.parameters.begin(), method.parameters.end(), name) ==
       method.parameters.end()) {
     return fail(Errc::invalid_argument, "kv-policy: {} has no parameter '{}'; it has: {}",
                 method.name, name, joined(method.parameters));
   }
-  const std::string_view digits =
-      equals == std::string_view::npos ? std::string_view{} : assignment.substr(equals + 1);
-  std::uint32_t value = 0;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  const Parameter& known = known_parameter(name);
-  if (error != std::errc{} || end != digits.data() + digits.size() || value < known.min ||
-      value > known.max) {
-    return fail(Errc::invalid_argument, "kv-policy: {} of {} must be from {} to {}, not '{}'", name,
-                method.name, known.min, known.max, digits);
-  }
-  policy.*known.value = value;
-  if (policy.kernel % 2 == 1) return {};
-  return fail(Errc::invalid_argument, "kv-policy: kernel of {} must be odd, not {}", method.name,
-              policy.kernel);
+  return set_parameter(policy, name, value, fmt::format("kv-policy: {}", method.name));
 }
 
 /// "NAME:PARAMETER=VALUE,...", each value on its own.
-Result<Policy> parse_parameters(std::string_view text) {
+Result<Policy> parse_parameters(std::string_view text, std::string* heads) {
   const std::size_t colon = text.find(':');
   const std::string_view name = text.substr(0, colon);
   const Method* method = find_method(name);
@@ -236,10 +262,22 @@ Result<Policy> parse_parameters(std::string_view text) {
   std::string_view rest = text.substr(colon + 1);
   while (true) {
     const std::size_t comma = rest.find(',');
-    LARDER_TRY(set_parameter(*method, rest.substr(0, comma), policy));
+    LARDER_TRY(assign(*method, rest.substr(0, comma), policy, heads));
     if (comma == std::string_view::npos) return policy;
     rest.remove_prefix(comma + 1);
   }
+}
+
+/// "64M"; 0: no such thing.
+std::uint64_t parse_bytes(const std::string& text) {
+  if (text.empty()) return 0;
+  const std::size_t unit = std::string_view("KMG").find(text.back());
+  if (unit == std::string_view::npos) return 0;
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  if (end == text.c_str() || end + 1 != text.c_str() + text.size()) return 0;
+  if (!(value > 0 && value <= 1 << 20)) return 0;
+  return static_cast<std::uint64_t>(value * static_cast<double>(1ULL << (10 * (unit + 1))));
 }
 
 }  // namespace
@@ -253,28 +291,68 @@ const Method* find_method(std::string_view name) noexcept {
 }
 
 std::uint32_t parameter(const Policy& policy, std::string_view name) noexcept {
-  return policy.*known_parameter(name).value;
+  return policy.*find_parameter(name)->value;
 }
 
-Result<Policy> parse_policy(std::string_view text) {
-  LARDER_ASSIGN(const Policy policy, parse_parameters(text));
-  if (policy.every != 0 || policy.at_prompt_end) return policy;
-  return fail(Errc::invalid_argument, "kv-policy '{}' never drops a row: every must not be 0",
-              text);
+std::span<const std::string_view> parameters() noexcept {
+  static constexpr auto kNames = [] {
+    std::array<std::string_view, kParameters.size()> names;
+    for (std::size_t i = 0; i < names.size(); ++i) names[i] = kParameters[i].name;
+    return names;
+  }();
+  return kNames;
+}
+
+Result<void> set_parameter(Policy& policy, std::string_view name, std::string_view value,
+                           std::string_view where) {
+  const Parameter* known = find_parameter(name);
+  if (known == nullptr) {
+    return fail(Errc::invalid_argument, "{}: there is no parameter '{}'; there are: {}", where,
+                name, joined(parameters()));
+  }
+  std::uint32_t number = 0;
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+  if (error != std::errc{} || end != value.data() + value.size() || number < known->min ||
+      number > known->max) {
+    return fail(Errc::invalid_argument, "{}: {} must be from {} to {}, not '{}'", where, name,
+                known->min, known->max, value);
+  }
+  policy.*known->value = number;
+  return {};
+}
+
+bool takes_heads(const Policy& policy) noexcept {
+  return !policy.splits_heads && !policy.joins_heads && policy.allocation == Allocation::uniform &&
+         policy.sink_distance == SinkDistance::in_text;
+}
+
+Result<void> check_policy(const Policy& policy, std::string_view where) {
+  if (policy.kernel % 2 == 0) {
+    return fail(Errc::invalid_argument, "{}: kernel must be odd, not {}", where, policy.kernel);
+  }
+  if (policy.every != 0 || policy.at_prompt_end) return {};
+  return fail(Errc::invalid_argument, "{} never drops a row: every must not be 0", where);
+}
+
+Result<Policy> parse_policy(std::string_view text, std::string* heads) {
+  LARDER_ASSIGN(const Policy policy, parse_parameters(text, heads));
+  LARDER_TRY(check_policy(policy, fmt::format("kv-policy '{}'", text)));
+  return policy;
 }
 
 Result<KeepBudget> parse_keep(std::string_view text) {
   const std::string copy(text);
+  if (const std::uint64_t n_bytes = parse_bytes(copy)) return KeepBudget{.n_bytes = n_bytes};
   char* end = nullptr;
   const double value = std::strtod(copy.c_str(), &end);
   const bool is_number = !copy.empty() && end == copy.c_str() + copy.size();
-  if (is_number && value > 0 && value < 1) return KeepBudget{0, value};
+  if (is_number && value > 0 && value < 1) return KeepBudget{.share = value};
   const auto n =
       is_number && value >= 2 && value <= kMaxTokens ? static_cast<std::uint32_t>(value) : 0U;
-  if (n != 0 && static_cast<double>(n) == value) return KeepBudget{n, 0};
+  if (n != 0 && static_cast<double>(n) == value) return KeepBudget{.n_tokens = n};
   return fail(Errc::invalid_argument,
-              "kv-keep must be a share of the prompt between 0 and 1, as 0.25, or 2 to {} tokens, "
-              "not '{}'",
+              "kv-keep must be a share of the prompt between 0 and 1, as 0.25, 2 to {} tokens, or "
+              "bytes as 64M, not '{}'",
               kMaxTokens, text);
 }
 

@@ -29,6 +29,13 @@ enum class Allocation : std::uint8_t {
   pyramid,  // fewer the deeper the layer
 };
 
+/// What a file of weights of KV heads is for (policy/head_budgets.h).
+enum class HeadFile : std::uint8_t {
+  none,     // there is none
+  shares,   // of the budget
+  classes,  // heads that keep everything, and others
+};
+
 /// The distance at which queries meet the sinks.
 enum class SinkDistance : std::uint8_t {
   in_text,   // as all rows
@@ -56,16 +63,20 @@ struct Policy {
   bool splits_heads = false;         // a layer's rows go to the KV heads that have the best ones
   std::uint32_t floor_percent = 20;  // of the mean of which every head has its own
   std::uint32_t beta = 20;           // of a pyramid: how steep
+  HeadFile head_file = HeadFile::none;
+  std::uint32_t full_percent = 50;  // of the heads keep everything
   SinkDistance sink_distance = SinkDistance::in_text;
   std::uint32_t seed = 0;
 };
 
 inline constexpr std::uint32_t kMaxSinks = 128;
 
-/// How many rows of each layer and KV head stay: tokens, or a share of the prompt.
+/// How many rows of each layer and KV head stay: tokens, or a share of the prompt; or, of all that
+/// drop rows together, bytes, which whoever knows the cache turns into tokens.
 struct KeepBudget {
   std::uint32_t n_tokens = 0;  // 0: `share` counts
   double share = 0;            // 0 to 1, both excluded
+  std::uint64_t n_bytes = 0;   // 0: the others count
 };
 
 /// Rows that stay of a text whose prompt has `n_prompt` tokens: the budget's, or all the protected

@@ -21,7 +21,7 @@ INSTANTIATE_TEST_SUITE_P(Policies, EvictionOf,
                                          kKeysKept, kSpreadKept, kLotsKept, kHeavy, kLastQuery,
                                          kObserved, kExpected, kPyramid, kSplit, kSplitExpected,
                                          kSplitShared, kCapped, kSealedCapped, kUnimportant, kNoisy,
-                                         kRising),
+                                         kRising, kByFile, kClasses),
                          testing::PrintToStringParamName());
 
 TEST_P(EvictionOf, SameTokensForAnyScheduleChunkAndThreadCount) {

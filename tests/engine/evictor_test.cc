@@ -13,6 +13,7 @@
 
 #include "kernels/column_sums.h"
 #include "kernels/query_moments.h"
+#include "model/scratch_dir.h"
 #include "store/block_store.h"
 
 namespace larder {
@@ -92,18 +93,29 @@ class KeptSet : public testing::Test {
 
   using Rows = std::vector<std::uint32_t>;
 
+  std::string write_heads(const nlohmann::json& weights) const {
+    std::ofstream out(dir_.path("heads.tsv"));
+    for (const auto& weight : weights) out << weight << '\t';
+    return dir_.path("heads.tsv");
+  }
+
   std::vector<Rows> kept_by(const std::string& policy, const nlohmann::json& all,
                             const nlohmann::json& of) {
     KvOptions options;
     options.policy = policy;
     options.keep = std::to_string(all["keep"].get<int>());
-    const auto eviction = eviction_options(options);
+    auto eviction = eviction_options(options);
     EXPECT_TRUE(eviction) << eviction.error().message;
+    if (!(*eviction)->heads_path.empty()) {
+      (*eviction)->shares =
+          *head_shares((*eviction)->policy, (*eviction)->heads, std::vector<std::uint32_t>{0});
+    }
     const auto n_heads = of["kv_heads"].get<std::uint32_t>();
     const auto n_rows = all["rows"].get<std::uint32_t>();
     const BlockShape block{16, all["head_dim"].get<std::uint32_t>()};
     KvLayout layout = make_kv_layout(kv_codec(KvFormat::f32), kv_codec(KvFormat::f32), block);
-    const bool apart = (*eviction)->policy.splits_heads;  // each head is a layer of the shape
+    // Each head is a layer of the shape.
+    const bool apart = (*eviction)->policy.splits_heads || !(*eviction)->heads_path.empty();
     CacheShape shape{block.block_tokens, {{apart ? 1 : n_heads, 0, BlockClass{0}}}};
     shape.heads_apart = apart;
     shape.layers[0].max_stored = n_rows;
@@ -152,6 +164,9 @@ class KeptSet : public testing::Test {
     }
     return kept;
   }
+
+ private:
+  ScratchDir dir_;
 };
 
 TEST_F(KeptSet, EqualsTheReferenceForMhaGqaAndMqa) {
@@ -167,8 +182,12 @@ TEST_F(KeptSet, EqualsTheReferenceForMhaGqaAndMqa) {
                                                              {"keyformer", "every=0"},
                                                              {"pyramidinfer", "recent=6,window=6"}};
       const auto own = parameters.find(method);
-      const std::string text =
+      std::string text =
           method + ":" + (own != parameters.end() ? own->second : "sinks=4,recent=6");
+      if (method.ends_with(":heads")) {
+        text = method + "=" + write_heads(of["head_weights"]) +
+               (method.starts_with("duo") ? ",sinks=4" : ",sinks=4,recent=6");
+      }
       EXPECT_EQ(kept_by(text, all, of), expected.get<std::vector<Rows>>())
           << method << ", " << of["kv_heads"] << " KV heads";
     }

@@ -96,6 +96,27 @@ inline constexpr Model kNoisy{"gemma3", 80, 160, 100, "bf16", "bf16", "", "keyfo
                               "0.4"};
 inline constexpr Model kRising{
     "cla_bf16", 512, 160, 100, "bf16", "f16", "", "pyramidinfer:recent=6,window=9,every=25", "28"};
+// Each head has a budget of its own; some keep everything.
+inline constexpr Model kByFile{"stories260K",
+                               512,
+                               160,
+                               100,
+                               "bf16",
+                               "bf16",
+                               "",
+                               "keydiff:recent=5,every=26,heads=" LARDER_TEST_DATA
+                               "/policy/heads_5x4.tsv",
+                               "30"};
+inline constexpr Model kClasses{"stories260K",
+                                512,
+                                160,
+                                100,
+                                "bf16",
+                                "f16",
+                                "",
+                                "duo-attention:sinks=3,every=20,heads=" LARDER_TEST_DATA
+                                "/policy/heads_5x4.tsv",
+                                "28"};
 inline constexpr Model kLotsKept{
     "bf16", 512, 160, 100, "bf16", "bf16", "", "random:recent=1,every=33", "29"};
 

@@ -52,9 +52,8 @@ TEST(Methods, RefusalsNameTheTextAndWhatThereIs) {
             std::string::npos);
   EXPECT_EQ(refusal("knorm:seed=1"),
             "kv-policy: knorm has no parameter 'seed'; it has: sinks, recent, every");
-  EXPECT_EQ(refusal("knorm:sinks=129"),
-            "kv-policy: sinks of knorm must be from 0 to 128, not '129'");
-  EXPECT_EQ(refusal("snapkv:kernel=4"), "kv-policy: kernel of snapkv must be odd, not 4");
+  EXPECT_EQ(refusal("knorm:sinks=129"), "kv-policy: knorm: sinks must be from 0 to 128, not '129'");
+  EXPECT_EQ(refusal("snapkv:kernel=4"), "kv-policy 'snapkv:kernel=4': kernel must be odd, not 4");
   for (const char* text :
        {"", ":", "knorm:", "knorm:sinks", "knorm:sinks=", "knorm:sinks=-1", "knorm:sinks=4,",
         "knorm:sinks=4x", "knorm:every=99999999999999", "knorm,sinks=4", "Knorm"}) {
@@ -75,6 +74,31 @@ TEST(Methods, KeepIsTokensOrAShare) {
     EXPECT_NE(keep_refusal(text), "accepted") << text;
   }
   EXPECT_NE(keep_refusal("1.5").find("not '1.5'"), std::string::npos);
+}
+
+TEST(Methods, KeepIsBytes) {
+  EXPECT_EQ(parse_keep("64M")->n_bytes, 64U << 20);
+  EXPECT_EQ(parse_keep("1.5K")->n_bytes, 1536U);
+  EXPECT_EQ(parse_keep("2G")->n_bytes, 2ULL << 30);
+  EXPECT_EQ(parse_keep("512")->n_bytes, 0U);
+  for (const char* text : {"M", "0M", "-1M", "1MB", "64 M", "1e9G", "nanM", "64m", "1MM"}) {
+    EXPECT_NE(keep_refusal(text), "accepted") << text;
+  }
+}
+
+TEST(Methods, AFileOfHeadsIsNamedButNotByEverybody) {
+  std::string heads;
+  const auto shares = parse_policy("snapkv:window=16,heads=a/b.tsv,recent=16", &heads);
+  ASSERT_TRUE(shares) << shares.error().message;
+  EXPECT_EQ(heads, "a/b.tsv");
+  EXPECT_EQ(shares->head_file, HeadFile::shares);
+  EXPECT_EQ(shares->recent, 16U);
+  EXPECT_EQ(parse_policy("duo-attention:heads=x", &heads)->head_file, HeadFile::classes);
+  EXPECT_NE(refusal("snapkv:heads=a.tsv").find("cannot be named here"), std::string::npos);
+  for (const char* text : {"snapkv:heads=", "snapkv:heads", "tova:heads=x", "ada-snapkv:heads=x",
+                           "pyramidkv:heads=x", "streaming-llm:heads=x"}) {
+    EXPECT_FALSE(parse_policy(text, &heads)) << text;
+  }
 }
 
 TEST(Methods, ABudgetHoldsMoreThanWhatIsProtected) {

@@ -1,0 +1,176 @@
+#include "policy/policy_file.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <array>
+#include <exception>
+#include <span>
+#include <vector>
+
+#include "base/fail.h"
+#include "policy/methods.h"
+
+namespace larder {
+namespace {
+
+template <class E>
+struct Word {
+  std::string_view text;
+  E value;
+};
+
+constexpr std::array kScores = {
+    Word<Score>{"position", Score::position},
+    Word<Score>{"random", Score::random},
+    Word<Score>{"key-norm", Score::key_norm},
+    Word<Score>{"key-spread", Score::key_spread},
+    Word<Score>{"attention", Score::attention},
+    Word<Score>{"expected-attention", Score::expected_attention},
+};
+constexpr std::array kCountings = {
+    Word<Counting>{"weight", Counting::weight},
+    Word<Counting>{"unimportant", Counting::unimportant},
+    Word<Counting>{"noisy", Counting::noisy},
+};
+constexpr std::array kAllocations = {
+    Word<Allocation>{"uniform", Allocation::uniform},
+    Word<Allocation>{"pyramid", Allocation::pyramid},
+};
+constexpr std::array kSinkDistances = {
+    Word<SinkDistance>{"in-text", SinkDistance::in_text},
+    Word<SinkDistance>{"in-cache", SinkDistance::in_cache},
+    Word<SinkDistance>{"capped", SinkDistance::capped},
+};
+constexpr std::array kBools = {Word<bool>{"true", true}, Word<bool>{"false", false}};
+enum class HeadsGet : std::uint8_t { alike, by_score, by_file, all_or_alike };
+constexpr std::array kHeadsGet = {
+    Word<HeadsGet>{"alike", HeadsGet::alike},
+    Word<HeadsGet>{"by-score", HeadsGet::by_score},
+    Word<HeadsGet>{"by-file", HeadsGet::by_file},
+    Word<HeadsGet>{"all-or-alike", HeadsGet::all_or_alike},
+};
+
+struct Entry {
+  std::string where;  // "FILE, line 3"
+  std::string name, value;
+};
+
+template <class E, std::size_t n>
+Result<void> set_word(const Entry& entry, const std::array<Word<E>, n>& words, E& to) {
+  std::string known;
+  for (const Word<E>& word : words) {
+    if (word.text == entry.value) {
+      to = word.value;
+      return {};
+    }
+    known.append(known.empty() ? "" : ", ").append(word.text);
+  }
+  return fail(Errc::invalid_argument, "{}: {} must be one of {}, not '{}'", entry.where, entry.name,
+              known, entry.value);
+}
+
+Result<void> set_heads_get(const Entry& entry, Policy& policy) {
+  HeadsGet get = HeadsGet::alike;
+  LARDER_TRY(set_word(entry, kHeadsGet, get));
+  policy.splits_heads = get == HeadsGet::by_score;
+  policy.head_file = get == HeadsGet::by_file        ? HeadFile::shares
+                     : get == HeadsGet::all_or_alike ? HeadFile::classes
+                                                     : HeadFile::none;
+  return {};
+}
+
+Result<void> set_entry(const Entry& entry, PolicyFile& file) {
+  Policy& policy = file.policy;
+  if (entry.name == "method") return {};
+  if (entry.name == "score") return set_word(entry, kScores, policy.score);
+  if (entry.name == "counting") return set_word(entry, kCountings, policy.counting);
+  if (entry.name == "allocation") return set_word(entry, kAllocations, policy.allocation);
+  if (entry.name == "sink-distance") return set_word(entry, kSinkDistances, policy.sink_distance);
+  if (entry.name == "at-prompt-end") return set_word(entry, kBools, policy.at_prompt_end);
+  if (entry.name == "joins-heads") return set_word(entry, kBools, policy.joins_heads);
+  if (entry.name == "heads-get") return set_heads_get(entry, policy);
+  if (entry.name == "heads") {
+    file.heads = entry.value;
+    return {};
+  }
+  return set_parameter(policy, entry.name, entry.value, entry.where);
+}
+
+/// What no score or budget would make sense of.
+Result<void> check_mixture(const PolicyFile& file, const std::string& origin) {
+  const Policy& policy = file.policy;
+  const bool apart = policy.splits_heads || policy.head_file != HeadFile::none;
+  Policy alike = policy;
+  alike.splits_heads = false;
+  const char* problem = nullptr;
+  if (policy.score != Score::attention &&
+      (policy.counting != Counting::weight || policy.window != 0 || policy.kernel != 1 ||
+       policy.joins_heads || policy.rise_percent != 0)) {
+    problem = "counting, window, rise-percent, kernel and joins-heads go with score: attention";
+  } else if (policy.rise_percent != 0 && policy.window == 0) {
+    problem = "rise-percent needs a window";
+  } else if (apart && !takes_heads(alike)) {
+    problem =
+        "heads that get different budgets go with joins-heads: false, allocation: uniform and "
+        "sink-distance: in-text";
+  } else if ((policy.head_file != HeadFile::none) != !file.heads.empty()) {
+    problem = "heads-get: by-file or all-or-alike and heads: FILE go together";
+  } else if (policy.score == Score::position && (policy.splits_heads)) {
+    problem = "heads-get: by-score has no scores to compare with score: position";
+  } else if (policy.sink_distance == SinkDistance::capped && policy.score != Score::position) {
+    problem = "sink-distance: capped goes with score: position";
+  } else if (policy.sink_distance != SinkDistance::in_text && policy.sinks == 0) {
+    problem = "sink-distance needs sinks";
+  }
+  if (problem == nullptr) return check_policy(policy, origin);
+  return fail(Errc::invalid_argument, "{}: {}", origin, problem);
+}
+
+Result<std::vector<Entry>> read_entries(std::string_view text, const std::string& origin) {
+  try {
+    const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
+    if (documents.size() != 1 || !documents[0].IsMap()) {
+      return fail(Errc::invalid_argument, "{}: is not one mapping of names to values", origin);
+    }
+    std::vector<Entry> entries;
+    for (const auto& entry : documents[0]) {
+      const std::string where = fmt::format("{}, line {}", origin, entry.first.Mark().line + 1);
+      if (!entry.first.IsScalar() || !entry.second.IsScalar()) {
+        return fail(Errc::invalid_argument, "{}: is no name with one value", where);
+      }
+      for (const Entry& other : entries) {
+        if (other.name != entry.first.Scalar()) continue;
+        return fail(Errc::invalid_argument, "{}: '{}' is named twice", where, other.name);
+      }
+      entries.push_back({where, entry.first.Scalar(), entry.second.Scalar()});
+    }
+    return entries;
+  } catch (const std::exception& e) {  // of the library's; none leaves this function
+    return fail(Errc::invalid_argument, "{}: {}", origin, e.what());
+  }
+}
+
+}  // namespace
+
+Result<PolicyFile> parse_policy_file(std::string_view text, const std::string& origin) {
+  if (text.size() > kMaxPolicyFileBytes) {
+    return fail(Errc::invalid_argument, "{}: has {} bytes, a policy has at most {}", origin,
+                text.size(), kMaxPolicyFileBytes);
+  }
+  LARDER_ASSIGN(const std::vector<Entry> entries, read_entries(text, origin));
+  PolicyFile file;
+  for (const Entry& entry : entries) {
+    if (entry.name != "method") continue;
+    const Method* method = find_method(entry.value);
+    if (method == nullptr) {
+      return fail(Errc::invalid_argument, "{}: method '{}' is not known", entry.where, entry.value);
+    }
+    file.policy = method->policy;
+  }
+  for (const Entry& entry : entries) LARDER_TRY(set_entry(entry, file));
+  LARDER_TRY(check_mixture(file, origin));
+  return file;
+}
+
+}  // namespace larder

@@ -1,0 +1,79 @@
+#include "policy/policy_file.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "policy/methods.h"
+
+namespace larder {
+namespace {
+
+std::string refusal(std::string_view text) {
+  const auto file = parse_policy_file(text, "p.yaml");
+  return file ? "accepted" : file.error().message;
+}
+
+TEST(PolicyFile, NamesWhatAMethodNames) {
+  const auto file = parse_policy_file(
+      "# snapkv over all that was asked, by a file\n"
+      "score: attention\ncounting: unimportant\nwindow: 0\nevery: 128\nsinks: 4\nrecent: 16\n"
+      "heads-get: by-file\nheads: heads of my model.tsv\nat-prompt-end: false\n",
+      "p.yaml");
+  ASSERT_TRUE(file) << file.error().message;
+  EXPECT_EQ(file->heads, "heads of my model.tsv");
+  EXPECT_EQ(file->policy.score, Score::attention);
+  EXPECT_EQ(file->policy.counting, Counting::unimportant);
+  EXPECT_EQ(file->policy.every, 128U);
+  EXPECT_EQ(file->policy.recent, 16U);
+  EXPECT_EQ(file->policy.head_file, HeadFile::shares);
+  EXPECT_FALSE(file->policy.at_prompt_end);
+}
+
+TEST(PolicyFile, StartsFromAMethod) {
+  const auto file = parse_policy_file("window: 64\nmethod: pyramidkv\nbeta: 3", "p.yaml");
+  ASSERT_TRUE(file) << file.error().message;
+  const Policy expected = *parse_policy("pyramidkv:window=64,beta=3");
+  EXPECT_EQ(file->policy.window, expected.window);
+  EXPECT_EQ(file->policy.beta, expected.beta);
+  EXPECT_EQ(file->policy.kernel, expected.kernel);
+  EXPECT_EQ(file->policy.allocation, Allocation::pyramid);
+  for (const Method& method : methods()) {  // each can be written out
+    std::string text = "method: " + std::string(method.name) + "\n";
+    if (method.policy.head_file != HeadFile::none) text += "heads: x\n";
+    EXPECT_EQ(refusal(text), "accepted");
+  }
+}
+
+TEST(PolicyFile, RefusalsNameTheFileAndTheLine) {
+  EXPECT_EQ(refusal("score: best").find("p.yaml, line 1: score must be one of position, random"),
+            0U);
+  EXPECT_EQ(refusal("score: key-norm\nsinks: 1000"),
+            "p.yaml, line 2: sinks must be from 0 to 128, not '1000'");
+  EXPECT_EQ(refusal("sinks: 4\nsinks: 5"), "p.yaml, line 2: 'sinks' is named twice");
+  EXPECT_EQ(refusal("score: [attention]"), "p.yaml, line 1: is no name with one value");
+  EXPECT_EQ(refusal("depth: 3").find("p.yaml, line 1: there is no parameter 'depth'"), 0U);
+  EXPECT_EQ(refusal("method: h3o"), "p.yaml, line 1: method 'h3o' is not known");
+  for (const char* text : {"", "- a", "score", "a: b: c", "{", "---\nsinks: 1\n---\nsinks: 2",
+                           "&a [*a]", "? [a]\n: b", "every: 0\nat-prompt-end: false"}) {
+    EXPECT_EQ(refusal(text).find("p.yaml"), 0U) << text;
+  }
+  EXPECT_NE(refusal(std::string(60000, '[')), "accepted");
+  EXPECT_NE(refusal(std::string(70000, ' ')).find("at most 65536"), std::string::npos);
+}
+
+TEST(PolicyFile, MixturesMakeSense) {
+  EXPECT_NE(refusal("score: key-norm\nwindow: 3"), "accepted");
+  EXPECT_NE(refusal("score: attention\nrise-percent: 3"), "accepted");
+  EXPECT_NE(refusal("score: attention\nheads-get: by-file"), "accepted");
+  EXPECT_NE(refusal("score: attention\nheads: x"), "accepted");
+  EXPECT_NE(refusal("score: attention\njoins-heads: true\nheads-get: by-score"), "accepted");
+  EXPECT_NE(refusal("score: position\nheads-get: by-score"), "accepted");
+  EXPECT_NE(refusal("score: attention\nallocation: pyramid\nheads-get: by-score"), "accepted");
+  EXPECT_NE(refusal("score: key-norm\nsink-distance: capped"), "accepted");
+  EXPECT_NE(refusal("sinks: 0\nsink-distance: in-cache"), "accepted");
+  EXPECT_NE(refusal("score: attention\nkernel: 4"), "accepted");
+}
+
+}  // namespace
+}  // namespace larder
