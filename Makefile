@@ -1,6 +1,6 @@
 # What a newcomer types; each target installs what it needs (Debian 12 packages) and builds.
 .DEFAULT_GOAL := help
-.PHONY: help setup build run chat larder test test-python compare-attention bench bench-micro formats fuzz tidy format tsan clean
+.PHONY: help setup build run chat larder test test-python compare-attention bench bench-micro formats eviction fuzz tidy format tsan clean
 
 MODEL ?= models/larder-4m.gguf
 ARGS ?=
@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 20
 BENCH_MODELS ?= build/bench-models
 PEER_PYTHON ?= python3
 LONG_FUZZ_SECONDS ?= 1800
-# make formats: the text on which KL is measured, of some ten thousand words at least.
+# make formats, eviction: the text on which KL is measured, of some ten thousand words at least.
 TEXT ?=
 SOURCES = $(shell git ls-files '*.h' '*.cc')
 
@@ -85,6 +85,18 @@ formats:           ## memory, quality and speed of storage formats: MODEL=, TEXT
 	build/release/bin/larder eval sweep -m $(MODEL) --text $(TEXT) --configs scripts/formats.txt \
 	  --results build/formats.jsonl --svg docs/img/formats-$(basename $(notdir $(MODEL))).svg \
 	  --report docs/results/formats-$(basename $(notdir $(MODEL))).md $(ARGS)
+
+eviction:          ## memory, quality and speed of eviction policies (hours): MODEL=, TEXT= -> docs/results/eviction.md
+	@[ -n "$(TEXT)" ] || { echo "make eviction TEXT=file [MODEL=file.gguf]"; exit 2; }
+	@scripts/setup.sh build
+	cmake --preset release --log-level=WARNING
+	cmake --build --preset release --target larder
+	mkdir -p docs/results docs/img
+	build/release/bin/larder eval sweep -m $(MODEL) --text $(TEXT) --configs scripts/eviction.txt \
+	  --contexts 2048,4096 --passkey 2048,4096 --task-lengths 2048,4096 \
+	  --tasks niah_single,niah_multikey,niah_multivalue,niah_multiquery,variable_tracking,common_words \
+	  --speed 4096 --results build/eviction.jsonl --svg docs/img/eviction-kl.svg \
+	  --task-svg docs/img/eviction-tasks.svg --report docs/results/eviction.md $(ARGS)
 
 fuzz:              ## every fuzz target for LONG_FUZZ_SECONDS (default 1800)
 	@scripts/setup.sh build test

@@ -91,6 +91,7 @@ nlohmann::ordered_json as_json(const RetrievalFlags& flags, const Engine& engine
           {"measure", flags.command},
           {"seed", flags.plan.seed},
           {"filler", flags.filler_path},
+          {"question", asked_name(flags.plan.asked)},
           {"cells", cells_json(cells)},
           {"all", cells_json(std::vector{total_of(cells)}).front()},
           {"kv_bytes_per_token", engine.kv_bytes_per_token()},
@@ -149,6 +150,10 @@ CLI::App* add_command(CLI::App& eval, const std::shared_ptr<RetrievalFlags>& fla
              "tokens of a task, question and reply included (none: up to the model's context)");
   add_number(*command, "--samples", flags->plan.n_samples, "tasks of each combination");
   add_number(*command, "--seed", flags->plan.seed, "another one gives other tasks");
+  add_parsed(
+      *command, "--question", parse_asked, [flags](Asked asked) { flags->plan.asked = asked; },
+      "hidden: asked behind a cached context (default); visible: part of the prompt that is cached")
+      ->type_name("NAME");
   command->add_option("--filler", flags->filler_path,
                       "UTF-8 text in which things are hidden (none: made-up sentences)");
   command->add_flag("--json", flags->json, "one JSON object instead of text");

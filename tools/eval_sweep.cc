@@ -1,5 +1,7 @@
 #include "eval_sweep.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
@@ -30,7 +32,7 @@ constexpr std::uint32_t kMaxSize = 1U << 24, kMaxSamples = 100000, kMaxRepetitio
 struct SweepFlags {
   SweepPlan plan;
   std::vector<std::string> configs;
-  std::string config_path, text_path, store_path, svg_path, report_path;
+  std::string config_path, text_path, store_path, svg_path, task_svg_path, report_path;
   bool json = false;
 };
 
@@ -47,6 +49,10 @@ Result<void> check(const SweepFlags& flags) {
   const SweepPlan& plan = flags.plan;
   LARDER_TRY(check_sizes("--contexts", plan.contexts, 2));
   LARDER_TRY(check_sizes("--passkey", plan.passkey_lengths, 1));
+  LARDER_TRY(check_sizes("--task-lengths", plan.task_lengths, 1));
+  if (plan.tasks.empty() != plan.task_lengths.empty()) {
+    return fail(Errc::invalid_argument, "--tasks and --task-lengths go together");
+  }
   LARDER_TRY(check_sizes("--speed", plan.speed_depths, 0));
   LARDER_TRY(check_sizes("--continuation", {plan.continuation.n_continuation}, 1));
   if (plan.n_samples == 0 || plan.n_samples > kMaxSamples) {
@@ -77,15 +83,22 @@ Result<std::vector<std::string>> config_lines(const SweepFlags& flags) {
   return lines;
 }
 
+std::string picture_link(const SweepFlags& flags, const std::string& path, const char* words) {
+  if (flags.report_path.empty() || path.empty()) return {};
+  namespace fs = std::filesystem;
+  const fs::path from = fs::absolute(flags.report_path).parent_path();
+  return fmt::format("![{}]({})\n\n", words,
+                     fs::absolute(path).lexically_relative(from).generic_string());
+}
+
 /// The table as Markdown, and what it is made of.
 std::string report_text(const SweepFlags& flags, const std::string& model,
                         const std::vector<SweepRow>& rows) {
   std::string text = fmt::format("# Configurations of {}\n\n{}\n", model, sweep_table(rows));
-  if (!flags.report_path.empty() && !flags.svg_path.empty()) {
-    namespace fs = std::filesystem;
-    const fs::path from = fs::absolute(flags.report_path).parent_path();
-    text += fmt::format("![memory against KL]({})\n\n",
-                        fs::absolute(flags.svg_path).lexically_relative(from).generic_string());
+  text += picture_link(flags, flags.svg_path, "memory against KL");
+  if (const std::string tasks = sweep_task_table(rows); !tasks.empty()) {
+    text += "## Answers found\n\n" + tasks + "\n" +
+            picture_link(flags, flags.task_svg_path, "answers, question hidden and visible");
   }
   for (const SweepRow& row : rows) {
     text += fmt::format("- {}: {}{}\n", row.name,
@@ -118,6 +131,10 @@ Result<void> run(SweepFlags& flags) {
     const std::string title = model + ": lower and further left is better; area: speed of decoding";
     LARDER_TRY(write_file(flags.svg_path, pareto_chart(pareto_points(rows), title)));
   }
+  if (!flags.task_svg_path.empty()) {
+    const std::string title = model + ": answers found, mean of all tasks and lengths";
+    LARDER_TRY(write_file(flags.task_svg_path, task_chart(task_bars(rows), title)));
+  }
   const std::string text = report_text(flags, model, rows);
   if (!flags.report_path.empty()) LARDER_TRY(write_file(flags.report_path, text));
   if (flags.json) {
@@ -131,6 +148,18 @@ Result<void> run(SweepFlags& flags) {
   return {};
 }
 
+/// "a,b" to the values that `parse` makes of the parts.
+template <class T>
+Result<std::vector<T>> parse_list(const std::string& text, Result<T> (*parse)(std::string_view)) {
+  LARDER_ASSIGN(const auto names, split_list(text));
+  std::vector<T> values;
+  for (const std::string& name : names) {
+    LARDER_ASSIGN(const T value, parse(name));
+    values.push_back(value);
+  }
+  return values;
+}
+
 void add_measure_flags(CLI::App& app, SweepFlags& flags) {
   SweepPlan& plan = flags.plan;
   add_counts(app, "--contexts", plan.contexts, "lengths of context behind which KL is measured");
@@ -140,7 +169,21 @@ void add_measure_flags(CLI::App& app, SweepFlags& flags) {
              "tokens that are scored behind a context");
   add_number(app, "--windows", plan.continuation.n_windows, "places of the text, at most");
   add_counts(app, "--passkey", plan.passkey_lengths, "lengths of pass-key tasks (none: none)");
-  add_number(app, "--samples", plan.n_samples, "pass keys of each length, over five depths");
+  const auto parse_tasks = [](const std::string& text) { return parse_list(text, parse_task); };
+  add_parsed(
+      app, "--tasks", parse_tasks,
+      [&plan](std::vector<TaskKind> tasks) { plan.tasks = std::move(tasks); },
+      fmt::format("further tasks, of {}", fmt::join(kTaskNames, ", ")))
+      ->type_name("NAME,...");
+  add_counts(app, "--task-lengths", plan.task_lengths, "lengths of those tasks");
+  const auto parse_places = [](const std::string& text) { return parse_list(text, parse_asked); };
+  add_parsed(
+      app, "--questions", parse_places,
+      [&plan](std::vector<Asked> places) { plan.questions = std::move(places); },
+      "hidden from what drops rows, visible to it, or both (default)")
+      ->type_name("NAME,...");
+  add_number(app, "--samples", plan.n_samples,
+             "pass keys of each length, over five depths; and of each task");
   add_number(app, "--seed", plan.seed, "of the pass keys");
   add_counts(app, "--speed", plan.speed_depths, "depths at which speed is measured");
   app.add_flag_callback(
@@ -164,6 +207,7 @@ void add_eval_sweep_command(CLI::App& eval, int& exit_code) {
   command->add_option("--results", flags->store_path,
                       "file of finished measurements: read first, then added to");
   command->add_option("--svg", flags->svg_path, "picture to write: memory against KL");
+  command->add_option("--task-svg", flags->task_svg_path, "picture to write: answers found");
   command->add_option("--report", flags->report_path, "Markdown file to write");
   add_measure_flags(*command, *flags);
   command->add_flag("--json", flags->json, "one JSON object instead of text");

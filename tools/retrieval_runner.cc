@@ -1,5 +1,7 @@
 #include "retrieval_runner.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cctype>
 #include <cmath>
@@ -40,7 +42,7 @@ Result<RetrievalCell> measure_cell(Engine& engine, const TaskMaker& maker,
         {plan.seed, static_cast<std::uint64_t>(cell.task), cell.n_tokens, depth_seed, i});
     LARDER_ASSIGN(const RetrievalTask task,
                   maker.make(cell.task, {cell.n_tokens, cell.depth}, random));
-    LARDER_ASSIGN(const TaskScore score, run_retrieval_task(engine, task));
+    LARDER_ASSIGN(const TaskScore score, run_retrieval_task(engine, task, plan.asked));
     ++cell.n_samples;
     cell.n_right += score.right ? 1 : 0;
     cell.recall += score.recall;
@@ -62,8 +64,19 @@ double reply_score(std::string_view reply, const std::vector<std::string>& answe
   return static_cast<double>(n) / static_cast<double>(std::max<std::size_t>(1, answers.size()));
 }
 
-Result<TaskScore> run_retrieval_task(Engine& engine, const RetrievalTask& task) {
-  LARDER_ASSIGN(const CachedContext context, cache_context(engine, task.context));
+Result<Asked> parse_asked(std::string_view name) {
+  for (std::size_t i = 0; i < kAskedNames.size(); ++i) {
+    if (name == kAskedNames[i]) return static_cast<Asked>(i);
+  }
+  return fail(Errc::invalid_argument, "'{}' is no place of a question: {}", name,
+              fmt::join(kAskedNames, ", "));
+}
+
+Result<TaskScore> run_retrieval_task(Engine& engine, const RetrievalTask& task, Asked asked) {
+  CachedContext context;
+  if (asked == Asked::behind_cache) {
+    LARDER_ASSIGN(context, cache_context(engine, task.context));
+  }
   TaskScore score;
   for (const TaskQuestion& question : task.questions) {
     Request request;
@@ -84,7 +97,7 @@ Result<TaskScore> run_retrieval_task(Engine& engine, const RetrievalTask& task) 
     score.n_rows += task.context.size();
     score.n_kept += n_kept;
   }
-  engine.release(context.id);
+  if (context.id != 0) engine.release(context.id);
   score.right = score.recall > 1 - 1e-9;
   return score;
 }

@@ -1,6 +1,7 @@
 // Asks what is hidden in a context, after the context was cached.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -22,9 +23,23 @@ struct TaskScore {
   std::uint64_t n_rows = 0, n_kept = 0;  // of contexts that questions needed, and found cached
 };
 
-/// Caches the context as a request of its own, then asks each question behind it, greedily.
-/// REQUIRES: as cache_context. Errors: unavailable (Ctrl-C), the engine's.
-Result<TaskScore> run_retrieval_task(Engine& engine, const RetrievalTask& task);
+/// Where a question stands when rows of the context are dropped.
+enum class Asked : std::uint8_t {
+  behind_cache,   // nowhere yet: it comes behind a cache that is kept
+  within_prompt,  // behind the context, in one prompt
+};
+inline constexpr std::array kAskedNames = {"hidden", "visible"};  // the question, from the policy
+inline std::string_view asked_name(Asked asked) {
+  return kAskedNames[static_cast<std::size_t>(asked)];
+}
+/// Errors: invalid_argument, with the names there are.
+Result<Asked> parse_asked(std::string_view name);
+
+/// Greedily: caches the context as a request of its own, then asks each question behind it; or
+/// asks each in a request with the whole context. REQUIRES: as cache_context. Errors: unavailable
+/// (Ctrl-C), the engine's.
+Result<TaskScore> run_retrieval_task(Engine& engine, const RetrievalTask& task,
+                                     Asked asked = Asked::behind_cache);
 
 struct RetrievalPlan {
   std::vector<TaskKind> tasks;
@@ -32,6 +47,7 @@ struct RetrievalPlan {
   std::vector<double> depths;          // 0..1; empty: random
   std::uint32_t n_samples = 20;        // of each combination
   std::uint64_t seed = 1;
+  Asked asked = Asked::behind_cache;
 };
 
 /// One combination of the plan.

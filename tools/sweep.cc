@@ -33,6 +33,14 @@ Json passkey_key(const SweepPlan& plan, std::uint32_t length) {
       {"measure", "passkey"}, {"tokens", length}, {"samples", plan.n_samples}, {"seed", plan.seed}};
 }
 
+Json task_key(const SweepPlan& plan, const SweepCell& cell) {
+  return {{"measure", task_name(cell.task)},
+          {"question", asked_name(cell.asked)},
+          {"tokens", cell.size},
+          {"samples", plan.n_samples},
+          {"seed", plan.seed}};
+}
+
 Json speed_key(const SweepPlan& plan, std::uint32_t depth) {
   return {{"measure", "speed"},
           {"depth", depth},
@@ -43,6 +51,22 @@ Json speed_key(const SweepPlan& plan, std::uint32_t depth) {
 
 std::uint32_t longest(const std::vector<std::uint32_t>& sizes) {
   return sizes.empty() ? 0 : *std::max_element(sizes.begin(), sizes.end());
+}
+
+std::vector<SweepCell> task_cells(const SweepPlan& plan, std::size_t config) {
+  std::vector<SweepCell> cells;
+  for (const std::uint32_t length : plan.task_lengths) {
+    for (const TaskKind task : plan.tasks) {
+      for (const Asked asked : plan.questions) {
+        cells.push_back({.config = config,
+                         .measure = SweepMeasure::task,
+                         .size = length,
+                         .task = task,
+                         .asked = asked});
+      }
+    }
+  }
+  return cells;
 }
 
 /// Pass keys of a length at each depth.
@@ -66,15 +90,24 @@ double kv_elements(const ModelConfig& c) {
   return of_layer * c.n_owners();
 }
 
+std::string task_text(TaskKind task, Asked asked) {
+  return fmt::format("{}, {}", task_name(task), asked_name(asked));
+}
+
 Result<std::vector<SweepCell>> sweep_cells(const SweepPlan& plan) {
   LARDER_ASSIGN(const auto source, open_model(plan.reference.model_path));
   const std::string model = model_fingerprint(*source);
   std::vector<SweepCell> cells;
   for (std::size_t i = 0; i < plan.configs.size(); ++i) {
-    const auto add = [&](SweepMeasure measure, std::uint32_t size, Json key, double cost) {
+    const auto finish = [&](SweepCell cell, Json key, double cost) {
       key["model"] = model;
       key["options"] = result_options(plan.configs[i].options);
-      cells.push_back({i, measure, size, std::move(key), cost});
+      cell.key = std::move(key);
+      cell.cost = cost;
+      cells.push_back(std::move(cell));
+    };
+    const auto add = [&](SweepMeasure measure, std::uint32_t size, Json key, double cost) {
+      finish({.config = i, .measure = measure, .size = size}, std::move(key), cost);
     };
     for (const std::uint32_t context : plan.contexts) {
       const double n_tokens = context + plan.continuation.n_continuation;
@@ -84,6 +117,13 @@ Result<std::vector<SweepCell>> sweep_cells(const SweepPlan& plan) {
     for (const std::uint32_t length : plan.passkey_lengths) {
       add(SweepMeasure::passkey, length, passkey_key(plan, length),
           static_cast<double>(length) * plan.n_samples);
+    }
+    for (SweepCell& cell : task_cells(plan, i)) {
+      Json key = task_key(plan, cell);
+      const double n_questions = cell.task == TaskKind::niah_multiquery ? 4 : 1;
+      const double n_runs = cell.asked == Asked::within_prompt ? n_questions : 1;
+      const double cost = n_runs * cell.size * plan.n_samples;
+      finish(std::move(cell), std::move(key), cost);
     }
     for (const std::uint32_t depth : plan.speed_depths) {
       add(SweepMeasure::speed, depth, speed_key(plan, depth),
@@ -99,6 +139,8 @@ Result<Json> SweepRunner::run(const SweepCell& cell, const std::function<void(do
       return kl(cell, progress);
     case SweepMeasure::passkey:
       return passkey(cell, progress);
+    case SweepMeasure::task:
+      return task(cell, progress);
     case SweepMeasure::speed:
       return speed(cell, progress);
   }
@@ -152,23 +194,44 @@ Result<Json> SweepRunner::kl(const SweepCell& cell, const std::function<void(dou
 
 Result<Json> SweepRunner::passkey(const SweepCell& cell,
                                   const std::function<void(double)>& progress) {
+  return retrieval(cell, passkey_plan(*plan_, cell.size), longest(plan_->passkey_lengths),
+                   progress);
+}
+
+Result<Json> SweepRunner::task(const SweepCell& cell, const std::function<void(double)>& progress) {
+  RetrievalPlan tasks;
+  tasks.tasks = {cell.task};
+  tasks.lengths = {cell.size};
+  tasks.n_samples = plan_->n_samples;
+  tasks.seed = plan_->seed;
+  tasks.asked = cell.asked;
+  return retrieval(cell, tasks, longest(plan_->task_lengths), progress);
+}
+
+Result<Json> SweepRunner::retrieval(const SweepCell& cell, const RetrievalPlan& tasks,
+                                    std::uint32_t longest,
+                                    const std::function<void(double)>& progress) {
   EngineOptions options = plan_->configs[cell.config].options;
-  options.n_context = context_with_room(options, longest(plan_->passkey_lengths));
+  options.n_context = context_with_room(options, longest);
   LARDER_TRY(open(options));
   LARDER_ASSIGN(TaskFiller filler, TaskFiller::create(model_->tokenizer(), embedded_filler()));
   const TaskMaker maker(model_->tokenizer(), std::move(filler));
-  const RetrievalPlan tasks = passkey_plan(*plan_, cell.size);
   const auto n_all = static_cast<double>(n_plan_samples(tasks));
   LARDER_ASSIGN(const auto cells,
                 measure_retrieval(*model_, maker, tasks, [&](std::uint64_t n_done) {
                   progress(static_cast<double>(n_done) / n_all);
                 }));
   std::uint32_t n_samples = 0, n_right = 0;
+  double recall = 0;
   for (const RetrievalCell& one : cells) {
     n_samples += one.n_samples;
     n_right += one.n_right;
+    recall += one.recall / static_cast<double>(cells.size());
   }
-  return Json{{"samples", n_samples}, {"right", n_right}, {"engine", model_->description()}};
+  return Json{{"samples", n_samples},
+              {"right", n_right},
+              {"recall", recall},
+              {"engine", model_->description()}};
 }
 
 Result<Json> SweepRunner::speed(const SweepCell& cell,

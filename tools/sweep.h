@@ -23,24 +23,32 @@ struct SweepPlan {
   ContinuationOptions continuation;                   // but for its n_context
   std::string text;                                   // for KL; may be empty without contexts
   std::vector<std::uint32_t> passkey_lengths;
-  std::uint32_t n_samples = 20;  // pass keys of each length, over five depths
+  std::vector<TaskKind> tasks;              // of each of these lengths,
+  std::vector<std::uint32_t> task_lengths;  // at random depths,
+  std::vector<Asked> questions = {Asked::behind_cache, Asked::within_prompt};  // in these ways
+  std::uint32_t n_samples = 20;  // pass keys of each length, over five depths; of each task
   std::uint64_t seed = 1;
   std::vector<std::uint32_t> speed_depths = {4096, 16384};
   std::uint32_t n_repetitions = 3;
 };
 
-enum class SweepMeasure : std::uint8_t { kl, passkey, speed };
+enum class SweepMeasure : std::uint8_t { kl, passkey, task, speed };
 
 /// One measurement of one configuration; `size` is a context, a length or a depth.
 struct SweepCell {
   std::size_t config = 0;
   SweepMeasure measure = SweepMeasure::kl;
   std::uint32_t size = 0;
-  nlohmann::ordered_json key;  // all that the result depends on: see SweepStore
-  double cost = 0;             // about how long it takes, in tokens computed
+  TaskKind task = TaskKind::passkey;  // of that measure,
+  Asked asked = Asked::behind_cache;  // asked so
+  nlohmann::ordered_json key;         // all that the result depends on: see SweepStore
+  double cost = 0;                    // about how long it takes, in tokens computed
 };
 
-/// Cells by configuration: KL, pass keys, speed. Errors: those of opening the model.
+/// "niah_single, hidden".
+std::string task_text(TaskKind task, Asked asked);
+
+/// Cells by configuration: KL, pass keys, tasks, speed. Errors: those of opening the model.
 Result<std::vector<SweepCell>> sweep_cells(const SweepPlan& plan);
 
 /// Measures cells one after the other; engines stay open while the next cell can use them.
@@ -50,8 +58,9 @@ class SweepRunner {
 
   /// kl: kl_mean, kl_median, kl_p99, kl_max, top1_agreement, perplexity, reference_perplexity,
   /// scored_tokens; cached_bytes_per_token as the allocator counts them, kv_bytes_per_token of full
-  /// blocks, bits_per_element of those. passkey: samples, right. speed: prefill and decode, tokens
-  /// per second. All: engine. Errors: those of the measures. `fraction` of the cell is told.
+  /// blocks, bits_per_element of those. passkey: samples, right. task: the same, recall. speed:
+  /// prefill and decode, tokens per second. All: engine. Errors: those of the measures. `fraction`
+  /// of the cell is told.
   Result<nlohmann::ordered_json> run(const SweepCell& cell,
                                      const std::function<void(double)>& progress);
 
@@ -60,6 +69,11 @@ class SweepRunner {
                                     const std::function<void(double)>& progress);
   Result<nlohmann::ordered_json> passkey(const SweepCell& cell,
                                          const std::function<void(double)>& progress);
+  Result<nlohmann::ordered_json> task(const SweepCell& cell,
+                                      const std::function<void(double)>& progress);
+  Result<nlohmann::ordered_json> retrieval(const SweepCell& cell, const RetrievalPlan& tasks,
+                                           std::uint32_t longest,
+                                           const std::function<void(double)>& progress);
   Result<nlohmann::ordered_json> speed(const SweepCell& cell,
                                        const std::function<void(double)>& progress);
   /// `model_` with these options: the one that is open where it fits.

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -41,11 +42,12 @@ struct Columns {
 
 const Columns kColumns[] = {
     {&SweepRow::kl,
-     {"KL@{}", "99 %@{}", "same top@{}"},
+     {"KL@{}", "99 %@{}", "same top@{}", "perplexity@{}"},
      [](const Json& r) -> std::vector<std::string> {
        return {fmt::format("{:.5f}", number(r, "kl_mean")),
                fmt::format("{:.4f}", number(r, "kl_p99")),
-               fmt::format("{:.1f} %", 100 * number(r, "top1_agreement"))};
+               fmt::format("{:.1f} %", 100 * number(r, "top1_agreement")),
+               fmt::format("{:.3f}", number(r, "perplexity"))};
      }},
     {&SweepRow::passkey,
      {"pass key@{}"},
@@ -71,6 +73,18 @@ Json by_size(const std::map<std::uint32_t, Json>& results) {
   Json json = Json::object();
   for (const auto& [size, result] : results) json[fmt::format("{}", size)] = result;
   return json;
+}
+
+std::optional<double> mean_recall(const SweepRow& row, Asked asked) {
+  double recall = 0, n = 0;
+  for (const auto& task : row.tasks) {
+    if (!task.first.ends_with(asked_name(asked))) continue;
+    for (const auto& cell : task.second) {
+      recall += number(cell.second, "recall");
+      ++n;
+    }
+  }
+  return n > 0 ? std::optional(recall / n) : std::nullopt;
 }
 
 }  // namespace
@@ -106,6 +120,44 @@ std::string sweep_table(const std::vector<SweepRow>& rows) {
   return markdown_table(table);
 }
 
+std::string sweep_task_table(const std::vector<SweepRow>& rows) {
+  std::set<std::pair<std::string, std::uint32_t>> all;
+  for (const SweepRow& row : rows) {
+    for (const auto& [task, by_length] : row.tasks) {
+      for (const auto& cell : by_length) all.emplace(task, cell.first);
+    }
+  }
+  if (all.empty()) return {};
+  Table table;
+  table.header = {"configuration"};
+  for (const auto& column : all) {
+    table.header.push_back(fmt::format("{}@{}", column.first, column.second));
+  }
+  for (const SweepRow& row : rows) {
+    if (!row.refusal.empty()) continue;
+    std::vector<std::string> texts = {row.name};
+    for (const auto& column : all) {
+      const auto task = row.tasks.find(column.first);
+      const bool is_there = task != row.tasks.end() && task->second.contains(column.second);
+      texts.push_back(
+          is_there ? fmt::format("{:.0f} %", 100 * number(task->second.at(column.second), "recall"))
+                   : "");
+    }
+    table.rows.push_back(std::move(texts));
+  }
+  return markdown_table(table);
+}
+
+std::vector<TaskBars> task_bars(const std::vector<SweepRow>& rows) {
+  std::vector<TaskBars> all;
+  for (const SweepRow& row : rows) {
+    TaskBars bars{row.name, mean_recall(row, Asked::behind_cache),
+                  mean_recall(row, Asked::within_prompt)};
+    if (bars.hidden || bars.visible) all.push_back(std::move(bars));
+  }
+  return all;
+}
+
 Json sweep_json(const std::vector<SweepRow>& rows) {
   Json list = Json::array();
   for (const SweepRow& row : rows) {
@@ -118,6 +170,7 @@ Json sweep_json(const std::vector<SweepRow>& rows) {
     }
     one["kl"] = by_size(row.kl);
     one["passkey"] = by_size(row.passkey);
+    for (const auto& task : row.tasks) one["tasks"][task.first] = by_size(task.second);
     one["speed"] = by_size(row.speed);
     list.push_back(std::move(one));
   }

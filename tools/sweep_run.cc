@@ -40,12 +40,14 @@ double cost_of_missing(const std::vector<SweepCell>& cells, const SweepStore& st
   return cost;
 }
 
-auto& measured_of(SweepRow& row, SweepMeasure measure) {
-  switch (measure) {
+auto& measured_of(SweepRow& row, const SweepCell& cell) {
+  switch (cell.measure) {
     case SweepMeasure::kl:
       return row.kl;
     case SweepMeasure::passkey:
       return row.passkey;
+    case SweepMeasure::task:
+      return row.tasks[task_text(cell.task, cell.asked)];
     case SweepMeasure::speed:
       break;
   }
@@ -79,7 +81,7 @@ Result<std::vector<SweepRow>> run_sweep(const SweepPlan& plan, SweepStore& store
     }
     if (is_missing) cost_done += cell.cost;
     const auto* found = store.find(cell.key);
-    if (found != nullptr) measured_of(row, cell.measure)[cell.size] = *found;
+    if (found != nullptr) measured_of(row, cell)[cell.size] = *found;
   }
   const auto is_refused = [](const SweepRow& row) { return !row.refusal.empty(); };
   if (!rows.empty() && std::all_of(rows.begin(), rows.end(), is_refused)) {

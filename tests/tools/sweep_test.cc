@@ -8,6 +8,7 @@
 
 #include "model_fingerprint.h"
 #include "process.h"
+#include "svg_check.h"
 #include "sweep_config.h"
 #include "sweep_report.h"
 #include "sweep_store.h"
@@ -152,6 +153,33 @@ TEST(SweepReport, LeavesOutWhatWasNotMeasured) {
   EXPECT_EQ(sweep_table({bf16, small, refused}), table);
   EXPECT_EQ(sweep_json({refused})[0]["refusal"], "rows of 8 elements");
   EXPECT_EQ(pareto_points({refused}).size(), 0U);
+}
+
+TEST(SweepReport, TasksHaveATableAndBarsOfTheirOwn) {
+  SweepRow full, half;
+  full.name = "full";
+  half.name = "half & half";
+  const std::string hidden = task_text(TaskKind::niah_single, Asked::behind_cache);
+  const std::string visible = task_text(TaskKind::common_words, Asked::within_prompt);
+  EXPECT_EQ(hidden, "niah_single, hidden");
+  full.tasks[hidden][512] = {{"samples", 4}, {"right", 4}, {"recall", 1.0}};
+  full.tasks[hidden][256] = {{"samples", 4}, {"right", 2}, {"recall", 0.5}};
+  half.tasks[visible][256] = {{"samples", 4}, {"right", 0}, {"recall", 0.3}};
+  const std::string table = sweep_task_table({full, half});
+  for (const char* said : {"niah_single, hidden@256", "niah_single, hidden@512",
+                           "common_words, visible@256", "100 %", "50 %", "30 %"}) {
+    EXPECT_THAT(table, HasSubstr(said));
+  }
+  EXPECT_EQ(sweep_task_table({SweepRow{}}), "");
+  const auto bars = task_bars({full, SweepRow{}, half});
+  ASSERT_EQ(bars.size(), 2U);
+  EXPECT_DOUBLE_EQ(*bars[0].hidden, 0.75);
+  EXPECT_FALSE(bars[0].visible);
+  EXPECT_DOUBLE_EQ(*bars[1].visible, 0.3);
+  const std::string svg = task_chart(bars, "answers < all");
+  EXPECT_TRUE(is_well_formed(svg));
+  EXPECT_THAT(svg, HasSubstr("half &amp; half"));
+  EXPECT_EQ(sweep_json({full})[0]["tasks"][hidden]["256"]["recall"], 0.5);
 }
 
 TEST(Fingerprint, TellsModelsApart) {
