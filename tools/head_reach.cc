@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/check.h"
 #include "base/fail.h"
 #include "base/thread_count.h"
 #include "base/thread_pool.h"
@@ -73,7 +74,7 @@ class Reach {
     engine.n_context = 2 * options.n_words + 1;
     engine.kv = {};
     LARDER_ASSIGN(KvPlan plan, plan_kv(config, engine, kMaxCacheBytes));
-    LARDER_ASSIGN(Tokenizer tokenizer, Tokenizer::create(source->tokenizer()));
+    LARDER_ASSIGN(auto tokenizer, Tokenizer::create(source->tokenizer()));
     LARDER_ASSIGN(BlockPool pool, BlockPool::create(plan.pool));
     LARDER_ASSIGN(BlockStore store, BlockStore::create(pool.range_bytes()));
     auto threads = std::make_unique<ThreadPool>(engine.n_threads);
@@ -87,7 +88,7 @@ class Reach {
     std::unique_ptr<ModelSource> source;
     EngineOptions engine;
     KvPlan plan;
-    Tokenizer tokenizer;
+    std::unique_ptr<Tokenizer> tokenizer;
     BlockPool pool;
     BlockStore store;
     std::unique_ptr<ThreadPool> threads;
@@ -105,7 +106,7 @@ class Reach {
                   .sums_attention = true}) {}
 
   const ModelConfig& config() const { return parts_.source->config(); }
-  const Tokenizer& tokenizer() const { return parts_.tokenizer; }
+  const Tokenizer& tokenizer() const { return *parts_.tokenizer; }
 
   /// sums [n_layers, n_kv_heads, n_context] of the queries from `first_query` on; those of a layer
   /// that reads another's rows are added to the other's.

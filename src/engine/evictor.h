@@ -15,6 +15,7 @@
 #include "kernels/kv_layout.h"
 #include "kv/sequence_cache.h"
 #include "larder/result.h"
+#include "policy/row_lots.h"
 #include "policy/select_rows.h"
 
 namespace larder {
@@ -72,6 +73,14 @@ class Evictor {
   void set_counts_by_file(std::uint32_t n_keep);
   void drop(SequenceCache& cache, const Part& part, std::uint32_t n_keep, ProtectedRows protect,
             CacheStatistics& statistics);
+  struct Merge {                   // of one head
+    std::vector<float> own, sums;  // [n_keep], [n_keep, head_dim]
+  };
+  KeyRows rows_of(const SequenceCache& cache, const Part& part);
+  void collect_merges(const KeyRows& rows, const Part& part, std::uint32_t n_keep,
+                      std::uint32_t n_tokens);
+  void collect_merge(const KeyRows& rows, const Part& part, std::uint32_t head, const Lot& lot,
+                     Merge& merge);
   bool has_head_file() const noexcept { return options_.policy.head_file != HeadFile::none; }
 
   const EvictionOptions options_;
@@ -90,6 +99,7 @@ class Evictor {
   std::vector<std::uint32_t> order_;         // [n_rows]
   std::vector<std::uint32_t> kept_;          // [n_kv_heads, n_keep]
   std::vector<std::vector<RowMove>> moves_;  // [n_kv_heads]
+  std::vector<Merge> merges_;                // [n_kv_heads], where values are merged
 };
 
 }  // namespace larder

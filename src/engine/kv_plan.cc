@@ -200,9 +200,9 @@ Result<void> budget_in_tokens(const std::string& keep, std::span<const std::uint
 bool moves_whole_blocks(const EvictionOptions& eviction, std::uint32_t block_tokens) {
   const Policy& policy = eviction.policy;
   return policy.score == Score::position && !policy.at_prompt_end &&
-         policy.head_file == HeadFile::none && policy.sinks % block_tokens == 0 &&
-         policy.every % block_tokens == 0 && eviction.budget.n_tokens != 0 &&
-         eviction.budget.n_tokens % block_tokens == 0;
+         policy.head_file == HeadFile::none && policy.merging == Merging::none &&
+         policy.sinks % block_tokens == 0 && policy.every % block_tokens == 0 &&
+         eviction.budget.n_tokens != 0 && eviction.budget.n_tokens % block_tokens == 0;
 }
 
 /// Rows cannot be taken out of a sealed block; and whether a block is raw is told by its place in

@@ -90,11 +90,13 @@ class SequenceCache {
   /// change their place only; blocks without a row go back to the pool, their bytes untouched until
   /// it hands them out again. What is left to copy now comes in `moves` [n_kv_heads], head by head
   /// and in order, so that no move reads what an earlier one has overwritten.
+  /// With `rewrites` no run stays as it is where blocks are shared: the caller will write to the
+  /// rows, which then stand in blocks of this sequence alone.
   /// REQUIRES: the layer drops, and if it seals, all runs stay as they are, raw first ones also
   /// where they are; nothing is reserved, n_kept <= n_stored(layer), and there are spare blocks
   /// where its own are shared.
   void keep_rows(std::uint32_t layer, std::span<const std::uint32_t> kept,
-                 std::span<std::vector<RowMove>> moves);
+                 std::span<std::vector<RowMove>> moves, bool rewrites = false);
   void release_spares();  // that no layer needed
   /// Forgets rows at the end and any reservation. REQUIRES: can_truncate(n_rows)
   void truncate(std::uint32_t n_rows);

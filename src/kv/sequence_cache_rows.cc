@@ -43,14 +43,16 @@ std::vector<std::uint32_t> SequenceCache::runs_that_stay(std::size_t layer,
 }
 
 void SequenceCache::keep_rows(std::uint32_t layer, std::span<const std::uint32_t> kept,
-                              std::span<std::vector<RowMove>> moves) {
+                              std::span<std::vector<RowMove>> moves, bool rewrites) {
   const auto heads = tables(layer);
   const std::uint32_t n = shape_->block_tokens;
   const auto n_kept = static_cast<std::uint32_t>(kept.size() / heads.size());
   LARDER_CHECK(shape_->layers[layer].drops());
   LARDER_CHECK(moves.size() == heads.size() && kept.size() == heads.size() * n_kept);
   LARDER_CHECK(n_reserved_ == 0 && n_kept <= n_stored(layer));
-  const std::vector<std::uint32_t> from = runs_that_stay(layer, kept, n_kept);
+  const bool shares = shares_blocks(layer);
+  std::vector<std::uint32_t> from = runs_that_stay(layer, kept, n_kept);
+  if (rewrites && shares) std::fill(from.begin(), from.end(), kNoRun);
   LARDER_CHECK(!shape_->layers[layer].seals() || suits_sealed(*shape_, from, n_kept));
 
   // The t-th run that is put together goes into the t-th of the old runs that do not stay: it comes
@@ -59,7 +61,6 @@ void SequenceCache::keep_rows(std::uint32_t layer, std::span<const std::uint32_t
   for (std::uint32_t run = 0; run < heads.front().blocks().size(); ++run) {
     if (std::find(from.begin(), from.end(), run) == from.end()) others.push_back(run);
   }
-  const bool shares = shares_blocks(layer);
   const auto spares = spare_tables(layer);
   std::vector<BlockId> blocks(from.size());
   for (std::size_t head = 0; head < heads.size(); ++head) {

@@ -28,6 +28,7 @@ constexpr std::array kParameters = {
     Parameter{"floor-percent", &Policy::floor_percent, 0, 100},
     Parameter{"full-percent", &Policy::full_percent, 0, 100},
     Parameter{"beta", &Policy::beta, 1, kMaxTokens},
+    Parameter{"heirs", &Policy::heirs, 1, kMaxTokens},
     Parameter{"seed", &Policy::seed, 0, UINT32_MAX},
 };
 
@@ -49,6 +50,8 @@ constexpr std::string_view kNoisyParameters[] = {"sinks", "recent", "recent-perc
 constexpr std::string_view kRisingParameters[] = {"sinks",  "recent",       "every",
                                                   "window", "rise-percent", "beta"};
 constexpr std::string_view kClassParameters[] = {"sinks", "every", "full-percent"};
+constexpr std::string_view kShareOutParameters[] = {"sinks", "recent", "recent-percent",
+                                                    "every", "heirs",  "seed"};
 
 constexpr std::array kMethods = {
     Method{"streaming-llm",
@@ -191,6 +194,26 @@ constexpr std::array kMethods = {
          .allocation = Allocation::pyramid,
          .beta = 2},
         kRisingParameters},
+    Method{"cam",
+           "h2o whose dropped values are shared out among the next rows, by lot",
+           "Zhang et al. 2024, OpenReview LCTmppB165",
+           true,
+           {.score = Score::attention,
+            .sinks = 0,
+            .recent = 0,
+            .recent_percent = 50,
+            .merging = Merging::shared_out},
+           kShareOutParameters},
+    Method{"d2o",
+           "h2o whose dropped values join the row with the likest key, if it is like enough",
+           "Wan et al. 2024, arXiv:2406.13035",
+           true,
+           {.score = Score::attention,
+            .sinks = 0,
+            .recent = 0,
+            .recent_percent = 50,
+            .merging = Merging::to_likest},
+           kHeavyParameters},
     Method{"random",
            "rows drawn by lot: what any other method has to beat",
            "a baseline",

@@ -43,6 +43,13 @@ enum class SinkDistance : std::uint8_t {
   capped,    // at that in the text, but no more than the cache can have
 };
 
+/// What becomes of the values of rows that are dropped (policy/merge_rows.h).
+enum class Merging : std::uint8_t {
+  none,        // they are gone
+  shared_out,  // among the next rows that stay, by lot
+  to_likest,   // they join the row with the likest key, if it is like enough
+};
+
 /// A method with all its values. Rows go at places that the position in the text alone decides, see
 /// docs/decisions/0013.
 struct Policy {
@@ -66,6 +73,8 @@ struct Policy {
   HeadFile head_file = HeadFile::none;
   std::uint32_t full_percent = 50;  // of the heads keep everything
   SinkDistance sink_distance = SinkDistance::in_text;
+  Merging merging = Merging::none;
+  std::uint32_t heirs = 32;  // rows among which one is shared out
   std::uint32_t seed = 0;
 };
 

@@ -42,6 +42,11 @@ constexpr std::array kSinkDistances = {
     Word<SinkDistance>{"in-cache", SinkDistance::in_cache},
     Word<SinkDistance>{"capped", SinkDistance::capped},
 };
+constexpr std::array kMergings = {
+    Word<Merging>{"none", Merging::none},
+    Word<Merging>{"shared-out", Merging::shared_out},
+    Word<Merging>{"to-likest", Merging::to_likest},
+};
 constexpr std::array kBools = {Word<bool>{"true", true}, Word<bool>{"false", false}};
 enum class HeadsGet : std::uint8_t { alike, by_score, by_file, all_or_alike };
 constexpr std::array kHeadsGet = {
@@ -87,6 +92,7 @@ Result<void> set_entry(const Entry& entry, PolicyFile& file) {
   if (entry.name == "counting") return set_word(entry, kCountings, policy.counting);
   if (entry.name == "allocation") return set_word(entry, kAllocations, policy.allocation);
   if (entry.name == "sink-distance") return set_word(entry, kSinkDistances, policy.sink_distance);
+  if (entry.name == "merging") return set_word(entry, kMergings, policy.merging);
   if (entry.name == "at-prompt-end") return set_word(entry, kBools, policy.at_prompt_end);
   if (entry.name == "joins-heads") return set_word(entry, kBools, policy.joins_heads);
   if (entry.name == "heads-get") return set_heads_get(entry, policy);
@@ -108,6 +114,10 @@ Result<void> check_mixture(const PolicyFile& file, const std::string& origin) {
       (policy.counting != Counting::weight || policy.window != 0 || policy.kernel != 1 ||
        policy.joins_heads || policy.rise_percent != 0)) {
     problem = "counting, window, rise-percent, kernel and joins-heads go with score: attention";
+  } else if (policy.merging == Merging::shared_out && policy.score != Score::attention) {
+    problem = "merging: shared-out goes with score: attention";
+  } else if (policy.merging != Merging::none && policy.sink_distance != SinkDistance::in_text) {
+    problem = "merging goes with sink-distance: in-text";
   } else if (policy.rise_percent != 0 && policy.window == 0) {
     problem = "rise-percent needs a window";
   } else if (apart && !takes_heads(alike)) {

@@ -18,7 +18,8 @@ inline constexpr std::size_t kMaxPolicyFileBytes = 1 << 16;
 
 /// YAML: one mapping of names to values.
 ///   method: NAME          whose values are the ones that are not named (without: Policy's)
-///   score, counting, allocation, sink-distance, heads-get, at-prompt-end, joins-heads, heads
+///   score, counting, allocation, sink-distance, merging, heads-get, at-prompt-end, joins-heads,
+///   heads
 ///                         docs/eviction.md lists the words
 ///   and the parameters of all methods, whole numbers
 /// `origin` names the text in errors: invalid_argument (no YAML, no mapping, unknown names or

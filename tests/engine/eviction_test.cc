@@ -21,7 +21,7 @@ INSTANTIATE_TEST_SUITE_P(Policies, EvictionOf,
                                          kKeysKept, kSpreadKept, kLotsKept, kHeavy, kLastQuery,
                                          kObserved, kExpected, kPyramid, kSplit, kSplitExpected,
                                          kSplitShared, kCapped, kSealedCapped, kUnimportant, kNoisy,
-                                         kRising, kByFile, kClasses),
+                                         kRising, kByFile, kClasses, kSharedOut, kJoined),
                          testing::PrintToStringParamName());
 
 TEST_P(EvictionOf, SameTokensForAnyScheduleChunkAndThreadCount) {

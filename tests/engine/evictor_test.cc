@@ -99,8 +99,20 @@ class KeptSet : public testing::Test {
     return dir_.path("heads.tsv");
   }
 
+  using Values = std::vector<std::vector<std::vector<float>>>;  // [n_kv_heads, n_kept, head_dim]
+
   std::vector<Rows> kept_by(const std::string& policy, const nlohmann::json& all,
                             const nlohmann::json& of) {
+    std::vector<Rows> kept;
+    for (const auto& head : values_kept_by(policy, all, of)) {
+      Rows& rows = kept.emplace_back();
+      for (const auto& value : head) rows.push_back(static_cast<std::uint32_t>(value[0] * 64));
+    }
+    return kept;
+  }
+
+  Values values_kept_by(const std::string& policy, const nlohmann::json& all,
+                        const nlohmann::json& of) {
     KvOptions options;
     options.policy = policy;
     options.keep = std::to_string(all["keep"].get<int>());
@@ -153,13 +165,13 @@ class KeptSet : public testing::Test {
               statistics);
     }
     EXPECT_TRUE(evictor.evict(cache, all["keep"].get<std::uint32_t>(), statistics));
-    std::vector<Rows> kept(n_heads);
+    Values kept(n_heads);
     for (std::uint32_t h = 0; h < n_heads; ++h) {
       for (std::uint32_t row = 0; row < cache.n_stored(apart ? h : 0); ++row) {
         std::vector<float> value(block.head_dim);
         const std::byte* at = layout.pool + to_offset(table(cache, h).blocks()[row / 16]);
         layout.v->read_v(at + layout.v_offset, row % 16, block, value.data());
-        kept[h].push_back(static_cast<std::uint32_t>(value[0] * 64));
+        kept[h].push_back(std::move(value));
       }
     }
     return kept;
@@ -190,6 +202,27 @@ TEST_F(KeptSet, EqualsTheReferenceForMhaGqaAndMqa) {
       }
       EXPECT_EQ(kept_by(text, all, of), expected.get<std::vector<Rows>>())
           << method << ", " << of["kv_heads"] << " KV heads";
+    }
+  }
+}
+
+TEST_F(KeptSet, TakesUpWhatIsDroppedAsTheReferenceDoes) {
+  const nlohmann::json all = fixture();
+  for (const nlohmann::json& of : all["cases"]) {
+    for (const auto& [method, expected] : of["merged"].items()) {
+      const Values got = values_kept_by(method + ":every=0", all, of);
+      const auto wanted = expected.get<Values>();
+      ASSERT_EQ(got.size(), wanted.size());
+      for (std::size_t head = 0; head < got.size(); ++head) {
+        ASSERT_EQ(got[head].size(), wanted[head].size());
+        for (std::size_t row = 0; row < got[head].size(); ++row) {
+          for (std::size_t c = 0; c < got[head][row].size(); ++c) {
+            ASSERT_NEAR(got[head][row][c], wanted[head][row][c], 1e-4F)
+                << method << ", " << of["kv_heads"] << " KV heads, head " << head << ", row "
+                << row;
+          }
+        }
+      }
     }
   }
 }

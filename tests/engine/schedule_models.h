@@ -96,6 +96,9 @@ inline constexpr Model kNoisy{"gemma3", 80, 160, 100, "bf16", "bf16", "", "keyfo
                               "0.4"};
 inline constexpr Model kRising{
     "cla_bf16", 512, 160, 100, "bf16", "f16", "", "pyramidinfer:recent=6,window=9,every=25", "28"};
+// Kept rows take up dropped ones.
+inline constexpr Model kSharedOut{"bf16", 512, 160, 100, "bf16", "f16", "", "cam:every=22", "30"};
+inline constexpr Model kJoined{"gemma3", 80, 160, 100, "bf16", "bf16", "", "d2o:every=27", "0.4"};
 // Each head has a budget of its own; some keep everything.
 inline constexpr Model kByFile{"stories260K",
                                512,
