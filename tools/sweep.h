@@ -39,10 +39,10 @@ struct SweepCell {
   std::size_t config = 0;
   SweepMeasure measure = SweepMeasure::kl;
   std::uint32_t size = 0;
-  TaskKind task = TaskKind::passkey;  // of that measure,
-  Asked asked = Asked::behind_cache;  // asked so
-  nlohmann::ordered_json key;         // all that the result depends on: see SweepStore
-  double cost = 0;                    // about how long it takes, in tokens computed
+  TaskKind task = TaskKind::passkey;     // of that measure,
+  Asked asked = Asked::behind_cache;     // asked so
+  nlohmann::ordered_json key = nullptr;  // all that the result depends on: see SweepStore
+  double cost = 0;                       // about how long it takes, in tokens computed
 };
 
 /// "niah_single, hidden".
