@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <string>
 
-#include "engine/schedule_run.h"
+#include "engine/schedule_runs.h"
 
 namespace larder {
 namespace {
