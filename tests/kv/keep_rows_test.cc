@@ -258,5 +258,34 @@ TEST(KeepRows, ASequenceNeverHoldsMoreThanCounted) {
   EXPECT_EQ(pool.bytes_in_use(), 2 * 4 * 512U);
 }
 
+TEST(KeepRows, RowsThatWillBeRewrittenStandInBlocksOfTheirOwn) {
+  CacheShape shape{kTokens, {{2, 0, kNarrow}}};
+  shape.layers[0].max_stored = 120;
+  BlockPool pool = *BlockPool::create({1 << 20, kClasses});
+  SequenceCache first(shape, pool, 200);
+  std::vector<BlockCopy> copies;
+  ASSERT_TRUE(first.reserve(64, copies));
+  first.commit(64);
+  std::vector<std::uint32_t> kept;  // the first two runs, which would stay as they are
+  for (std::uint32_t i = 0; i < 64; ++i) kept.push_back(i % 32);
+  for (const bool rewrites : {false, true}) {
+    SequenceCache other = first.fork(64);
+    ASSERT_TRUE(other.reserve(1, copies, 32));
+    other.commit(1);
+    std::vector<std::vector<RowMove>> moves(2);
+    other.keep_rows(0, kept, moves, rewrites);
+    for (std::uint32_t head = 0; head < 2; ++head) {
+      EXPECT_EQ(moves[head].size(), rewrites ? 32U : 0U);
+      for (const BlockId id : other.table(0, head).blocks()) {
+        EXPECT_EQ(pool.ref_count(id), rewrites ? 1U : 2U);
+      }
+      for (const RowMove& move : moves[head]) EXPECT_NE(move.from, move.to);
+    }
+    other.release_spares();
+  }
+  first.clear();
+  EXPECT_EQ(pool.bytes_in_use(), 0U);
+}
+
 }  // namespace
 }  // namespace larder
