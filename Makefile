@@ -13,6 +13,7 @@ PEER_PYTHON ?= python3
 LONG_FUZZ_SECONDS ?= 1800
 # make formats, eviction: the text on which KL is measured, of some ten thousand words at least.
 TEXT ?=
+CONFIGS ?= scripts/formats.txt
 SOURCES = $(shell git ls-files '*.h' '*.cc')
 
 help:              ## this list
@@ -83,7 +84,7 @@ formats:           ## memory, quality and speed of storage formats: MODEL=, TEXT
 	cmake --preset release --log-level=WARNING
 	cmake --build --preset release --target larder
 	mkdir -p docs/results
-	build/release/bin/larder eval sweep -m $(MODEL) --text $(TEXT) --configs scripts/formats.txt \
+	build/release/bin/larder eval sweep -m $(MODEL) --text $(TEXT) --configs $(CONFIGS) \
 	  --results build/formats.jsonl --svg docs/img/formats-$(basename $(notdir $(MODEL))).svg \
 	  --report docs/results/formats.new.md $(ARGS)
 	scripts/formats_page.py docs/results/formats.md docs/results/formats.new.md
