@@ -69,11 +69,6 @@ void EventChannel::close(std::optional<Error> error) {
   changed();
 }
 
-bool EventChannel::abandoned() const {
-  const std::lock_guard lock(mutex_);
-  return abandoned_;
-}
-
 void EventChannel::changed() {
   changed_.notify_all();
   if (ready_) ready_();

@@ -1,6 +1,7 @@
 // What the engine's thread tells the one who waits for a request.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -49,7 +50,7 @@ class EventChannel {
   /// For the writer. False when the reader is gone or too slow.
   bool push(ChannelEvent event);
   void close(std::optional<Error> error = std::nullopt);
-  bool abandoned() const;
+  bool abandoned() const noexcept { return abandoned_; }  // takes no lock
 
  private:
   void changed();  // REQUIRES: mutex_ is held
@@ -63,7 +64,8 @@ class EventChannel {
   std::size_t n_bytes_ = 0;  // of events_
   std::optional<Error> error_;
   std::function<void()> ready_;
-  bool closed_ = false, abandoned_ = false;
+  bool closed_ = false;
+  std::atomic<bool> abandoned_ = false;
 };
 
 }  // namespace larder
