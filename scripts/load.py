@@ -252,7 +252,7 @@ def shared(args):
         ratio = medians["not shared"]["first token p50 ms"] / medians["shared"]["first token p50 ms"]
         print(f"first token {ratio:.1f} times earlier with sharing")
     compare(f"one system prompt, {args.clients} clients", args,
-            both(args, n_context, bodies, args.clients, first=1))
+            both(args, n_context, bodies[:args.crowd], args.clients, first=1))
 
 
 async def soak_client(url, rng, end, counts):
@@ -332,6 +332,7 @@ def main():
     parser.add_argument("--parallel", type=int, default=16, help="sequences that the server runs at once")
     parser.add_argument("--requests", type=int)
     parser.add_argument("--prefix", type=int, default=1500, help="shared: words of the system prompt")
+    parser.add_argument("--crowd", type=int, help="shared: requests of many clients (default: all)")
     parser.add_argument("--without", type=int, default=20, help="shared: requests without sharing")
     parser.add_argument("--seconds", type=float, default=600, help="soak: how long")
     parser.add_argument("--json", action="store_true")
