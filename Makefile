@@ -42,7 +42,7 @@ test:              ## everything CI runs: includes, fuzz (short), release, train
 	@scripts/setup.sh build test
 	scripts/check_includes.py
 	cmake --preset fuzz --log-level=WARNING
-	cmake --build --preset fuzz
+	cmake --build --preset fuzz --target fuzzers
 	scripts/fuzz.sh $(FUZZ_SECONDS)
 	scripts/run_tests.sh release
 	scripts/python_tests.sh build/release/bin/larder
@@ -117,7 +117,7 @@ eviction:          ## memory, quality and speed of eviction policies (hours): MO
 fuzz:              ## every fuzz target for LONG_FUZZ_SECONDS (default 1800)
 	@scripts/setup.sh build test
 	cmake --preset fuzz --log-level=WARNING
-	cmake --build --preset fuzz
+	cmake --build --preset fuzz --target fuzzers
 	scripts/fuzz.sh $(LONG_FUZZ_SECONDS)
 
 tsan:              ## tests of threads, scheduling, the server and kernels under the thread sanitizer

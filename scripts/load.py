@@ -187,9 +187,14 @@ def summary(answers, seconds):
     return report
 
 
+def text(args, rng, n):
+    """n words, or as many token ids for models whose vocabulary knows no words."""
+    return [rng.randrange(100, args.ids) for _ in range(n)] if args.ids else words(rng, n)
+
+
 def mixed_bodies(args):
     rng = random.Random(1)
-    return [{"prompt": words(rng, rng.choice([16, 64, 128, 256])), "seed": i, "temperature": 0.8,
+    return [{"prompt": text(args, rng, rng.choice([16, 64, 128, 256])), "seed": i, "temperature": 0.8,
              "max_tokens": rng.choice([16, 32, 64]), "ignore_eos": True} for i in range(args.requests)]
 
 
@@ -235,9 +240,10 @@ def mixed(args):
 
 def shared_bodies(args, n):
     rng = random.Random(2)
-    system = words(rng, args.prefix)
-    return [{"prompt": f"{system}\nQuestion {i}: {words(rng, 20)}\nAnswer:", "max_tokens": 16,
-             "temperature": 0, "ignore_eos": True} for i in range(n)]
+    system = text(args, rng, args.prefix)
+    questions = [text(args, rng, 25) for _ in range(n)]
+    return [{"prompt": system + question if args.ids else f"{system}\nQuestion: {question}\nAnswer:",
+             "max_tokens": 16, "temperature": 0, "ignore_eos": True} for question in questions]
 
 
 def shared(args):
@@ -331,7 +337,9 @@ def main():
     parser.add_argument("--clients", type=int)
     parser.add_argument("--parallel", type=int, default=16, help="sequences that the server runs at once")
     parser.add_argument("--requests", type=int)
-    parser.add_argument("--prefix", type=int, default=1500, help="shared: words of the system prompt")
+    parser.add_argument("--ids", type=int, help="mixed, shared: prompts of token ids from 100 to this one, "
+                        "for models with random weights")
+    parser.add_argument("--prefix", type=int, default=1500, help="shared: words (ids) of the system prompt")
     parser.add_argument("--crowd", type=int, help="shared: requests of many clients (default: all)")
     parser.add_argument("--without", type=int, default=20, help="shared: requests without sharing")
     parser.add_argument("--seconds", type=float, default=600, help="soak: how long")
