@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/policy_runs.h"
 #include "engine/schedule_runs.h"
 #include "policy/methods.h"
 
@@ -263,18 +264,6 @@ TEST(Eviction, StreamingEqualsTheTextThatIsLeft) {
   EngineOptions streaming = base_options(model);
   streaming.kv.policy = "streaming-llm:sinks=5,every=32";
   streaming.kv.keep = "100";
-  const auto top = [](const EngineOptions& options, const Request& r) {
-    auto engine = open_engine(options);
-    EXPECT_TRUE(engine->submit(r));
-    std::map<std::int32_t, float> of;
-    while (!engine->idle()) {
-      const auto report = engine->step();
-      for (const TokenEvent& event : report->events) {
-        for (const TokenLogprob& t : event.top) of[t.token] = t.logprob;
-      }
-    }
-    return of;
-  };
   const auto streamed = top(streaming, request);
   // Rows were dropped last behind 288 tokens; 12 came since.
   Request left = request;
@@ -311,18 +300,6 @@ TEST(Eviction, MemoryIsThatOfTheRowsThatStayAndTheNextChunk) {
   }
   EXPECT_EQ(engine->stats().kv_peak_bytes, full / 16);
   EXPECT_EQ(engine->stats().kv_bytes, 0U);
-}
-
-/// Bytes of the cache when the prompt is done.
-std::uint64_t bytes_behind_prompt(const EngineOptions& options, int n_prompt) {
-  auto engine = open_engine(options);
-  Request request;
-  for (int i = 0; i < n_prompt; ++i) request.prompt.push_back(3 + i * 7 % 500);
-  request.max_tokens = 2;
-  request.ignore_eos = true;
-  EXPECT_TRUE(engine->submit(request));
-  while (engine->step()->events.empty()) continue;
-  return engine->stats().kv_bytes;
 }
 
 TEST(Eviction, BlocksOfDroppedRowsAreFreeWhenThePromptIsDone) {

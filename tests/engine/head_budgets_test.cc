@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <string>
 
+#include "engine/policy_runs.h"
 #include "engine/schedule_runs.h"
 
 namespace larder {
@@ -19,18 +20,6 @@ EngineOptions with_policy(const std::string& policy, const std::string& keep) {
   options.kv.policy = policy;
   options.kv.keep = keep;
   return options;
-}
-
-/// Bytes of the cache when a prompt of `n` tokens is done.
-std::uint64_t bytes_behind_prompt(const EngineOptions& options, int n) {
-  auto engine = open_engine(options);
-  Request request;
-  for (int i = 0; i < n; ++i) request.prompt.push_back(3 + i * 7 % 500);
-  request.max_tokens = 2;
-  request.ignore_eos = true;
-  EXPECT_TRUE(engine->submit(request));
-  while (engine->step()->events.empty()) continue;
-  return engine->stats().kv_bytes;
 }
 
 std::string refusal(const EngineOptions& options) {

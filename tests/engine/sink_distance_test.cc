@@ -4,26 +4,13 @@
 #include <algorithm>
 #include <map>
 
+#include "engine/policy_runs.h"
 #include "engine/schedule_models.h"
 
 namespace larder {
 namespace {
 
 using namespace schedule;
-
-/// The most probable tokens behind the prompt.
-std::map<std::int32_t, float> top(const EngineOptions& options, const Request& request) {
-  auto engine = open_engine(options);
-  EXPECT_TRUE(engine->submit(request));
-  std::map<std::int32_t, float> of;
-  while (!engine->idle()) {
-    const auto report = engine->step();
-    for (const TokenEvent& event : report->events) {
-      for (const TokenLogprob& t : event.top) of[t.token] = t.logprob;
-    }
-  }
-  return of;
-}
 
 /// With one sink and a cache that is full, LM-Infinite's distance is the one in the cache. With
 /// several, all are met at the same distance: their order makes no difference.

@@ -3,43 +3,17 @@
 #include <algorithm>
 
 #include "base/fail.h"
+#include "base/json_shape.h"
 
 namespace larder::hf {
 namespace {
 
 constexpr std::size_t kMaxDepth = 64;
-constexpr std::size_t kMaxValues = std::size_t{1} << 22;  // a vocabulary of 2^18 tokens has 2^21
+// A vocabulary of 2^18 tokens has 2^21; the outermost value counts too.
+constexpr std::size_t kMaxValues = (std::size_t{1} << 22) + 1;
 constexpr std::int64_t kMaxId = std::int64_t{1} << 22;
 // Vocabularies are padded by tens or hundreds of ids.
 constexpr std::size_t kMaxGap = std::size_t{1} << 12;
-
-struct JsonSize {
-  std::size_t depth = 0, n_values = 0;
-};
-
-/// Counts brackets and commas outside strings; the parser checks everything else.
-JsonSize measure(std::string_view text) noexcept {
-  JsonSize size;
-  std::size_t depth = 0;
-  bool in_string = false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\') ++i;
-      if (c == '"') in_string = false;
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '[' || c == '{') {
-      size.depth = std::max(size.depth, ++depth);
-      ++size.n_values;
-    } else if (c == ',') {
-      ++size.n_values;
-    } else if ((c == ']' || c == '}') && depth > 0) {
-      --depth;
-    }
-  }
-  return size;
-}
 
 }  // namespace
 
@@ -48,7 +22,7 @@ Result<nlohmann::json> parse_json(std::string_view text, const std::string& orig
     return fail(Errc::corrupt, "{}: {} bytes of JSON; at most {} are supported", origin,
                 text.size(), kMaxJsonBytes);
   }
-  const JsonSize size = measure(text);
+  const JsonShape size = measure_json(text);
   if (size.depth > kMaxDepth || size.n_values > kMaxValues) {
     return fail(Errc::corrupt, "{}: JSON of {} values nested {} deep; supported are {} and {}",
                 origin, size.n_values, size.depth, kMaxValues, kMaxDepth);
