@@ -26,37 +26,10 @@ INSTANTIATE_TEST_SUITE_P(Policies, EvictionOf,
                          testing::PrintToStringParamName());
 
 TEST_P(EvictionOf, SameTokensForAnyScheduleChunkAndThreadCount) {
-  std::mt19937 random(30);
-  const auto requests = make_requests(random, 10, GetParam());
-  const auto expected = run_alone(requests, base_options(GetParam()));
-  for (int round = 0; round < 12; ++round) {
-    const EngineOptions options = random_options(random, GetParam());
-    SCOPED_TRACE(testing::Message()
-                 << "round " << round << ", n_batch " << options.n_batch << ", n_sequences "
-                 << options.n_sequences << ", threads " << options.n_threads);
-    run_schedule(options, requests, expected, random);
-  }
+  check_any_schedule(GetParam(), 30, 12);
 }
 
-TEST_P(EvictionOf, PreemptionChangesNothing) {
-  std::mt19937 random(31);
-  auto requests = make_requests(random, 10, GetParam());
-  for (Request& r : requests) r.max_tokens += 20;
-  const auto expected = run_alone(requests, base_options(GetParam()));
-  std::uint64_t n_preempted = 0;
-  for (int round = 0; round < 8; ++round) {
-    EngineOptions options = random_options(random, GetParam());
-    options.n_batch = std::max(options.n_batch, 4U);
-    options.n_sequences = 1;
-    const auto one = open_engine(options)->stats().kv_budget_bytes;
-    options.n_sequences = 4;
-    // Raw first blocks leave too little of that for a second sequence.
-    options.kv.memory_bytes = GetParam().raw_blocks > 0 ? one + one / 2 : one;
-    SCOPED_TRACE(testing::Message() << "round " << round << ", n_batch " << options.n_batch);
-    run_schedule(options, requests, expected, random, &n_preempted);
-  }
-  EXPECT_GT(n_preempted, 0U);
-}
+TEST_P(EvictionOf, PreemptionChangesNothing) { check_preemption(GetParam(), 31, 8); }
 
 /// Samples of one prompt, which share its compressed blocks and then drop rows each for itself.
 TEST_P(EvictionOf, SamplesAreTheSameWhenPreempted) {

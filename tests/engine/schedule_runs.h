@@ -128,4 +128,40 @@ inline EngineOptions random_options(std::mt19937& random, const Model& model = k
   return options;
 }
 
+/// Random chunks, batch mixes and thread counts change no bit.
+inline void check_any_schedule(const Model& model, unsigned seed, int n_rounds) {
+  std::mt19937 random(seed);
+  const auto requests = make_requests(random, 10, model);
+  const auto expected = run_alone(requests, base_options(model));
+  for (int round = 0; round < n_rounds; ++round) {
+    const EngineOptions options = random_options(random, model);
+    SCOPED_TRACE(testing::Message()
+                 << "round " << round << ", n_batch " << options.n_batch << ", n_sequences "
+                 << options.n_sequences << ", threads " << options.n_threads);
+    run_schedule(options, requests, expected, random);
+  }
+}
+
+/// Nor does a budget in which few of those that want to run find room.
+inline void check_preemption(const Model& model, unsigned seed, int n_rounds) {
+  std::mt19937 random(seed);
+  auto requests = make_requests(random, 10, model);
+  for (Request& r : requests) r.max_tokens += model.n_context / 8;  // they outgrow the budget
+  const auto expected = run_alone(requests, base_options(model));
+  std::uint64_t n_preempted = 0;
+  for (int round = 0; round < n_rounds; ++round) {
+    EngineOptions options = random_options(random, model);
+    options.n_batch = std::max(options.n_batch, 4U);
+    options.n_sequences = 1;
+    const auto one = open_engine(options)->stats().kv_budget_bytes;
+    options.n_sequences = 4;
+    // Room for one sequence of the full context, four want to run. Raw first blocks are the larger
+    // part of a short sequence: beside them a second one needs half as much again.
+    options.kv.memory_bytes = model.raw_blocks > 0 ? one + one / 2 : one;
+    SCOPED_TRACE(testing::Message() << "round " << round << ", n_batch " << options.n_batch);
+    run_schedule(options, requests, expected, random, &n_preempted);
+  }
+  EXPECT_GT(n_preempted, 0U);  // else the test tests nothing
+}
+
 }  // namespace larder::schedule

@@ -25,38 +25,10 @@ INSTANTIATE_TEST_SUITE_P(Models, ScheduleOf,
                          testing::PrintToStringParamName());
 
 TEST_P(ScheduleOf, SameTokensForAnyScheduleChunkAndThreadCount) {
-  std::mt19937 random(20);
-  const auto requests = make_requests(random, 10, GetParam());
-  const auto expected = run_alone(requests, base_options(GetParam()));
-  for (int round = 0; round < 12 * kTimes; ++round) {
-    const EngineOptions options = random_options(random, GetParam());
-    SCOPED_TRACE(testing::Message()
-                 << "round " << round << ", n_batch " << options.n_batch << ", n_sequences "
-                 << options.n_sequences << ", threads " << options.n_threads);
-    run_schedule(options, requests, expected, random);
-  }
+  check_any_schedule(GetParam(), 20, 12 * kTimes);
 }
 
-TEST_P(ScheduleOf, PreemptionChangesNothing) {
-  std::mt19937 random(21);
-  auto requests = make_requests(random, 10, GetParam());
-  for (Request& r : requests) r.max_tokens += GetParam().n_context / 8;  // they outgrow the budget
-  const auto expected = run_alone(requests, base_options(GetParam()));
-  std::uint64_t n_preempted = 0;
-  for (int round = 0; round < 8 * kTimes; ++round) {
-    EngineOptions options = random_options(random, GetParam());
-    options.n_batch = std::max(options.n_batch, 4U);
-    options.n_sequences = 1;
-    const auto one = open_engine(options)->stats().kv_budget_bytes;
-    options.n_sequences = 4;
-    // Room for one sequence of the full context, four want to run. Raw first blocks are the larger
-    // part of a short sequence: beside them a second one needs half as much again.
-    options.kv.memory_bytes = GetParam().raw_blocks > 0 ? one + one / 2 : one;
-    SCOPED_TRACE(testing::Message() << "round " << round << ", n_batch " << options.n_batch);
-    run_schedule(options, requests, expected, random, &n_preempted);
-  }
-  EXPECT_GT(n_preempted, 0U);  // else the test tests nothing
-}
+TEST_P(ScheduleOf, PreemptionChangesNothing) { check_preemption(GetParam(), 21, 8 * kTimes); }
 
 TEST(Schedule, SamplesShareThePromptAndMatchLoneRuns) {
   EngineOptions options = base_options();
