@@ -43,7 +43,7 @@ const ForwardBatch& BatchBuilder::build(const StepPlan& plan) {
 void BatchBuilder::observe(const PlannedRows& planned) {
   Sequence& s = *planned.sequence;
   const std::uint32_t n_past = s.cache.n_rows(), end = n_past + planned.n_rows;
-  std::uint32_t first = s.evictions.next_observed(n_past);
+  std::uint32_t first = planned.rereads ? n_past : s.evictions.next_observed(n_past);
   // The first queries are like no others.
   if (!s.statistics.of_rows()) first = std::max(first, kUncountedQueries);
   if (s.statistics.empty() || first >= end) return;
@@ -88,8 +88,7 @@ void BatchBuilder::add(const PlannedRows& planned) {
   const auto first_row = static_cast<std::uint32_t>(tokens_.size());
   const std::size_t first_head = heads_.size(), first_layer = stored_.size();
   add_heads(s.cache);
-  const auto begin = s.tokens.begin() + n_past;
-  tokens_.insert(tokens_.end(), begin, begin + planned.n_rows);
+  tokens_.insert(tokens_.end(), s.next_tokens(), s.next_tokens() + planned.n_rows);
   const RequestState& request = *s.request;
   const auto n_prompt = static_cast<std::uint32_t>(request.request.prompt.size());
   const std::uint32_t n_plain = plain_prefix(config_, n_prompt);
@@ -98,6 +97,7 @@ void BatchBuilder::add(const PlannedRows& planned) {
                         sinks_.has_caps ? s.evictions.n_keep + s.evictions.every - 1 : 0,
                         n_plain > n_past ? n_plain - n_past : 0});
 
+  if (planned.rereads) return;
   // The row at position p predicts token p + 1.
   const std::uint32_t end = n_past + planned.n_rows;
   if (request.request.prompt_logprobs && s.sample == 0) {

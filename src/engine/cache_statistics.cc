@@ -22,6 +22,15 @@ CacheStatistics::CacheStatistics(const CacheShape& shape, const Wants& wants)
 
 void CacheStatistics::clear() { std::fill(floats_.begin(), floats_.end(), 0.0F); }
 
+void CacheStatistics::clear_from(std::uint32_t row) {
+  LARDER_CHECK(of_rows() && row <= stride_);
+  // Nothing but strides: what queries leave is counted by another kind of score.
+  LARDER_CHECK(query_floats_ == 0);
+  for (std::size_t begin = 0; begin < floats_.size(); begin += stride_) {
+    std::fill_n(floats_.begin() + static_cast<std::ptrdiff_t>(begin + row), stride_ - row, 0.0F);
+  }
+}
+
 void CacheStatistics::keep_rows(std::uint32_t layer, std::span<const std::uint32_t> kept,
                                 std::uint32_t n_heads) {
   LARDER_CHECK(of_rows());

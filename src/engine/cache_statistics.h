@@ -32,6 +32,8 @@ class CacheStatistics {
     return std::span(floats_).subspan(first_[layer], query_floats_);
   }
   void clear();
+  /// Of rows from `row` on, in all layers. REQUIRES: of_rows()
+  void clear_from(std::uint32_t row);
   /// As SequenceCache::keep_rows.
   void keep_rows(std::uint32_t layer, std::span<const std::uint32_t> kept, std::uint32_t n_heads);
 

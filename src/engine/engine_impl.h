@@ -82,6 +82,7 @@ struct Engine::Impl {
   BatchBuilder batches;
   GrammarStore grammars;
   std::optional<Evictor> evictor;  // KvOptions::policy
+  const RereadTexts reread_texts;  // where the policy reads prompts again
   KeptCaches kept;
   std::optional<PrefixTree> prefixes;  // KvOptions::prefix_caching
   Scheduler scheduler;
@@ -102,6 +103,8 @@ struct Engine::Impl {
   void drop_requests(const StepPlan& step_plan);
   Result<void> commit_rows(const PlannedRows& planned);
   void set_evictions(Sequence& sequence) const;
+  void begin_reread(Sequence& sequence) const;
+  void end_reread(Sequence& sequence) const;
   bool leaves_rows(const Sequence& sequence) const;
   bool ends_by_policy(const Sequence& sequence, const PrefixMatch& match) const;
   PrefixMoment now(RequestId request) const;

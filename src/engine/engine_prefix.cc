@@ -91,12 +91,14 @@ void Engine::Impl::share_rows(Sequence& sequence) {
   }
   sequence.prefixes_seen = 0;
   share_more(sequence);
+  begin_reread(sequence);
 }
 
 void Engine::Impl::share_more(Sequence& sequence) {
   const Request& r = sequence.request->request;
   if (!prefixes || computes_all_rows(r) || sequence.prefixes_seen == prefixes->version() + 1)
     return;
+  if (sequence.rereading) return;  // all that it could take over is there
   const bool first_look = sequence.prefixes_seen == 0;
   sequence.prefixes_seen = prefixes->version() + 1;
   const std::uint32_t n_rows = sequence.cache.n_rows();
@@ -127,6 +129,7 @@ bool Engine::Impl::is_underway(const Sequence& sequence, const StepPlan& step_pl
   for (const PlannedRows& planned : step_plan.rows) {
     const Sequence& other = *planned.sequence;
     if (planned.n_rows < options.kv.block_tokens || &other == &sequence) continue;
+    if (planned.rereads) continue;
     const PrefixKey theirs = prefix_key(other);
     if (theirs.salt != key.salt) continue;
     const std::uint32_t n_before = other.cache.n_rows();

@@ -67,10 +67,17 @@ ForwardLimits forward_limits(const EngineOptions& options, const ModelConfig& co
   const bool evicts = eviction && eviction->has_value();
   const BatchBuilder::Sinks sinks = evicts ? met_sinks((*eviction)->policy) : BatchBuilder::Sinks{};
   const bool sums_attention = evicts && (*eviction)->policy.score == Score::attention;
-  return {options.n_batch,   options.n_sequences,
-          options.n_context, logit_rows(config.n_vocab),
-          sinks.n != 0,      sinks.has_caps ? sinks.n : 0,
-          sums_attention,    evicts ? credit_rule((*eviction)->policy) : CreditRule{}};
+  return {options.n_batch,
+          options.n_sequences,
+          options.n_context,
+          logit_rows(config.n_vocab),
+          sinks.n != 0,
+          sinks.has_caps ? sinks.n : 0,
+          sums_attention,
+          evicts ? credit_rule((*eviction)->policy) : CreditRule{},
+          evicts ? max_reread_rows((*eviction)->policy.chunk, options.n_context,
+                                   options.kv.block_tokens)
+                 : 0};
 }
 
 EvictorModel evictor_model(const ModelConfig& config, std::uint32_t n_context) {
@@ -142,6 +149,7 @@ Engine::Impl::Impl(Parts parts)
               plan.eviction ? met_sinks(plan.eviction->policy) : BatchBuilder::Sinks{},
               plan.shape.heads_apart),
       grammars(*tokenizer, source->config().n_vocab),
+      reread_texts(make_reread_texts(*tokenizer, source->config().n_vocab)),
       scheduler({options.n_sequences, options.n_batch}, pool, hooks()),
       max_logit_rows_(logit_rows(source->config().n_vocab)),
       logits_(std::size_t{max_logit_rows_} * source->config().n_vocab) {
@@ -158,7 +166,10 @@ SchedulerHooks Engine::Impl::hooks() {
   return {[this](const Sequence& s) { return make_room(s); },
           [this] { return prefixes && prefixes->drop_pins(); },
           [this](Sequence& s) { share_rows(s); },
-          [this](Sequence& s) { share_more(s); },
+          [this](Sequence& s) {
+            share_more(s);
+            begin_reread(s);
+          },
           [this](const Sequence& s, const StepPlan& p) { return is_underway(s, p); },
           [](Sequence& s) { s.clear_cache(); }};
 }
@@ -215,7 +226,7 @@ RequestId Engine::Impl::submit(Request request) {
   const Request& r = state->request;
   if (r.prompt_logprobs) state->n_prompt_scored = r.prompt_logprobs_begin;
   auto sequence =
-      std::make_unique<Sequence>(state, 0, SequenceCache(plan.shape, pool, options.n_context),
+      std::make_unique<Sequence>(state, 0, SequenceCache(plan.shape, pool, plan.max_rows),
                                  *tokenizer, source->config().n_vocab);
   sequence->tokens.reserve(options.n_context + 1);
   sequence->n_pending_samples = r.n_samples - 1;

@@ -38,8 +38,13 @@ void Engine::Impl::drop_requests(const StepPlan& step_plan) {
 Result<void> Engine::Impl::commit_rows(const PlannedRows& planned) {
   Sequence& sequence = *planned.sequence;
   sequence.cache.commit(planned.n_rows);
+  if (planned.rereads) {
+    end_reread(sequence);
+    return {};
+  }
   if (!evictor || !sequence.evictions.contains(sequence.cache.n_rows())) {
     publish_rows(sequence, planned.n_rows);
+    begin_reread(sequence);
     return {};
   }
   const auto evicted =
@@ -133,7 +138,7 @@ Result<void> Engine::Impl::pool_rows(const StepPlan& step_plan, StepReport& repo
     const std::uint32_t begin = first_row, end = first_row += planned.n_rows;
     Sequence& sequence = *planned.sequence;
     const Pooling pooling = sequence.request->request.pooling;
-    if (pooling == Pooling::none) continue;
+    if (pooling == Pooling::none || planned.rereads) continue;
     const bool is_last = sequence.n_missing() == 0;
     if (sequence.cache.n_rows() == planned.n_rows || pooling == Pooling::last) {
       sequence.pooled.assign(n_embd, 0);  // the first rows, perhaps after a preemption

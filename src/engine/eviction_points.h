@@ -17,6 +17,8 @@ struct EvictionPoints {
   std::uint32_t prompt_end = 0;  // so is this; 0: none
   std::uint32_t n_most = 0;      // rows of a layer that stay at most, when n_keep do on average
   std::uint32_t n_observed = 0;  // queries before a point whose attention counts there
+  std::uint32_t n_reread = 0;    // tokens of the prompt that are read again at a time before rows
+                                 // go at its end, and whose attention counts; 0: it is not
 
   /// The first point behind `n_rows` rows at which there is something to drop; UINT32_MAX: none.
   std::uint32_t next(std::uint32_t n_rows) const noexcept {
@@ -43,6 +45,11 @@ struct EvictionPoints {
     const std::uint32_t n_counting = n_observed == UINT32_MAX ? 0 : std::min(n_observed, point);
     return {position, prompt_end, n_counting == 0 ? 0 : position - (point - n_counting),
             n_counting};
+  }
+  /// The rows behind which the prompt is read again: all but its last token's, so that the state
+  /// behind the prompt comes from the full cache and after all that. 0: it is not.
+  std::uint32_t reread_at() const noexcept {
+    return n_reread != 0 && n_keep != 0 && prompt_end > std::max(n_keep, 1U) ? prompt_end - 1 : 0;
   }
   bool contains(std::uint32_t n_rows) const noexcept {
     return n_rows > 0 && next(n_rows - 1) == n_rows;

@@ -27,6 +27,7 @@ CreditRule credit_rule(const Policy& policy) noexcept {
   CreditRule rule{.rise = static_cast<float>(policy.rise_percent) / 100.0F, .seed = policy.seed};
   if (policy.counting == Counting::unimportant) rule.credit = Credit::unimportant;
   if (policy.counting == Counting::noisy) rule.credit = Credit::noisy;
+  if (policy.counting == Counting::largest) rule.credit = Credit::largest;
   return rule;
 }
 
@@ -72,6 +73,8 @@ EvictionPoints Evictor::points(std::uint32_t n_prompt) const noexcept {
   if (wanted.rows || wanted.query_floats != 0) {
     points.n_observed = policy.window == 0 ? UINT32_MAX : policy.window;
   }
+  points.n_reread = policy.chunk;
+  if (policy.chunk != 0) points.n_observed = 0;
   return points;
 }
 

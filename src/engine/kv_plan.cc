@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/fail.h"
+#include "engine/rereading.h"
 #include "model/kv_shape.h"
 
 namespace larder {
@@ -240,15 +241,16 @@ Result<void> limit_rows(const ModelConfig& config, const EngineOptions& options,
     if (plan.shape.layers[l].seals()) LARDER_TRY(check_sealed_drops(options, plan, l));
   }
   const std::uint32_t n_keep = rows_to_keep(policy, plan.eviction->budget, options.n_context);
+  plan.max_rows += max_reread_rows(policy.chunk, options.n_context, options.kv.block_tokens);
   const auto n_layers = static_cast<std::uint32_t>(layers.size());
   for (std::uint32_t i = 0; i < n_layers; ++i) {
     plan.shape.layers[layers[i]].max_stored =
-        max_stored_rows(policy, n_keep, options.n_context, i, n_layers);
+        max_stored_rows(policy, n_keep, plan.max_rows, i, n_layers);
   }
-  if (policy.splits_heads) part_heads(config, n_keep, options.n_context, plan);
+  if (policy.splits_heads) part_heads(config, n_keep, plan.max_rows, plan);
   if (policy.head_file == HeadFile::none) return {};
   LARDER_TRY(share_among_heads(config, layers, *plan.eviction));
-  part_heads_by_file(config, n_keep, options.n_context, plan);
+  part_heads_by_file(config, n_keep, plan.max_rows, plan);
   return {};
 }
 
@@ -300,9 +302,12 @@ Result<KvPlan> plan_kv(const ModelConfig& config, const EngineOptions& options,
   plan.shape.raw_blocks = any_seals ? options.kv.raw_blocks : 0;
   LARDER_TRY(lay_out(config, options.kv.block_tokens, plan));
   LARDER_ASSIGN(plan.eviction, eviction_options(options.kv));
+  plan.max_rows = options.n_context;
   LARDER_TRY(limit_rows(config, options, plan));
   std::vector<std::uint64_t> n_extents(plan.pool.classes.size());
-  count_for_context(plan.shape, plan.pool.classes, options.n_context, options.n_batch, n_extents);
+  // Windows hold what is read again beside their own rows.
+  count_for_context(plan.shape, plan.pool.classes, plan.max_rows,
+                    options.n_batch + plan.max_rows - options.n_context, n_extents);
   plan.bytes_per_sequence = budget_for(plan.pool.classes, n_extents);
   for (std::uint64_t& n : n_extents) n *= options.n_sequences;
   plan.pool.budget_bytes = options.kv.memory_bytes != 0 ? options.kv.memory_bytes

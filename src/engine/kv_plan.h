@@ -24,6 +24,7 @@ struct KvPlan {
   std::vector<KvLayout> layouts;   // [n_layers], without the addresses; of a layer that reads
                                    // another's rows, the other's
   std::optional<EvictionOptions> eviction;
+  std::uint32_t max_rows = 0;  // of a sequence: the context, and what is read again behind it
   std::uint64_t bytes_per_sequence = 0;  // a sequence of n_context tokens at its fullest
   std::uint64_t bytes_per_token = 0;     // of a full block, all layers and heads
 };

@@ -87,7 +87,7 @@ bool Scheduler::take(Sequence& sequence, std::uint32_t n_rows) {
     }
     if (preempt_one() == &sequence) return false;
   }
-  plan_.rows.push_back({&sequence, n_rows});
+  plan_.rows.push_back({&sequence, n_rows, sequence.rereading.has_value()});
   rows_left_ -= n_rows;
   return true;
 }
@@ -130,7 +130,7 @@ bool Scheduler::may_admit(Sequence& sequence) {
 bool Scheduler::has_room_for(const Sequence& sequence) {
   if (running_.empty()) return true;
   do {
-    sequence.cache.count_in_steps(sequence.n_missing(), limits_.n_batch, total_);
+    sequence.cache.count_in_steps(sequence.n_to_store(), limits_.n_batch, total_);
     for (const auto& running : running_) {
       running->cache.count_needed(1, needed_);
       for (std::size_t c = 0; c < total_.size(); ++c) total_[c] += needed_[c];

@@ -16,6 +16,7 @@ namespace larder {
 struct PlannedRows {
   Sequence* sequence;
   std::uint32_t n_rows;  // room for them is reserved
+  bool rereads = false;  // they are no rows of the text: Sequence::rereading
 };
 
 struct StepPlan {

@@ -10,6 +10,7 @@
 
 #include "engine/cache_statistics.h"
 #include "engine/eviction_points.h"
+#include "engine/rereading.h"
 #include "engine/sampler.h"
 #include "engine/stop_matcher.h"
 #include "grammar/grammar.h"
@@ -50,19 +51,42 @@ struct Sequence {
   }
 
   std::uint32_t n_missing() const {
-    return static_cast<std::uint32_t>(tokens.size()) - cache.n_rows();
+    return rereading ? rereading->n_left(cache)
+                     : static_cast<std::uint32_t>(tokens.size()) - cache.n_rows();
+  }
+  /// Tokens of the missing rows.
+  const TokenId* next_tokens() const {
+    return rereading ? rereading->next_tokens(cache) : tokens.data() + cache.n_rows();
   }
   /// Rows that may be computed before rows are dropped.
-  std::uint32_t n_to_eviction() const { return evictions.next(cache.n_rows()) - cache.n_rows(); }
+  std::uint32_t n_to_eviction() const {
+    return rereading ? UINT32_MAX : evictions.next(cache.n_rows()) - cache.n_rows();
+  }
   /// Rows that may be computed at once: what others may share is left to them in a step before the
-  /// one in which rows are dropped.
+  /// one in which rows are dropped; and none goes past the place where the prompt is read again.
   std::uint32_t n_to_pause() const {
+    std::uint32_t n = n_to_eviction();
     const std::uint32_t n_rows = cache.n_rows();
-    return n_rows < n_to_share ? std::min(n_to_share - n_rows, n_to_eviction()) : n_to_eviction();
+    for (const std::uint32_t pause : {n_to_share, evictions.reread_at()}) {
+      if (n_rows < pause) n = std::min(n, pause - n_rows);
+    }
+    return n;
+  }
+  /// Rows that it misses, those that are read again and not kept among them.
+  std::uint32_t n_to_store() const {
+    const std::uint32_t n_ahead = cache.n_rows() < evictions.reread_at() ? evictions.n_reread : 0;
+    return n_missing() + std::min(n_ahead, evictions.reread_at());
+  }
+  /// Behind all but the last token of the prompt, of which something is still to be read again.
+  bool must_reread() const {
+    const std::uint32_t at = evictions.reread_at();
+    return at != 0 && !rereading && cache.n_rows() == at && n_reread < at;
   }
   void clear_cache() {
     cache.clear();
     statistics.clear();
+    rereading.reset();
+    n_reread = 0;
   }
   /// Its priority, and what that has become by waiting: the lowest goes first.
   std::int64_t rank() const {
@@ -85,6 +109,8 @@ struct Sequence {
   std::uint32_t n_to_share = 0;  // first rows, in whole blocks, that others may share before rows
                                  // are dropped; 0: none, or no rows are dropped
   CacheStatistics statistics;    // empty when no policy wants them
+  std::optional<Rereading> rereading;  // under way: `cache` holds its rows behind the text's
+  std::uint32_t n_reread = 0;          // tokens of the prompt that were or are read again
   FinishReason finish = FinishReason::none;
   std::uint32_t n_shared = 0;       // rows found cached that were counted
   std::uint64_t prefixes_seen = 0;  // PrefixTree::version() at the last look

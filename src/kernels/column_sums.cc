@@ -97,6 +97,11 @@ void Columns::credit(const ObservedRows& observed, std::uint32_t query, float* w
       compute.simd.scale(1.0F / tau, weights, n_rows);
       break;
     }
+    case Credit::largest: {
+      const float factor = 1.0F / softmax(weights, n_rows);
+      for (std::uint32_t j = 0; j < n_rows; ++j) sums[j] = std::max(sums[j], factor * weights[j]);
+      return;
+    }
   }
   compute.simd.axpy(count / softmax(weights, n_rows), weights, sums, n_rows);
 }

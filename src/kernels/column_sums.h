@@ -17,6 +17,8 @@ enum class Credit : std::uint8_t {
   noisy,        // the softmax of (score + Gumbel noise) / tau, where tau is 1 up to the end of the
                 // prompt and rises by 0.01 a token, to 2. Keyformer, Adnan et al. 2024
                 // (arXiv:2403.09054)
+  largest,      // nothing: the sum becomes p where that is more. KVzip, Kim et al. 2025
+                // (arXiv:2505.23416)
 };
 
 struct CreditRule {
@@ -66,11 +68,11 @@ struct Observation {
   std::uint32_t layer = 0;  // of the model: what its noise depends on
 };
 
-/// sums[h * stride + j] += what the rule makes of the softmax weights on stored row j of the
-/// observed queries, in order of row and then of the query heads of h. So a sum does not depend on
-/// how its queries were cut into steps. `q` as for `attend`; layers without a window, raw blocks.
-/// Method: column sums of the attention matrix, which flash attention never forms: the scores once
-/// more over all rows that a query sees, then their softmax.
+/// sums[h * stride + j] += (or becomes) what the rule makes of the softmax weights on stored row j
+/// of the observed queries, in order of row and then of the query heads of h. So a sum does not
+/// depend on how its queries were cut into steps. `q` as for `attend`; layers without a window, raw
+/// blocks. Method: column sums of the attention matrix, which flash attention never forms: the
+/// scores once more over all rows that a query sees, then their softmax.
 void add_column_sums(const Compute& compute, const AttentionShape& shape, const KvLayout& layout,
                      std::span<const AttentionItem> items, const float* q,
                      const Observation& observation);

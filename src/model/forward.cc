@@ -61,9 +61,9 @@ ForwardPass::ForwardPass(const Weights& weights, const Compute& compute,
   if (config_.has_latent()) {
     latent_ = LatentAttention(config_, block_tokens, limits, n_threads);
   } else {
-    attention_scratch_ =
-        AttentionScratch(attention_shape(0), n_threads, limits.max_rows, limits.max_context,
-                         limits.max_sequences, open_bytes != 0);
+    attention_scratch_ = AttentionScratch(attention_shape(0), n_threads, limits.max_rows,
+                                          limits.max_context + limits.n_reread,
+                                          limits.max_sequences, open_bytes != 0);
   }
   fresh_ = Buffer<std::byte>(max_fresh_blocks(limits.max_rows, limits.max_sequences, block_tokens) *
                              config_.n_kv_heads * open_bytes);
@@ -72,7 +72,8 @@ ForwardPass::ForwardPass(const Weights& weights, const Compute& compute,
   observed_.reserve(limits.max_sequences);
   counted_.reserve(limits.max_sequences);
   if (limits.sums_attention) {
-    column_scratch_ = ColumnScratch(n_threads, limits.max_context, config_.head_dim);
+    column_scratch_ =
+        ColumnScratch(n_threads, limits.max_context + limits.n_reread, config_.head_dim);
   }
   if (limits.has_sinks) {
     sink_q_ = Buffer<float>(q_.size() * std::max(limits.n_capped, 1U));
@@ -342,7 +343,8 @@ std::size_t ForwardPass::scratch_bytes(const ModelConfig& config, const ForwardL
   const std::size_t input = LinearInput::n_bytes(std::max(limits.max_rows, limits.max_logit_rows),
                                                  max_input_columns(config));
   std::size_t bytes = floats * sizeof(float) + input;
-  if (limits.sums_attention) bytes += n_threads * (std::size_t{limits.max_context} + 256) * 48;
+  if (limits.sums_attention)
+    bytes += n_threads * (std::size_t{limits.max_context} + limits.n_reread + 256) * 48;
   if (limits.has_sinks) {
     const std::size_t n_queries = limits.max_rows * heads * std::max(limits.n_capped, 1U);
     bytes += (n_queries + std::size_t{limits.max_rows} + limits.n_capped) * config.head_dim *

@@ -53,6 +53,7 @@ struct ForwardLimits {
   std::uint32_t n_capped = 0;    // with SequenceRows::sink_cap: so many sinks
   bool sums_attention = false;   // ObservedSequence::sums is used,
   CreditRule credit = {};        // by this rule
+  std::uint32_t n_reread = 0;    // rows behind `max_context` that a sequence has for a time
 };
 
 }  // namespace larder

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <cstdlib>
 
 #include "base/fail.h"
 
@@ -30,6 +29,7 @@ constexpr std::array kParameters = {
     Parameter{"beta", &Policy::beta, 1, kMaxTokens},
     Parameter{"heirs", &Policy::heirs, 1, kMaxTokens},
     Parameter{"seed", &Policy::seed, 0, UINT32_MAX},
+    Parameter{"chunk", &Policy::chunk, 0, kMaxTokens},
 };
 
 constexpr std::string_view kWindowParameters[] = {"sinks", "every"};
@@ -52,6 +52,7 @@ constexpr std::string_view kRisingParameters[] = {"sinks",  "recent",       "eve
 constexpr std::string_view kClassParameters[] = {"sinks", "every", "full-percent"};
 constexpr std::string_view kShareOutParameters[] = {"sinks", "recent", "recent-percent",
                                                     "every", "heirs",  "seed"};
+constexpr std::string_view kRereadParameters[] = {"sinks", "recent", "floor-percent", "chunk"};
 
 constexpr std::array kMethods = {
     Method{"streaming-llm",
@@ -214,6 +215,17 @@ constexpr std::array kMethods = {
             .recent_percent = 50,
             .merging = Merging::to_likest},
            kHeavyParameters},
+    Method{"kvzip",
+           "rows to which the model looks when it reads its prompt again, in order to repeat it",
+           "Kim et al. 2025, arXiv:2505.23416",
+           true,
+           {.score = Score::attention,
+            .every = 0,
+            .counting = Counting::largest,
+            .splits_heads = true,
+            .floor_percent = 0,
+            .chunk = 2048},
+           kRereadParameters},
     Method{"random",
            "rows drawn by lot: what any other method has to beat",
            "a baseline",
@@ -291,18 +303,6 @@ Result<Policy> parse_parameters(std::string_view text, std::string* heads) {
   }
 }
 
-/// "64M"; 0: no such thing.
-std::uint64_t parse_bytes(const std::string& text) {
-  if (text.empty()) return 0;
-  const std::size_t unit = std::string_view("KMG").find(text.back());
-  if (unit == std::string_view::npos) return 0;
-  char* end = nullptr;
-  const double value = std::strtod(text.c_str(), &end);
-  if (end == text.c_str() || end + 1 != text.c_str() + text.size()) return 0;
-  if (!(value > 0 && value <= 1 << 20)) return 0;
-  return static_cast<std::uint64_t>(value * static_cast<double>(1ULL << (10 * (unit + 1))));
-}
-
 }  // namespace
 
 std::span<const Method> methods() noexcept { return kMethods; }
@@ -353,6 +353,13 @@ Result<void> check_policy(const Policy& policy, std::string_view where) {
   if (policy.kernel % 2 == 0) {
     return fail(Errc::invalid_argument, "{}: kernel must be odd, not {}", where, policy.kernel);
   }
+  if (policy.chunk != 0 && (policy.every != 0 || !policy.at_prompt_end || policy.window != 0)) {
+    return fail(
+        Errc::invalid_argument,
+        "{}: chunk goes with every: 0, window: 0 and at-prompt-end: true, for the prompt is "
+        "read again when it ends, and rows go then",
+        where);
+  }
   if (policy.every != 0 || policy.at_prompt_end) return {};
   return fail(Errc::invalid_argument, "{} never drops a row: every must not be 0", where);
 }
@@ -361,32 +368,6 @@ Result<Policy> parse_policy(std::string_view text, std::string* heads) {
   LARDER_ASSIGN(const Policy policy, parse_parameters(text, heads));
   LARDER_TRY(check_policy(policy, fmt::format("kv-policy '{}'", text)));
   return policy;
-}
-
-Result<KeepBudget> parse_keep(std::string_view text) {
-  const std::string copy(text);
-  if (const std::uint64_t n_bytes = parse_bytes(copy)) return KeepBudget{.n_bytes = n_bytes};
-  char* end = nullptr;
-  const double value = std::strtod(copy.c_str(), &end);
-  const bool is_number = !copy.empty() && end == copy.c_str() + copy.size();
-  if (is_number && value > 0 && value < 1) return KeepBudget{.share = value};
-  const auto n =
-      is_number && value >= 2 && value <= kMaxTokens ? static_cast<std::uint32_t>(value) : 0U;
-  if (n != 0 && static_cast<double>(n) == value) return KeepBudget{.n_tokens = n};
-  return fail(Errc::invalid_argument,
-              "kv-keep must be a share of the prompt between 0 and 1, as 0.25, 2 to {} tokens, or "
-              "bytes as 64M, not '{}'",
-              kMaxTokens, text);
-}
-
-Result<void> check_budget(const Policy& policy, const KeepBudget& budget) {
-  const std::uint32_t n_protected = policy.sinks + policy.recent;
-  if (budget.n_tokens == 0 || budget.n_tokens > n_protected) return {};
-  return fail(
-      Errc::invalid_argument,
-      "kv-keep is {} tokens, but {} first and {} newest ones stay in any case: give it more "
-      "than {}, or the policy smaller sinks or recent",
-      budget.n_tokens, policy.sinks, policy.recent, n_protected);
 }
 
 }  // namespace larder

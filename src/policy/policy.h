@@ -21,6 +21,7 @@ enum class Counting : std::uint8_t {
   weight,       // its weight
   unimportant,  // how often it was below the mean, against the row
   noisy,        // its weight with noise, the more evenly the more there is generated
+  largest,      // the largest weight
 };
 
 /// How the rows that stay are dealt out to the layers.
@@ -76,6 +77,9 @@ struct Policy {
   Merging merging = Merging::none;
   std::uint32_t heirs = 32;  // rows among which one is shared out
   std::uint32_t seed = 0;
+  /// Before rows go at the end of the prompt it is read again, so many tokens at a time, and only
+  /// these queries count; 0: it is not.
+  std::uint32_t chunk = 0;
 };
 
 inline constexpr std::uint32_t kMaxSinks = 128;

@@ -32,6 +32,7 @@ constexpr std::array kCountings = {
     Word<Counting>{"weight", Counting::weight},
     Word<Counting>{"unimportant", Counting::unimportant},
     Word<Counting>{"noisy", Counting::noisy},
+    Word<Counting>{"largest", Counting::largest},
 };
 constexpr std::array kAllocations = {
     Word<Allocation>{"uniform", Allocation::uniform},
@@ -112,8 +113,9 @@ Result<void> check_mixture(const PolicyFile& file, const std::string& origin) {
   const char* problem = nullptr;
   if (policy.score != Score::attention &&
       (policy.counting != Counting::weight || policy.window != 0 || policy.kernel != 1 ||
-       policy.joins_heads || policy.rise_percent != 0)) {
-    problem = "counting, window, rise-percent, kernel and joins-heads go with score: attention";
+       policy.joins_heads || policy.rise_percent != 0 || policy.chunk != 0)) {
+    problem =
+        "counting, window, rise-percent, kernel, joins-heads and chunk go with score: attention";
   } else if (policy.merging == Merging::shared_out && policy.score != Score::attention) {
     problem = "merging: shared-out goes with score: attention";
   } else if (policy.merging != Merging::none && policy.sink_distance != SinkDistance::in_text) {

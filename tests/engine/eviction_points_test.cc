@@ -35,5 +35,18 @@ TEST(EvictionPoints, WhatMayBeSharedAndWhatIsObserved) {
   EXPECT_EQ(EvictionPoints{}.n_shareable(), UINT32_MAX);
 }
 
+TEST(EvictionPoints, APromptIsReadAgainBehindAllButItsLastToken) {
+  EvictionPoints points{.n_keep = 100, .every = 0, .prompt_end = 150, .n_reread = 64};
+  EXPECT_EQ(points.reread_at(), 149U);
+  EXPECT_EQ(points.n_shareable(), 149U);
+  EXPECT_EQ(points.next_observed(0), UINT32_MAX);
+  points.prompt_end = 100;  // all stay
+  EXPECT_EQ(points.reread_at(), 0U);
+  points.prompt_end = 101;
+  EXPECT_EQ(points.reread_at(), 100U);
+  points.n_reread = 0;
+  EXPECT_EQ(points.reread_at(), 0U);
+}
+
 }  // namespace
 }  // namespace larder

@@ -22,7 +22,8 @@ INSTANTIATE_TEST_SUITE_P(Policies, EvictionOf,
                                          kKeysKept, kSpreadKept, kLotsKept, kHeavy, kLastQuery,
                                          kObserved, kExpected, kPyramid, kSplit, kSplitExpected,
                                          kSplitShared, kCapped, kSealedCapped, kUnimportant, kNoisy,
-                                         kRising, kByFile, kClasses, kSharedOut, kJoined),
+                                         kRising, kByFile, kClasses, kSharedOut, kJoined, kReread,
+                                         kRereadWindows, kRereadShared),
                          testing::PrintToStringParamName());
 
 TEST_P(EvictionOf, SameTokensForAnyScheduleChunkAndThreadCount) {
@@ -215,7 +216,7 @@ TEST(Eviction, TextsWithinTheBudgetAreThoseOfAFullCache) {
   const auto expected = run_alone(requests);
   for (const char* policy :
        {"streaming-llm", "window", "knorm", "keydiff", "random", "h2o", "snapkv", "tova",
-        "pyramidkv", "lm-infinite", "scissorhands", "keyformer", "pyramidinfer"}) {
+        "pyramidkv", "lm-infinite", "scissorhands", "keyformer", "pyramidinfer", "kvzip"}) {
     EngineOptions options = base_options();
     options.kv.policy = policy;
     options.kv.keep = "64";

@@ -43,9 +43,10 @@ class KeptSet : public testing::Test {
     bool apart;
     CreditRule rule;
   };
-  /// The attention of the fixture's queries on the cached rows, in steps of various sizes.
+  /// The attention of the fixture's queries on the cached rows, in steps of various sizes. Where a
+  /// text is read again, those behind its `of_text` rows.
   static void observe(const Compute& compute, const Layer& layer, const nlohmann::json& of,
-                      CacheStatistics& statistics) {
+                      std::uint32_t of_text, CacheStatistics& statistics) {
     const auto n_heads = static_cast<std::uint32_t>(of["queries"].size());
     const auto n_kv_heads = of["kv_heads"].get<std::uint32_t>();
     const std::uint32_t n_rows = layer.cache.n_rows();
@@ -63,7 +64,8 @@ class KeptSet : public testing::Test {
     std::uint32_t n = 0;
     for (std::uint32_t begin = 0, step = 1; begin < n_rows; begin += n, ++step) {
       n = std::min(step, n_rows - begin);
-      const std::uint32_t first = layer.points.next_observed(begin);
+      const std::uint32_t first =
+          layer.points.n_reread != 0 ? std::max(begin, of_text) : layer.points.next_observed(begin);
       if (first >= begin + n) continue;
       std::vector<float> q;
       for (std::uint32_t row = begin; row < begin + n; ++row) {
@@ -124,6 +126,7 @@ class KeptSet : public testing::Test {
     }
     const auto n_heads = of["kv_heads"].get<std::uint32_t>();
     const auto n_rows = all["rows"].get<std::uint32_t>();
+    const auto n_text = all["text"].get<std::uint32_t>();
     const BlockShape block{16, all["head_dim"].get<std::uint32_t>()};
     KvLayout layout = make_kv_layout(kv_codec(KvFormat::f32), kv_codec(KvFormat::f32), block);
     // Each head is a layer of the shape.
@@ -162,7 +165,11 @@ class KeptSet : public testing::Test {
     if (!statistics.empty()) {
       observe(compute,
               {layout, cache, evictor.points(n_rows), apart, credit_rule((*eviction)->policy)}, of,
-              statistics);
+              n_text, statistics);
+    }
+    if (evictor.points(n_rows).n_reread != 0) {  // nothing of it stays
+      statistics.clear_from(n_text);
+      cache.truncate(n_text);
     }
     EXPECT_TRUE(evictor.evict(cache, all["keep"].get<std::uint32_t>(), statistics));
     Values kept(n_heads);

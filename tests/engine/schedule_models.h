@@ -103,6 +103,13 @@ inline constexpr Model kRising{
 // Kept rows take up dropped ones.
 inline constexpr Model kSharedOut{"bf16", 512, 160, 100, "bf16", "f16", "", "cam:every=22", "30"};
 inline constexpr Model kJoined{"gemma3", 80, 160, 100, "bf16", "bf16", "", "d2o:every=27", "0.4"};
+// The prompt is read again, in parts.
+inline constexpr Model kReread{
+    "stories260K", 512, 160, 100, "bf16", "bf16", "", "kvzip:sinks=1,recent=5,chunk=20", "0.4"};
+inline constexpr Model kRereadWindows{
+    "gemma3", 80, 160, 100, "f32", "bf16", "", "kvzip:sinks=2,recent=3,chunk=64", "24"};
+inline constexpr Model kRereadShared{
+    "cla_bf16", 512, 160, 100, "bf16", "f16", "", "kvzip:floor-percent=50,recent=4,chunk=33", "30"};
 // Each head has a budget of its own; some keep everything.
 inline constexpr Model kByFile{"stories260K",
                                512,

@@ -75,7 +75,7 @@ class ColumnSums : public testing::Test {
                               std::uint32_t head) const {
     std::vector<double> scores;
     for (std::uint32_t row = 0; row <= query; ++row) scores.push_back(score(query, head, row));
-    if (rule.credit == Credit::weight) return softmax(scores);
+    if (rule.credit == Credit::weight || rule.credit == Credit::largest) return softmax(scores);
     if (rule.credit == Credit::unimportant) {
       std::vector<double> out;
       const double mean = 1.0 / (query + 1);
@@ -98,7 +98,9 @@ class ColumnSums : public testing::Test {
       for (std::uint32_t head = 0; head < kHeads; ++head) {
         const auto of_query = credits(rule, query, head);
         for (std::uint32_t row = 0; row <= query; ++row) {
-          expected[head / kGroup * kRows + row] += count * of_query[row];
+          double& sum = expected[head / kGroup * kRows + row];
+          sum = rule.credit == Credit::largest ? std::max(sum, of_query[row])
+                                               : sum + count * of_query[row];
         }
       }
     }
@@ -124,6 +126,8 @@ TEST_F(ColumnSums, EqualTheFormulas) {
       check({Credit::noisy, rise, 5}, first);
     }
   }
+  check({Credit::largest}, 0);
+  check({Credit::largest}, 40);
   EXPECT_NE(sums({Credit::noisy, 0, 1}, 0, 9, simd::best()),
             sums({Credit::noisy, 0, 2}, 0, 9, simd::best()));
 }
