@@ -58,6 +58,7 @@ void BatchBuilder::observe(const PlannedRows& planned) {
   observed.first = first - n_past;
   observed.n_rows = end - first;
   observed.stride = s.statistics.stride();
+  observed.far = s.statistics.far();
   observed.place = s.evictions.place_of(first);
   (s.statistics.of_rows() ? observed.sums : observed.queries) = of_layers;
 }

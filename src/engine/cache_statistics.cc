@@ -11,6 +11,8 @@ CacheStatistics::CacheStatistics(const CacheShape& shape, const Wants& wants)
   for (const CacheLayer& layer : shape.layers) {
     if (wants.rows) stride_ = std::max<std::size_t>(stride_, layer.max_table_rows());
   }
+  n_planes_ = wants.far_rows ? 2 : 1;
+  stride_ *= n_planes_;
   std::size_t n = 0;
   for (const CacheLayer& layer : shape.layers) {
     const bool drops = layer.drops() && layer.n_kv_heads > 0;
@@ -23,11 +25,11 @@ CacheStatistics::CacheStatistics(const CacheShape& shape, const Wants& wants)
 void CacheStatistics::clear() { std::fill(floats_.begin(), floats_.end(), 0.0F); }
 
 void CacheStatistics::clear_from(std::uint32_t row) {
-  LARDER_CHECK(of_rows() && row <= stride_);
-  // Nothing but strides: what queries leave is counted by another kind of score.
-  LARDER_CHECK(query_floats_ == 0);
-  for (std::size_t begin = 0; begin < floats_.size(); begin += stride_) {
-    std::fill_n(floats_.begin() + static_cast<std::ptrdiff_t>(begin + row), stride_ - row, 0.0F);
+  // Nothing but sums: what queries leave by themselves is for another kind of score.
+  LARDER_CHECK(of_rows() && query_floats_ == 0);
+  const std::size_t n_sums = stride_ / n_planes_;
+  for (std::size_t begin = 0; begin < floats_.size(); begin += n_sums) {
+    std::fill_n(floats_.begin() + static_cast<std::ptrdiff_t>(begin + row), n_sums - row, 0.0F);
   }
 }
 
@@ -35,10 +37,12 @@ void CacheStatistics::keep_rows(std::uint32_t layer, std::span<const std::uint32
                                 std::uint32_t n_heads) {
   LARDER_CHECK(of_rows());
   const std::size_t n_kept = kept.size() / n_heads;
-  for (std::uint32_t head = 0; head < n_heads; ++head) {
-    float* sums = floats_.data() + first_[layer] + head * stride_;
+  const std::size_t n_sums = stride_ / n_planes_;
+  for (std::size_t plane = 0; plane < n_heads * n_planes_; ++plane) {
+    const std::size_t head = plane / n_planes_;
+    float* sums = floats_.data() + first_[layer] + plane * n_sums;
     for (std::size_t i = 0; i < n_kept; ++i) sums[i] = sums[kept[head * n_kept + i]];
-    std::fill(sums + n_kept, sums + stride_, 0.0F);
+    std::fill(sums + n_kept, sums + n_sums, 0.0F);
   }
 }
 

@@ -16,6 +16,7 @@ class CacheStatistics {
  public:
   struct Wants {
     bool rows = false;
+    bool far_rows = false;         // and, of them, what queries far behind have added
     std::size_t query_floats = 0;  // of a layer; 0: none
   };
   CacheStatistics() = default;
@@ -24,6 +25,8 @@ class CacheStatistics {
   bool empty() const noexcept { return floats_.empty(); }
   bool of_rows() const noexcept { return stride_ != 0; }
   std::size_t stride() const noexcept { return stride_; }  // from KV head to KV head
+  /// Where in these the sums of far queries begin; 0: there are none.
+  std::size_t far() const noexcept { return n_planes_ == 2 ? stride_ / 2 : 0; }
   /// [n_kv_heads, stride()], or the floats of the queries; null for layers that drop no rows.
   float* layer(std::uint32_t layer) {
     return first_[layer] == kNone ? nullptr : floats_.data() + first_[layer];
@@ -40,6 +43,7 @@ class CacheStatistics {
  private:
   static constexpr std::size_t kNone = SIZE_MAX;
   std::size_t stride_ = 0, query_floats_ = 0;
+  std::size_t n_planes_ = 1;        // of a head's sums
   std::vector<std::size_t> first_;  // [n_layers]
   std::vector<float> floats_;
 };

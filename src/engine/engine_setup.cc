@@ -11,6 +11,7 @@
 #include "engine/fingerprint.h"
 #include "engine/sampler.h"
 #include "engine/stretch_cache.h"
+#include "engine/token_kinds.h"
 #include "model/latent_forms.h"
 #include "model/rope_table.h"
 
@@ -80,9 +81,14 @@ ForwardLimits forward_limits(const EngineOptions& options, const ModelConfig& co
                  : 0};
 }
 
-EvictorModel evictor_model(const ModelConfig& config, std::uint32_t n_context) {
-  return {config.n_heads, config.n_kv_heads, config.head_dim, config.score_scale(),
-          make_rope_table(config, false, n_context)};
+EvictorModel evictor_model(const ModelConfig& config, std::uint32_t n_context,
+                           std::vector<TokenKind> kinds) {
+  return {config.n_heads,
+          config.n_kv_heads,
+          config.head_dim,
+          config.score_scale(),
+          make_rope_table(config, false, n_context),
+          std::move(kinds)};
 }
 
 std::vector<KvLayout> with_pool(std::vector<KvLayout> layouts, std::byte* pool) {
@@ -155,7 +161,10 @@ Engine::Impl::Impl(Parts parts)
       logits_(std::size_t{max_logit_rows_} * source->config().n_vocab) {
   if (plan.eviction) {
     evictor.emplace(*plan.eviction, plan.shape, compute, with_pool(plan.layouts, store.pool()),
-                    evictor_model(source->config(), options.n_context));
+                    evictor_model(source->config(), options.n_context,
+                                  plan.eviction->policy.fits_patterns
+                                      ? token_kinds(*tokenizer, source->config().n_vocab)
+                                      : std::vector<TokenKind>{}));
   }
   if (options.kv.prefix_caching) {
     prefixes.emplace(plan.shape, pool, cache_fingerprint(*source, format_name()));

@@ -47,8 +47,8 @@ Result<void> Engine::Impl::commit_rows(const PlannedRows& planned) {
     begin_reread(sequence);
     return {};
   }
-  const auto evicted =
-      evictor->evict(sequence.cache, sequence.evictions.n_keep, sequence.statistics);
+  const auto evicted = evictor->evict(sequence.cache, sequence.evictions.n_keep,
+                                      sequence.statistics, sequence.tokens);
   if (evicted) return {};
   return fail(evicted.error().code, "{}: {}", source->path(), evicted.error().message);
 }

@@ -77,6 +77,14 @@ Result<std::optional<EvictionOptions>> eviction_options(const KvOptions& options
                 "of the others, in tokens or as a share of the prompt",
                 options.keep, options.policy);
   }
+  if (eviction.budget.n_bytes != 0 && eviction.policy.fits_patterns) {
+    return fail(
+        Errc::invalid_argument,
+        "kv-keep is '{}', but with kv-policy '{}' each head keeps as many rows as it needs: "
+        "name the rows of its frequent and of its near ones, in tokens or as a share of the "
+        "prompt",
+        options.keep, options.policy);
+  }
   LARDER_TRY(check_budget(eviction.policy, eviction.budget));
   return eviction;
 }

@@ -20,6 +20,8 @@ struct EvictionPoints {
   std::uint32_t n_reread = 0;    // tokens of the prompt that are read again at a time before rows
                                  // go at its end, and whose attention counts; 0: it is not
 
+  std::uint32_t n_near = 0;  // ObservedPlace::n_near
+
   /// The first point behind `n_rows` rows at which there is something to drop; UINT32_MAX: none.
   std::uint32_t next(std::uint32_t n_rows) const noexcept {
     if (n_keep == 0) return UINT32_MAX;
@@ -43,8 +45,8 @@ struct EvictionPoints {
   ObservedPlace place_of(std::uint32_t position) const noexcept {
     const std::uint32_t point = next(position);
     const std::uint32_t n_counting = n_observed == UINT32_MAX ? 0 : std::min(n_observed, point);
-    return {position, prompt_end, n_counting == 0 ? 0 : position - (point - n_counting),
-            n_counting};
+    return {position, prompt_end, n_counting == 0 ? 0 : position - (point - n_counting), n_counting,
+            n_near};
   }
   /// The rows behind which the prompt is read again: all but its last token's, so that the state
   /// behind the prompt comes from the full cache and after all that. 0: it is not.

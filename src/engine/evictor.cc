@@ -45,7 +45,7 @@ Evictor::Evictor(const EvictionOptions& options, const CacheShape& shape, const 
 CacheStatistics::Wants Evictor::wants() const noexcept {
   switch (options_.policy.score) {
     case Score::attention:
-      return {.rows = true};
+      return {.rows = true, .far_rows = fits_patterns()};
     case Score::expected_attention:
       return {.query_floats = model_.n_heads / n_parts() * query_moment_floats(model_.head_dim)};
     default:
@@ -73,13 +73,16 @@ EvictionPoints Evictor::points(std::uint32_t n_prompt) const noexcept {
   if (wanted.rows || wanted.query_floats != 0) {
     points.n_observed = policy.window == 0 ? UINT32_MAX : policy.window;
   }
+  if (fits_patterns()) points.n_most = UINT32_MAX;
+  points.n_near = fits_patterns() ? points.n_keep : 0;
   points.n_reread = policy.chunk;
   if (policy.chunk != 0) points.n_observed = 0;
   return points;
 }
 
-Result<void> Evictor::evict(SequenceCache& cache, std::uint32_t n_keep,
-                            CacheStatistics& statistics) {
+Result<void> Evictor::evict(SequenceCache& cache, std::uint32_t n_keep, CacheStatistics& statistics,
+                            std::span<const TokenId> tokens) {
+  if (fits_patterns()) set_kinds(tokens.first(cache.n_rows()));
   if (options_.policy.score == Score::expected_attention) {
     future_ = mean_rotation(model_.rope, cache.n_rows(), kFutureQueries);
   }
@@ -101,16 +104,21 @@ Result<void> Evictor::evict_layer(SequenceCache& cache, std::uint32_t layer, std
   std::uint32_t n_rows = 0;  // on average
   for (const Part& part : parts_) n_rows += part.n_rows;
   n_rows /= n_parts();
-  if (n_rows <= n_keep && !has_head_file()) return {};
+  if (n_rows <= n_keep && !has_head_file() && !fits_patterns()) return {};
   for (const Part& part : parts_) score(cache, part, statistics);
   if (std::any_of(scores_.begin(), scores_.end(), [](float s) { return std::isnan(s); })) {
     return fail(Errc::corrupt, "layer {} caches keys that are no numbers; a weight is damaged",
                 layer);
   }
-  has_head_file() ? set_counts_by_file(n_keep) : set_counts(n_keep);
+  if (fits_patterns()) {
+    fit_patterns(n_keep, statistics);
+  } else {
+    has_head_file() ? set_counts_by_file(n_keep) : set_counts(n_keep);
+  }
   for (std::size_t i = 0; i < parts_.size(); ++i) {
     if (counts_[i] >= parts_[i].n_rows) continue;
-    const ProtectedRows protect = protected_rows(has_head_file() ? counts_[i] : n_keep);
+    const ProtectedRows protect =
+        fits_patterns() ? ProtectedRows{} : protected_rows(has_head_file() ? counts_[i] : n_keep);
     drop(cache, parts_[i], counts_[i], protect, statistics);
   }
   return {};
@@ -151,6 +159,28 @@ void Evictor::set_counts(std::uint32_t n_keep) {
   std::vector<std::span<const float>> scores;
   for (const Part& part : parts_) scores.push_back(part.scores);
   split_rows(scores, protected_rows(n_keep), {n_keep, options_.policy.floor_percent}, counts_);
+}
+
+/// Patterns are fitted while the cache still is the text's: a row stands at its position.
+void Evictor::set_kinds(std::span<const TokenId> tokens) {
+  kinds_.clear();
+  for (const TokenId id : tokens) {
+    kinds_.push_back(model_.token_kinds[static_cast<std::size_t>(id)]);
+  }
+}
+
+/// Each part is a head: the rows of its pattern have the score 1, the others 0.
+void Evictor::fit_patterns(std::uint32_t n_keep, CacheStatistics& statistics) {
+  const Policy& policy = options_.policy;
+  const PatternRule rule{{policy.sinks, policy.recent}, n_keep, n_keep, policy.recover_percent};
+  counts_.clear();
+  for (const Part& part : parts_) {
+    const float* sums = statistics.layer(part.index);
+    fit_pattern({{sums, part.n_rows}, {sums + statistics.far(), part.n_rows}}, kinds_, rule,
+                part.scores);
+    counts_.push_back(
+        static_cast<std::uint32_t>(std::count(part.scores.begin(), part.scores.end(), 1.0F)));
+  }
 }
 
 void Evictor::drop(SequenceCache& cache, const Part& part, std::uint32_t n_keep,

@@ -15,6 +15,7 @@
 #include "kernels/kv_layout.h"
 #include "kv/sequence_cache.h"
 #include "larder/result.h"
+#include "policy/hybrid_patterns.h"
 #include "policy/row_lots.h"
 #include "policy/select_rows.h"
 
@@ -27,7 +28,8 @@ CreditRule credit_rule(const Policy& policy) noexcept;
 struct EvictorModel {
   std::uint32_t n_heads, n_kv_heads, head_dim;
   float attention_scale;
-  RopeTable rope;  // of the layers without a window
+  RopeTable rope;                           // of the layers without a window
+  std::vector<TokenKind> token_kinds = {};  // [n_vocab], where a policy looks at them
 };
 
 /// Ids and numbers meet here: scores of the rows of a layer, the rows that stay, their moves. Not
@@ -44,8 +46,10 @@ class Evictor {
   CacheStatistics::Wants wants() const noexcept;
 
   /// The layers that drop rows are left with `n_keep` on average. `statistics` are the sequence's,
-  /// if wanted. Errors: corrupt (keys that are no numbers). REQUIRES: `reserve` knew of it.
-  Result<void> evict(SequenceCache& cache, std::uint32_t n_keep, CacheStatistics& statistics);
+  /// if wanted. `tokens`: of its text, for policies that look at them. Errors: corrupt (keys that
+  /// are no numbers). REQUIRES: `reserve` knew of it.
+  Result<void> evict(SequenceCache& cache, std::uint32_t n_keep, CacheStatistics& statistics,
+                     std::span<const TokenId> tokens = {});
 
  private:
   std::uint32_t n_layers() const noexcept {  // of the model
@@ -71,6 +75,8 @@ class Evictor {
   ProtectedRows protected_rows(std::uint32_t n_keep) const noexcept;
   void set_counts(std::uint32_t n_keep);
   void set_counts_by_file(std::uint32_t n_keep);
+  void set_kinds(std::span<const TokenId> tokens);
+  void fit_patterns(std::uint32_t n_keep, CacheStatistics& statistics);
   void drop(SequenceCache& cache, const Part& part, std::uint32_t n_keep, ProtectedRows protect,
             CacheStatistics& statistics);
   struct Merge {                   // of one head
@@ -82,6 +88,7 @@ class Evictor {
   void collect_merge(const KeyRows& rows, const Part& part, std::uint32_t head, const Lot& lot,
                      Merge& merge);
   bool has_head_file() const noexcept { return options_.policy.head_file != HeadFile::none; }
+  bool fits_patterns() const noexcept { return options_.policy.fits_patterns; }
 
   const EvictionOptions options_;
   const CacheShape& shape_;
@@ -93,6 +100,7 @@ class Evictor {
   std::optional<MeanRotation> future_;  // of the queries to come
   std::vector<Part> parts_;             // of the layer at hand
   std::vector<std::uint32_t> counts_;   // rows of each that stay
+  std::vector<TokenKind> kinds_;        // of the rows, where patterns are fitted
   std::vector<KvRows> heads_;
   std::vector<float> pooled_;                // [n_rows]
   std::vector<float> scores_;                // [n_kv_heads, n_rows]

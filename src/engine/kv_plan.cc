@@ -156,7 +156,7 @@ Result<void> budget_in_tokens(const std::string& keep, std::span<const std::uint
   }
   const Policy& policy = eviction.policy;
   const bool is_even = policy.allocation == Allocation::uniform && !policy.splits_heads &&
-                       policy.head_file == HeadFile::none;
+                       !policy.fits_patterns && policy.head_file == HeadFile::none;
   const std::uint64_t n_runs = eviction.budget.n_bytes / run_bytes;
   const std::uint64_t n_tokens = n_runs * plan.shape.block_tokens;
   const std::uint64_t n_begun =
@@ -247,7 +247,7 @@ Result<void> limit_rows(const ModelConfig& config, const EngineOptions& options,
     plan.shape.layers[layers[i]].max_stored =
         max_stored_rows(policy, n_keep, plan.max_rows, i, n_layers);
   }
-  if (policy.splits_heads) part_heads(config, n_keep, plan.max_rows, plan);
+  if (policy.splits_heads || policy.fits_patterns) part_heads(config, n_keep, plan.max_rows, plan);
   if (policy.head_file == HeadFile::none) return {};
   LARDER_TRY(share_among_heads(config, layers, *plan.eviction));
   part_heads_by_file(config, n_keep, plan.max_rows, plan);

@@ -103,7 +103,11 @@ void Columns::credit(const ObservedRows& observed, std::uint32_t query, float* w
       return;
     }
   }
-  compute.simd.axpy(count / softmax(weights, n_rows), weights, sums, n_rows);
+  const float factor = count / softmax(weights, n_rows);
+  compute.simd.axpy(factor, weights, sums, n_rows);
+  if (observed.far == 0) return;
+  const std::uint32_t n_far = n_rows - std::min(n_rows, observed.place.n_near);
+  compute.simd.axpy(factor, weights, sums + observed.far, n_far);
 }
 
 void Columns::add(const ObservedRows& observed) const {
@@ -112,7 +116,8 @@ void Columns::add(const ObservedRows& observed) const {
   for (std::uint32_t query = observed.first * group(); query < end;) {
     const std::size_t n = std::min<std::size_t>(simd::kRunQueries, end - query);
     const std::uint32_t last = (query + static_cast<std::uint32_t>(n) - 1) / group();
-    LARDER_CHECK(n_seen(last) <= observed.stride && n_seen(last) <= stride);
+    const std::size_t n_sums = observed.far != 0 ? observed.far : observed.stride;
+    LARDER_CHECK(n_seen(last) <= n_sums && n_seen(last) <= stride);
     gather(query, n);
     score(n, n_seen(last));
     for (std::size_t i = 0; i < n; ++i, ++query) {

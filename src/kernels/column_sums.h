@@ -34,6 +34,7 @@ struct ObservedPlace {
   std::uint32_t prompt_end = 0;  // tokens of the prompt
   std::uint32_t index = 0;  // of the first query among those that count before rows are dropped
   std::uint32_t n_counting = 0;  // of these; 0: no fixed number
+  std::uint32_t n_near = 0;      // rows, its own the last, that are near a query: ObservedRows::far
 };
 
 /// Queries of one item whose attention counts.
@@ -43,6 +44,9 @@ struct ObservedRows {
   float* sums;                  // of KV head h and stored row j: sums[h * stride + j]
   std::size_t stride;           // at least the rows that the last of these queries sees
   ObservedPlace place = {};
+  /// Not 0: what counts of queries that a row is not near to is also added to sums[h * stride + far
+  /// + j]. With Credit::weight.
+  std::size_t far = 0;
 };
 
 struct Observation;

@@ -253,7 +253,7 @@ void ForwardPass::observe(std::uint32_t layer, const ForwardBatch& batch) {
   observed_.clear();
   for (const ObservedSequence& o : batch.observed) {
     if (o.sums.empty()) continue;
-    observed_.push_back({o.sequence, o.first, o.n_rows, o.sums[layer], o.stride, o.place});
+    observed_.push_back({o.sequence, o.first, o.n_rows, o.sums[layer], o.stride, o.place, o.far});
   }
   add_column_sums(compute_, attention_shape(layer), layouts_[layer],
                   std::span(items_).first(batch.sequences.size()), q_.data(),

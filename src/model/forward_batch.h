@@ -19,6 +19,7 @@ struct ObservedSequence {
   std::size_t stride;
   std::span<float* const> queries;  // kernels/query_moments.h; or empty
   ObservedPlace place = {};         // of the first of them
+  std::size_t far = 0;              // of `sums`: ObservedRows::far
 };
 
 /// The new tokens of one sequence and where its cached rows lie.

@@ -30,6 +30,7 @@ constexpr std::array kParameters = {
     Parameter{"heirs", &Policy::heirs, 1, kMaxTokens},
     Parameter{"seed", &Policy::seed, 0, UINT32_MAX},
     Parameter{"chunk", &Policy::chunk, 0, kMaxTokens},
+    Parameter{"recover-percent", &Policy::recover_percent, 1, 100},
 };
 
 constexpr std::string_view kWindowParameters[] = {"sinks", "every"};
@@ -53,6 +54,7 @@ constexpr std::string_view kClassParameters[] = {"sinks", "every", "full-percent
 constexpr std::string_view kShareOutParameters[] = {"sinks", "recent", "recent-percent",
                                                     "every", "heirs",  "seed"};
 constexpr std::string_view kRereadParameters[] = {"sinks", "recent", "floor-percent", "chunk"};
+constexpr std::string_view kPatternParameters[] = {"sinks", "recent", "recover-percent"};
 
 constexpr std::array kMethods = {
     Method{"streaming-llm",
@@ -226,6 +228,12 @@ constexpr std::array kMethods = {
             .floor_percent = 0,
             .chunk = 2048},
            kRereadParameters},
+    Method{"fastgen",
+           "of special tokens, punctuation, frequent and near rows so much as a head needs, or all",
+           "Ge et al. 2024, arXiv:2310.01801",
+           true,
+           {.score = Score::attention, .sinks = 0, .recent = 0, .every = 0, .fits_patterns = true},
+           kPatternParameters},
     Method{"random",
            "rows drawn by lot: what any other method has to beat",
            "a baseline",
@@ -345,8 +353,8 @@ Result<void> set_parameter(Policy& policy, std::string_view name, std::string_vi
 }
 
 bool takes_heads(const Policy& policy) noexcept {
-  return !policy.splits_heads && !policy.joins_heads && policy.allocation == Allocation::uniform &&
-         policy.sink_distance == SinkDistance::in_text;
+  return !policy.splits_heads && !policy.joins_heads && !policy.fits_patterns &&
+         policy.allocation == Allocation::uniform && policy.sink_distance == SinkDistance::in_text;
 }
 
 Result<void> check_policy(const Policy& policy, std::string_view where) {
@@ -359,6 +367,12 @@ Result<void> check_policy(const Policy& policy, std::string_view where) {
         "{}: chunk goes with every: 0, window: 0 and at-prompt-end: true, for the prompt is "
         "read again when it ends, and rows go then",
         where);
+  }
+  if (policy.fits_patterns && (policy.every != 0 || !policy.at_prompt_end)) {
+    return fail(Errc::invalid_argument,
+                "{}: patterns go with every: 0 and at-prompt-end: true, for heads get theirs when "
+                "the prompt ends",
+                where);
   }
   if (policy.every != 0 || policy.at_prompt_end) return {};
   return fail(Errc::invalid_argument, "{} never drops a row: every must not be 0", where);

@@ -80,6 +80,10 @@ struct Policy {
   /// Before rows go at the end of the prompt it is read again, so many tokens at a time, and only
   /// these queries count; 0: it is not.
   std::uint32_t chunk = 0;
+  /// Each KV head keeps the rows of the first pattern that is enough for it (hybrid_patterns.h), or
+  /// all; the budget are the rows of two of the patterns.
+  bool fits_patterns = false;
+  std::uint32_t recover_percent = 95;  // of the attention: what is enough
 };
 
 inline constexpr std::uint32_t kMaxSinks = 128;

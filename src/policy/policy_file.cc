@@ -49,12 +49,13 @@ constexpr std::array kMergings = {
     Word<Merging>{"to-likest", Merging::to_likest},
 };
 constexpr std::array kBools = {Word<bool>{"true", true}, Word<bool>{"false", false}};
-enum class HeadsGet : std::uint8_t { alike, by_score, by_file, all_or_alike };
+enum class HeadsGet : std::uint8_t { alike, by_score, by_file, all_or_alike, by_pattern };
 constexpr std::array kHeadsGet = {
     Word<HeadsGet>{"alike", HeadsGet::alike},
     Word<HeadsGet>{"by-score", HeadsGet::by_score},
     Word<HeadsGet>{"by-file", HeadsGet::by_file},
     Word<HeadsGet>{"all-or-alike", HeadsGet::all_or_alike},
+    Word<HeadsGet>{"by-pattern", HeadsGet::by_pattern},
 };
 
 struct Entry {
@@ -80,6 +81,7 @@ Result<void> set_heads_get(const Entry& entry, Policy& policy) {
   HeadsGet get = HeadsGet::alike;
   LARDER_TRY(set_word(entry, kHeadsGet, get));
   policy.splits_heads = get == HeadsGet::by_score;
+  policy.fits_patterns = get == HeadsGet::by_pattern;
   policy.head_file = get == HeadsGet::by_file        ? HeadFile::shares
                      : get == HeadsGet::all_or_alike ? HeadFile::classes
                                                      : HeadFile::none;
@@ -107,15 +109,22 @@ Result<void> set_entry(const Entry& entry, PolicyFile& file) {
 /// What no score or budget would make sense of.
 Result<void> check_mixture(const PolicyFile& file, const std::string& origin) {
   const Policy& policy = file.policy;
-  const bool apart = policy.splits_heads || policy.head_file != HeadFile::none;
+  const bool apart =
+      policy.splits_heads || policy.fits_patterns || policy.head_file != HeadFile::none;
   Policy alike = policy;
-  alike.splits_heads = false;
+  alike.splits_heads = alike.fits_patterns = false;
   const char* problem = nullptr;
   if (policy.score != Score::attention &&
       (policy.counting != Counting::weight || policy.window != 0 || policy.kernel != 1 ||
        policy.joins_heads || policy.rise_percent != 0 || policy.chunk != 0)) {
     problem =
         "counting, window, rise-percent, kernel, joins-heads and chunk go with score: attention";
+  } else if (policy.fits_patterns &&
+             (policy.score != Score::attention || policy.counting != Counting::weight ||
+              policy.window != 0 || policy.kernel != 1 || policy.chunk != 0)) {
+    problem =
+        "heads-get: by-pattern goes with score: attention, counting: weight and neither window, "
+        "kernel nor chunk";
   } else if (policy.merging == Merging::shared_out && policy.score != Score::attention) {
     problem = "merging: shared-out goes with score: attention";
   } else if (policy.merging != Merging::none && policy.sink_distance != SinkDistance::in_text) {

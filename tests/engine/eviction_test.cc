@@ -23,7 +23,7 @@ INSTANTIATE_TEST_SUITE_P(Policies, EvictionOf,
                                          kObserved, kExpected, kPyramid, kSplit, kSplitExpected,
                                          kSplitShared, kCapped, kSealedCapped, kUnimportant, kNoisy,
                                          kRising, kByFile, kClasses, kSharedOut, kJoined, kReread,
-                                         kRereadWindows, kRereadShared),
+                                         kRereadWindows, kRereadShared, kPatterns, kPatternsShared),
                          testing::PrintToStringParamName());
 
 TEST_P(EvictionOf, SameTokensForAnyScheduleChunkAndThreadCount) {
@@ -214,9 +214,9 @@ TEST(Eviction, TextsWithinTheBudgetAreThoseOfAFullCache) {
     r.max_tokens = 10;
   }
   const auto expected = run_alone(requests);
-  for (const char* policy :
-       {"streaming-llm", "window", "knorm", "keydiff", "random", "h2o", "snapkv", "tova",
-        "pyramidkv", "lm-infinite", "scissorhands", "keyformer", "pyramidinfer", "kvzip"}) {
+  for (const char* policy : {"streaming-llm", "window", "knorm", "keydiff", "random", "h2o",
+                             "snapkv", "tova", "pyramidkv", "lm-infinite", "scissorhands",
+                             "keyformer", "pyramidinfer", "kvzip", "fastgen"}) {
     EngineOptions options = base_options();
     options.kv.policy = policy;
     options.kv.keep = "64";
@@ -340,6 +340,8 @@ TEST(Eviction, RefusesWhatItCannotDo) {
   EXPECT_NE(with_policy(kMistral, "knorm", "100").find("sliding window of 24"), std::string::npos);
   EXPECT_NE(with_policy(kInt8, "knorm", "100").find("int8"), std::string::npos);
   EXPECT_NE(with_policy(kInt8, "streaming-llm", "64").find("multiples of 16"), std::string::npos);
+  EXPECT_NE(with_policy(kStories, "fastgen", "1M").find("as many rows as it needs"),
+            std::string::npos);
   const std::string raw = with_policy(kInt4, "streaming-llm:sinks=16", "64");
   EXPECT_NE(raw.find("kv-raw-blocks 2 are the first 32 rows"), std::string::npos) << raw;
   EXPECT_EQ(with_policy(kInt4, "streaming-llm:sinks=32", "64"), "accepted");

@@ -87,7 +87,8 @@ class KeptSet : public testing::Test {
                               begin + n - first,
                               statistics.layer(0),
                               statistics.stride(),
-                              layer.points.place_of(first)};
+                              layer.points.place_of(first),
+                              statistics.far()};
       add_column_sums(compute, shape, layer.layout, std::span(&item, 1), q.data(),
                       {std::span(&rows, 1), scratch, layer.rule});
     }
@@ -130,7 +131,8 @@ class KeptSet : public testing::Test {
     const BlockShape block{16, all["head_dim"].get<std::uint32_t>()};
     KvLayout layout = make_kv_layout(kv_codec(KvFormat::f32), kv_codec(KvFormat::f32), block);
     // Each head is a layer of the shape.
-    const bool apart = (*eviction)->policy.splits_heads || !(*eviction)->heads_path.empty();
+    const bool apart = (*eviction)->policy.splits_heads || (*eviction)->policy.fits_patterns ||
+                       !(*eviction)->heads_path.empty();
     CacheShape shape{block.block_tokens, {{apart ? 1 : n_heads, 0, BlockClass{0}}}};
     shape.heads_apart = apart;
     shape.layers[0].max_stored = n_rows;
@@ -159,8 +161,12 @@ class KeptSet : public testing::Test {
     const Compute compute{simd::best(), threads};
     const auto n_query_heads = static_cast<std::uint32_t>(of["queries"].size());
     Evictor evictor(**eviction, shape, compute, {layout},
-                    {n_query_heads, n_heads, block.head_dim,
-                     1.0F / std::sqrt(static_cast<float>(block.head_dim)), rope_table(block)});
+                    {n_query_heads,
+                     n_heads,
+                     block.head_dim,
+                     1.0F / std::sqrt(static_cast<float>(block.head_dim)),
+                     rope_table(block),
+                     {TokenKind::plain, TokenKind::punctuation, TokenKind::special}});
     CacheStatistics statistics(shape, evictor.wants());
     if (!statistics.empty()) {
       observe(compute,
@@ -171,7 +177,8 @@ class KeptSet : public testing::Test {
       statistics.clear_from(n_text);
       cache.truncate(n_text);
     }
-    EXPECT_TRUE(evictor.evict(cache, all["keep"].get<std::uint32_t>(), statistics));
+    const auto tokens = all["kinds"].get<std::vector<TokenId>>();
+    EXPECT_TRUE(evictor.evict(cache, all["keep"].get<std::uint32_t>(), statistics, tokens));
     Values kept(n_heads);
     for (std::uint32_t h = 0; h < n_heads; ++h) {
       for (std::uint32_t row = 0; row < cache.n_stored(apart ? h : 0); ++row) {
@@ -199,6 +206,7 @@ TEST_F(KeptSet, EqualsTheReferenceForMhaGqaAndMqa) {
                                                              {"ada-snapkv", "recent=6,window=6"},
                                                              {"scissorhands", "recent=6,window=6"},
                                                              {"keyformer", "every=0"},
+                                                             {"fastgen", "recover-percent=60"},
                                                              {"pyramidinfer", "recent=6,window=6"}};
       const auto own = parameters.find(method);
       std::string text =

@@ -110,6 +110,12 @@ inline constexpr Model kRereadWindows{
     "gemma3", 80, 160, 100, "f32", "bf16", "", "kvzip:sinks=2,recent=3,chunk=64", "24"};
 inline constexpr Model kRereadShared{
     "cla_bf16", 512, 160, 100, "bf16", "f16", "", "kvzip:floor-percent=50,recent=4,chunk=33", "30"};
+// Heads keep the rows of the pattern that is enough for them.
+inline constexpr Model kPatterns{
+    "stories260K", 512, 160, 100, "bf16", "bf16", "", "fastgen:recover-percent=60", "0.2"};
+inline constexpr Model kPatternsShared{
+    "cla_bf16", 512, 160, 100, "f32", "bf16", "", "fastgen:recover-percent=80,sinks=2,recent=3",
+    "20"};
 // Each head has a budget of its own; some keep everything.
 inline constexpr Model kByFile{"stories260K",
                                512,

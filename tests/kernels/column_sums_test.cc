@@ -29,9 +29,10 @@ class ColumnSums : public testing::Test {
     q_ = random_floats(std::size_t{kRows} * kHeads * kDim, random_);
   }
 
-  /// The queries from `first` on, in steps of at most `step` rows.
+  /// The queries from `first` on, in steps of at most `step` rows. With `n_near`, those of far
+  /// queries behind each head's.
   std::vector<float> sums(const CreditRule& rule, std::uint32_t first, std::uint32_t step,
-                          const simd::Table& table) {
+                          const simd::Table& table, std::uint32_t n_near = 0) {
     ThreadPool threads(2);
     const Compute compute{table, threads};
     const AttentionShape shape{.n_heads = kHeads,
@@ -39,13 +40,14 @@ class ColumnSums : public testing::Test {
                                .head_dim = kDim,
                                .block_tokens = kBlock,
                                .scale = 0.25F};
-    std::vector<float> out(std::size_t{kKvHeads} * kRows);
+    const std::size_t stride = n_near != 0 ? 2 * kRows : kRows;
+    std::vector<float> out(kKvHeads * stride);
     ColumnScratch scratch(2, kRows, kDim);
     for (std::uint32_t begin = first; begin < kRows; begin += step) {
       const std::uint32_t n = std::min(step, kRows - begin);
       const AttentionItem item{0, n, begin, cache_.heads()};
-      const ObservedRows rows{0,          0,     n,
-                              out.data(), kRows, {begin, kPromptEnd, begin - first, kRows - first}};
+      const ObservedPlace place{begin, kPromptEnd, begin - first, kRows - first, n_near};
+      const ObservedRows rows{0, 0, n, out.data(), stride, place, n_near != 0 ? kRows : 0};
       add_column_sums(compute, shape, cache_.layout(), std::span(&item, 1),
                       q_.data() + std::size_t{begin} * kHeads * kDim,
                       {std::span(&rows, 1), scratch, rule, kLayer});
@@ -130,6 +132,31 @@ TEST_F(ColumnSums, EqualTheFormulas) {
   check({Credit::largest}, 40);
   EXPECT_NE(sums({Credit::noisy, 0, 1}, 0, 9, simd::best()),
             sums({Credit::noisy, 0, 2}, 0, 9, simd::best()));
+}
+
+/// What a query far behind a row adds, is added once more.
+TEST_F(ColumnSums, FarQueriesAreSummedApart) {
+  constexpr std::uint32_t kNear = 20;
+  std::vector<double> expected(std::size_t{kKvHeads} * kRows);
+  for (std::uint32_t query = 0; query < kRows; ++query) {
+    for (std::uint32_t head = 0; head < kHeads; ++head) {
+      const auto of_query = credits({}, query, head);
+      for (std::uint32_t row = 0; row + kNear <= query; ++row) {
+        expected[head / kGroup * kRows + row] += of_query[row];
+      }
+    }
+  }
+  for (const std::uint32_t step : {kRows, 7U}) {
+    const auto out = sums({}, 0, step, simd::best(), kNear);
+    const auto plain = sums({}, 0, step, simd::best());
+    for (std::uint32_t head = 0; head < kKvHeads; ++head) {
+      for (std::uint32_t row = 0; row < kRows; ++row) {
+        const float* const of_head = out.data() + std::size_t{head} * 2 * kRows;
+        ASSERT_EQ(of_head[row], plain[head * kRows + row]);
+        ASSERT_NEAR(double{of_head[kRows + row]}, expected[head * kRows + row], 1e-4);
+      }
+    }
+  }
 }
 
 TEST(GumbelNoise, HasTheDistributionsMoments) {
