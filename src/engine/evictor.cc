@@ -10,7 +10,6 @@
 #include "kernels/merge_values.h"
 #include "kernels/move_rows.h"
 #include "kernels/query_moments.h"
-#include "policy/merge_rows.h"
 #include "policy/pool_scores.h"
 #include "policy/row_lots.h"
 #include "policy/select_rows.h"
@@ -188,18 +187,20 @@ void Evictor::drop(SequenceCache& cache, const Part& part, std::uint32_t n_keep,
   order_.resize(part.n_rows);
   kept_.resize(std::size_t{part.n_heads} * n_keep);
   moves_.resize(part.n_heads);
-  for (std::uint32_t head = 0; head < part.n_heads; ++head) {
+  const bool in_runs = options_.policy.merging == Merging::in_runs;
+  for (std::uint32_t head = 0; head < part.n_heads && !in_runs; ++head) {
     select_rows(part.scores.subspan(std::size_t{head} * part.n_rows, part.n_rows), protect, order_,
                 std::span(kept_).subspan(std::size_t{head} * n_keep, n_keep));
   }
   const bool merges = options_.policy.merging != Merging::none;
-  if (merges) collect_merges(rows_of(cache, part), part, n_keep, cache.n_rows());
+  if (merges) collect_merges(rows_of(cache, part), part, {n_keep, cache.n_rows(), protect});
   cache.keep_rows(part.index, kept_, moves_, merges);
   move_rows(compute_, layouts_[part.layer], block_, moves_);
   if (merges) {
     const KeyRows rows = rows_of(cache, part);
     for (std::uint32_t head = 0; head < part.n_heads; ++head) {
       add_values(rows, head, merges_[head].own, merges_[head].sums);
+      if (in_runs) add_keys(rows, head, merges_[head].own, merges_[head].key_sums);
     }
   }
   if (statistics.of_rows()) statistics.keep_rows(part.index, kept_, part.n_heads);
@@ -212,48 +213,6 @@ KeyRows Evictor::rows_of(const SequenceCache& cache, const Part& part) {
     heads_.push_back({cache.table(part.index, head).blocks()});
   }
   return {layouts_[part.layer], block_, heads_, part.n_rows};
-}
-
-/// What the kept rows take up of the dropped ones, while these are there.
-void Evictor::collect_merges(const KeyRows& rows, const Part& part, std::uint32_t n_keep,
-                             std::uint32_t n_tokens) {
-  merges_.resize(std::max<std::size_t>(merges_.size(), part.n_heads));
-  for (std::uint32_t head = 0; head < part.n_heads; ++head) {
-    Merge& merge = merges_[head];
-    merge.own.assign(n_keep, 1.0F);
-    merge.sums.assign(std::size_t{n_keep} * block_.head_dim, 0.0F);
-    collect_merge(rows, part, head,
-                  {options_.policy.seed, part.layer, part.first_head + head, n_tokens}, merge);
-  }
-}
-
-void Evictor::collect_merge(const KeyRows& rows, const Part& part, std::uint32_t head,
-                            const Lot& lot, Merge& merge) {
-  const std::size_t n_keep = merge.own.size(), n_dropped = part.n_rows - n_keep;
-  const auto kept = std::span(kept_).subspan(head * n_keep, n_keep);
-  if (n_keep == 0) return;
-  std::vector<RowMerge> merged;
-  if (options_.policy.merging == Merging::shared_out) {
-    std::vector<float> lots(part.n_rows);
-    draw_lots(lot, lots);
-    share_out(part.scores.subspan(std::size_t{head} * part.n_rows, part.n_rows), kept, lots,
-              options_.policy.heirs, merged);
-  } else {
-    std::vector<std::uint32_t> nearest(n_dropped);
-    std::vector<float> cosines(n_dropped);
-    likest_keys(compute_, rows, head, kept, nearest, cosines);
-    std::vector<Likeness> dropped;
-    for (std::uint32_t row = 0, next = 0; row < part.n_rows; ++row) {
-      if (next < n_keep && kept[next] == row) {
-        ++next;
-        continue;
-      }
-      const std::size_t i = dropped.size();
-      dropped.push_back({row, nearest[i], cosines[i]});
-    }
-    join_likest(dropped, merge.own, merged);
-  }
-  sum_values(compute_, rows, head, merged, merge.sums);
 }
 
 /// What attention added up, pooled without the observed queries' own rows, which stay anyway.

@@ -81,10 +81,16 @@ class Evictor {
             CacheStatistics& statistics);
   struct Merge {                   // of one head
     std::vector<float> own, sums;  // [n_keep], [n_keep, head_dim]
+    std::vector<float> key_sums;   // where keys are merged too: [n_keep, head_dim]
+  };
+  struct Keeping {
+    std::uint32_t n_keep, n_tokens;  // rows of each head that stay; tokens of the text
+    ProtectedRows protect;
   };
   KeyRows rows_of(const SequenceCache& cache, const Part& part);
-  void collect_merges(const KeyRows& rows, const Part& part, std::uint32_t n_keep,
-                      std::uint32_t n_tokens);
+  void collect_merges(const KeyRows& rows, const Part& part, const Keeping& keeping);
+  void collect_runs(const KeyRows& rows, const Part& part, std::uint32_t head,
+                    const Keeping& keeping, Merge& merge);
   void collect_merge(const KeyRows& rows, const Part& part, std::uint32_t head, const Lot& lot,
                      Merge& merge);
   bool has_head_file() const noexcept { return options_.policy.head_file != HeadFile::none; }

@@ -31,6 +31,7 @@ constexpr std::array kParameters = {
     Parameter{"seed", &Policy::seed, 0, UINT32_MAX},
     Parameter{"chunk", &Policy::chunk, 0, kMaxTokens},
     Parameter{"recover-percent", &Policy::recover_percent, 1, 100},
+    Parameter{"heavy-percent", &Policy::heavy_percent, 0, 100},
 };
 
 constexpr std::string_view kWindowParameters[] = {"sinks", "every"};
@@ -55,6 +56,8 @@ constexpr std::string_view kShareOutParameters[] = {"sinks", "recent", "recent-p
                                                     "every", "heirs",  "seed"};
 constexpr std::string_view kRereadParameters[] = {"sinks", "recent", "floor-percent", "chunk"};
 constexpr std::string_view kPatternParameters[] = {"sinks", "recent", "recover-percent"};
+constexpr std::string_view kRunParameters[] = {"sinks", "recent", "recent-percent",
+                                               "heavy-percent"};
 
 constexpr std::array kMethods = {
     Method{"streaming-llm",
@@ -234,6 +237,18 @@ constexpr std::array kMethods = {
            true,
            {.score = Score::attention, .sinks = 0, .recent = 0, .every = 0, .fits_patterns = true},
            kPatternParameters},
+    Method{"kvmerger",
+           "neighbouring rows with alike keys become one, keys and values, by Gaussian weights",
+           "Wang et al. 2024, arXiv:2407.08454",
+           true,
+           {.score = Score::attention,
+            .sinks = 0,
+            .recent = 0,
+            .every = 0,
+            .recent_percent = 34,
+            .merging = Merging::in_runs,
+            .heavy_percent = 24},
+           kRunParameters},
     Method{"random",
            "rows drawn by lot: what any other method has to beat",
            "a baseline",
@@ -350,32 +365,6 @@ Result<void> set_parameter(Policy& policy, std::string_view name, std::string_vi
   }
   policy.*known->value = number;
   return {};
-}
-
-bool takes_heads(const Policy& policy) noexcept {
-  return !policy.splits_heads && !policy.joins_heads && !policy.fits_patterns &&
-         policy.allocation == Allocation::uniform && policy.sink_distance == SinkDistance::in_text;
-}
-
-Result<void> check_policy(const Policy& policy, std::string_view where) {
-  if (policy.kernel % 2 == 0) {
-    return fail(Errc::invalid_argument, "{}: kernel must be odd, not {}", where, policy.kernel);
-  }
-  if (policy.chunk != 0 && (policy.every != 0 || !policy.at_prompt_end || policy.window != 0)) {
-    return fail(
-        Errc::invalid_argument,
-        "{}: chunk goes with every: 0, window: 0 and at-prompt-end: true, for the prompt is "
-        "read again when it ends, and rows go then",
-        where);
-  }
-  if (policy.fits_patterns && (policy.every != 0 || !policy.at_prompt_end)) {
-    return fail(Errc::invalid_argument,
-                "{}: patterns go with every: 0 and at-prompt-end: true, for heads get theirs when "
-                "the prompt ends",
-                where);
-  }
-  if (policy.every != 0 || policy.at_prompt_end) return {};
-  return fail(Errc::invalid_argument, "{} never drops a row: every must not be 0", where);
 }
 
 Result<Policy> parse_policy(std::string_view text, std::string* heads) {

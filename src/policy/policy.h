@@ -49,6 +49,7 @@ enum class Merging : std::uint8_t {
   none,        // they are gone
   shared_out,  // among the next rows that stay, by lot
   to_likest,   // they join the row with the likest key, if it is like enough
+  in_runs,     // they and their keys join a row of the run of alike keys that they stand in
 };
 
 /// A method with all its values. Rows go at places that the position in the text alone decides, see
@@ -84,6 +85,7 @@ struct Policy {
   /// all; the budget are the rows of two of the patterns.
   bool fits_patterns = false;
   std::uint32_t recover_percent = 95;  // of the attention: what is enough
+  std::uint32_t heavy_percent = 0;     // of the budget are rows with the most attention, in no run
 };
 
 inline constexpr std::uint32_t kMaxSinks = 128;

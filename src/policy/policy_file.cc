@@ -47,6 +47,7 @@ constexpr std::array kMergings = {
     Word<Merging>{"none", Merging::none},
     Word<Merging>{"shared-out", Merging::shared_out},
     Word<Merging>{"to-likest", Merging::to_likest},
+    Word<Merging>{"in-runs", Merging::in_runs},
 };
 constexpr std::array kBools = {Word<bool>{"true", true}, Word<bool>{"false", false}};
 enum class HeadsGet : std::uint8_t { alike, by_score, by_file, all_or_alike, by_pattern };
@@ -127,6 +128,8 @@ Result<void> check_mixture(const PolicyFile& file, const std::string& origin) {
         "kernel nor chunk";
   } else if (policy.merging == Merging::shared_out && policy.score != Score::attention) {
     problem = "merging: shared-out goes with score: attention";
+  } else if (policy.merging == Merging::in_runs && apart) {
+    problem = "merging: in-runs goes with heads-get: alike";
   } else if (policy.merging != Merging::none && policy.sink_distance != SinkDistance::in_text) {
     problem = "merging goes with sink-distance: in-text";
   } else if (policy.rise_percent != 0 && policy.window == 0) {

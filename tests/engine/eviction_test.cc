@@ -23,7 +23,8 @@ INSTANTIATE_TEST_SUITE_P(Policies, EvictionOf,
                                          kObserved, kExpected, kPyramid, kSplit, kSplitExpected,
                                          kSplitShared, kCapped, kSealedCapped, kUnimportant, kNoisy,
                                          kRising, kByFile, kClasses, kSharedOut, kJoined, kReread,
-                                         kRereadWindows, kRereadShared, kPatterns, kPatternsShared),
+                                         kRereadWindows, kRereadShared, kPatterns, kPatternsShared,
+                                         kRuns, kRunsLong),
                          testing::PrintToStringParamName());
 
 TEST_P(EvictionOf, SameTokensForAnyScheduleChunkAndThreadCount) {
@@ -216,7 +217,7 @@ TEST(Eviction, TextsWithinTheBudgetAreThoseOfAFullCache) {
   const auto expected = run_alone(requests);
   for (const char* policy : {"streaming-llm", "window", "knorm", "keydiff", "random", "h2o",
                              "snapkv", "tova", "pyramidkv", "lm-infinite", "scissorhands",
-                             "keyformer", "pyramidinfer", "kvzip", "fastgen"}) {
+                             "keyformer", "pyramidinfer", "kvzip", "fastgen", "kvmerger"}) {
     EngineOptions options = base_options();
     options.kv.policy = policy;
     options.kv.keep = "64";

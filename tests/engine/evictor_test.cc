@@ -114,8 +114,9 @@ class KeptSet : public testing::Test {
     return kept;
   }
 
+  /// Or the keys.
   Values values_kept_by(const std::string& policy, const nlohmann::json& all,
-                        const nlohmann::json& of) {
+                        const nlohmann::json& of, bool of_keys = false) {
     KvOptions options;
     options.policy = policy;
     options.keep = std::to_string(all["keep"].get<int>());
@@ -184,7 +185,11 @@ class KeptSet : public testing::Test {
       for (std::uint32_t row = 0; row < cache.n_stored(apart ? h : 0); ++row) {
         std::vector<float> value(block.head_dim);
         const std::byte* at = layout.pool + to_offset(table(cache, h).blocks()[row / 16]);
-        layout.v->read_v(at + layout.v_offset, row % 16, block, value.data());
+        if (of_keys) {
+          layout.k->read_k(at, row % 16, block, value.data());
+        } else {
+          layout.v->read_v(at + layout.v_offset, row % 16, block, value.data());
+        }
         kept[h].push_back(std::move(value));
       }
     }
@@ -225,7 +230,9 @@ TEST_F(KeptSet, TakesUpWhatIsDroppedAsTheReferenceDoes) {
   const nlohmann::json all = fixture();
   for (const nlohmann::json& of : all["cases"]) {
     for (const auto& [method, expected] : of["merged"].items()) {
-      const Values got = values_kept_by(method + ":every=0", all, of);
+      const bool of_keys = method.ends_with(":keys");
+      const std::string text = method.starts_with("kvmerger") ? "kvmerger" : method + ":every=0";
+      const Values got = values_kept_by(text, all, of, of_keys);
       const auto wanted = expected.get<Values>();
       ASSERT_EQ(got.size(), wanted.size());
       for (std::size_t head = 0; head < got.size(); ++head) {

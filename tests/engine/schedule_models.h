@@ -103,6 +103,9 @@ inline constexpr Model kRising{
 // Kept rows take up dropped ones.
 inline constexpr Model kSharedOut{"bf16", 512, 160, 100, "bf16", "f16", "", "cam:every=22", "30"};
 inline constexpr Model kJoined{"gemma3", 80, 160, 100, "bf16", "bf16", "", "d2o:every=27", "0.4"};
+inline constexpr Model kRuns{"bf16", 512, 160, 100, "bf16", "f16", "", "kvmerger:recent=3", "0.3"};
+inline constexpr Model kRunsLong{
+    "phi3_long", 80, 160, 100, "f32", "bf16", "", "kvmerger:recent-percent=10", "20"};
 // The prompt is read again, in parts.
 inline constexpr Model kReread{
     "stories260K", 512, 160, 100, "bf16", "bf16", "", "kvzip:sinks=1,recent=5,chunk=20", "0.4"};

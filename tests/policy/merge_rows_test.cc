@@ -45,5 +45,44 @@ TEST(JoinLikest, WeighsByLikenessAboveTheMean) {
   EXPECT_TRUE(merges.empty());
 }
 
+using Rows = std::vector<std::uint32_t>;
+
+TEST(JoinRuns, TheLikestNeighboursBecomeOneAtThePlaceOfTheBest) {
+  const std::vector<float> scores = {9, 1, 3, 2, 8, 1, 1, 5, 5, 0};
+  const std::vector<float> likeness = {1, 0.9F, 0.8F, 1, 0.2F, 0.7F, 0.1F, 0.6F, 1};
+  Rows kept(6), to(10);
+  // Row 0 is a sink, row 9 the newest, row 4 has the most attention of the rest: left are the pairs
+  // 1-2, 2-3, 5-6, 6-7 and 7-8, of which four are joined.
+  join_runs(scores, likeness, {{1, 1}, 1}, kept, to);
+  EXPECT_EQ(kept, (Rows{0, 2, 4, 6, 8, 9}));
+  EXPECT_EQ(to, (Rows{0, 1, 1, 1, 2, 3, 3, 4, 4, 5}));
+  // All five, and then the runs with the least go.
+  kept.resize(4);
+  join_runs(scores, likeness, {{1, 1}, 1}, kept, to);
+  EXPECT_EQ(kept, (Rows{0, 4, 8, 9}));
+  EXPECT_EQ(to, (Rows{0, kDropped, kDropped, kDropped, 1, 2, 2, 2, 2, 3}));
+  kept.resize(2);
+  join_runs(scores, likeness, {{1, 1}, 1}, kept, to);
+  EXPECT_EQ(kept, (Rows{0, 9}));
+  kept.resize(10);
+  join_runs(scores, likeness, {{1, 1}, 1}, kept, to);
+  EXPECT_EQ(kept, (Rows{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}));
+}
+
+TEST(WeighRuns, ByGaussiansAsWideAsTheRun) {
+  const std::vector<RunMember> members = {{0, 1, 2}, {3, 1, 4}, {6, 2, 0}};
+  std::vector<float> own(3);
+  std::vector<RowMerge> merges;
+  weigh_runs(members, own, merges);
+  ASSERT_EQ(merges.size(), 3U);
+  const float near = std::exp(-4.0F / 9), far = std::exp(-16.0F / 9), sum = 1 + near + far;
+  EXPECT_EQ(own[0], 1.0F);
+  EXPECT_FLOAT_EQ(own[1], 1 / sum);
+  EXPECT_FLOAT_EQ(merges[0].weight, near / sum);
+  EXPECT_FLOAT_EQ(merges[1].weight, far / sum);
+  EXPECT_FLOAT_EQ(merges[2].weight, 0.5F);  // equal keys
+  EXPECT_EQ(merges[2].to, 2U);
+}
+
 }  // namespace
 }  // namespace larder
