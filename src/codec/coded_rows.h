@@ -6,6 +6,7 @@
 #include <string>
 
 #include "codec/kv_codec.h"
+#include "codec/move_codes.h"
 #include "simd/scalar/codes.h"
 
 namespace larder {
@@ -37,6 +38,15 @@ struct CodedRows {
     simd::scalar::read_code_row_v(kBook, v, row, shape, out);
   }
 
+  static void move_k(const std::byte* from, std::uint32_t from_row, BlockShape shape, std::byte* to,
+                     std::uint32_t to_row) {
+    move_codes_k(kBook, from, from_row, shape, to, to_row);
+  }
+  static void move_v(const std::byte* from, std::uint32_t from_row, BlockShape shape, std::byte* to,
+                     std::uint32_t to_row) {
+    move_codes_v(kBook, from, from_row, shape, to, to_row);
+  }
+
   static constexpr KvCodec codec(KvFormat format, std::string_view name, bool rotates) {
     KvCodec codec{};
     codec.format = format;
@@ -50,6 +60,10 @@ struct CodedRows {
     codec.read_k = read_k;
     codec.read_v = read_v;
     codec.codes = &kBook;
+    if (kBook.fit != simd::CodeFit::range) {
+      codec.move_k = move_k;
+      codec.move_v = move_v;
+    }
     return codec;
   }
 };

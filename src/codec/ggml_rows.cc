@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "codec/bf16.h"
@@ -85,6 +86,12 @@ struct GgmlRows {
     decode_row(kType, part + row * row_bytes(shape), shape.head_dim, out);
   }
 
+  static void move(const std::byte* from, std::uint32_t from_row, BlockShape shape, std::byte* to,
+                   std::uint32_t to_row) {
+    std::memmove(to + to_row * row_bytes(shape), from + from_row * row_bytes(shape),
+                 row_bytes(shape));
+  }
+
   static constexpr KvCodec codec(KvFormat format, std::string_view name) {
     KvCodec codec{};
     codec.format = format;
@@ -95,6 +102,7 @@ struct GgmlRows {
     codec.encode_k = encode<&KvCodec::read_k>;
     codec.encode_v = encode<&KvCodec::read_v>;
     codec.read_k = codec.read_v = read;
+    codec.move_k = codec.move_v = move;
     return codec;
   }
 };

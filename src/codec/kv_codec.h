@@ -81,6 +81,12 @@ struct KvCodec {
   void (*encode_v)(const std::byte* open, BlockShape shape, std::byte* part) = nullptr;
   simd::DecodeRowsFn (*decode_k)(const simd::Table& table) = nullptr;
   simd::DecodeRowsFn (*decode_v)(const simd::Table& table) = nullptr;
+  /// Sealed formats whose rows stand on their own: copies row `from_row` of a part, codes and
+  /// scale, to row `to_row` of another, or of the same. Null: rows have something in common.
+  void (*move_k)(const std::byte* from, std::uint32_t from_row, BlockShape shape, std::byte* to,
+                 std::uint32_t to_row) = nullptr;
+  void (*move_v)(const std::byte* from, std::uint32_t from_row, BlockShape shape, std::byte* to,
+                 std::uint32_t to_row) = nullptr;
 
   bool is_raw() const noexcept { return raw == format; }
 };

@@ -10,6 +10,7 @@
 #include "kernels/merge_values.h"
 #include "kernels/move_rows.h"
 #include "kernels/query_moments.h"
+#include "kernels/repack_rows.h"
 #include "policy/pool_scores.h"
 #include "policy/row_lots.h"
 #include "policy/select_rows.h"
@@ -56,6 +57,12 @@ EvictionPoints Evictor::points(std::uint32_t n_prompt) const noexcept {
   const Policy& policy = options_.policy;
   EvictionPoints points;
   points.n_keep = rows_to_keep(policy, options_.budget, n_prompt);
+  const auto repacking = std::find_if(shape_.layers.begin(), shape_.layers.end(),
+                                      [](const CacheLayer& layer) { return layer.repacks; });
+  if (repacking != shape_.layers.end()) {
+    points.n_keep =
+        in_blocks(static_cast<std::uint32_t>(repacking - shape_.layers.begin()), points.n_keep);
+  }
   std::uint64_t n_most =
       std::uint64_t{most_rows_of_layer(policy, points.n_keep, 0, n_dropping_)} * n_parts();
   if (has_head_file()) {
@@ -65,6 +72,7 @@ EvictionPoints Evictor::points(std::uint32_t n_prompt) const noexcept {
       n_most = std::max<std::uint64_t>(n_most, rows_of_head(policy, points.n_keep, share));
     }
   }
+  if (repacking != shape_.layers.end()) n_most += block_.block_tokens - 1;
   points.n_most = static_cast<std::uint32_t>(std::min<std::uint64_t>(n_most, UINT32_MAX));
   points.every = policy.every;
   points.prompt_end = policy.at_prompt_end ? n_prompt : 0;
@@ -90,7 +98,7 @@ Result<void> Evictor::evict(SequenceCache& cache, std::uint32_t n_keep, CacheSta
     if (!drops(layer)) continue;
     const std::uint32_t n =
         rows_of_layer(options_.policy, n_keep, index++, n_dropping_, cache.n_rows());
-    LARDER_TRY(evict_layer(cache, layer, n, statistics));
+    LARDER_TRY(evict_layer(cache, layer, in_blocks(layer * n_parts(), n), statistics));
   }
   cache.release_spares();
   if (statistics.of_rows() && options_.policy.window != 0) statistics.clear();
@@ -194,8 +202,12 @@ void Evictor::drop(SequenceCache& cache, const Part& part, std::uint32_t n_keep,
   }
   const bool merges = options_.policy.merging != Merging::none;
   if (merges) collect_merges(rows_of(cache, part), part, {n_keep, cache.n_rows(), protect});
+  std::vector<BlockId> open;
+  for (std::uint32_t head = 0; head < part.n_heads && cache.has_open_block(part.index); ++head) {
+    open.push_back(cache.open_block(part.index, head));
+  }
   cache.keep_rows(part.index, kept_, moves_, merges);
-  move_rows(compute_, layouts_[part.layer], block_, moves_);
+  make_moves(part, open);
   if (merges) {
     const KeyRows rows = rows_of(cache, part);
     for (std::uint32_t head = 0; head < part.n_heads; ++head) {
@@ -206,11 +218,24 @@ void Evictor::drop(SequenceCache& cache, const Part& part, std::uint32_t n_keep,
   if (statistics.of_rows()) statistics.keep_rows(part.index, kept_, part.n_heads);
 }
 
+/// `open`: where rows stand that are not sealed yet, if any.
+void Evictor::make_moves(const Part& part, std::span<const BlockId> open) {
+  const KvLayout& layout = layouts_[part.layer];
+  if (!layout.seals()) return move_rows(compute_, layout, block_, moves_);
+  const bool has_moves = std::any_of(moves_.begin(), moves_.end(),
+                                     [](const auto& of_head) { return !of_head.empty(); });
+  if (!has_moves) return;
+  repack_rows(compute_, layout, block_, moves_, open,
+              open.empty() ? 0 : part.n_rows % block_.block_tokens);
+}
+
 /// Where the rows of a part stand now.
 KeyRows Evictor::rows_of(const SequenceCache& cache, const Part& part) {
   heads_.clear();
   for (std::uint32_t head = 0; head < part.n_heads; ++head) {
-    heads_.push_back({cache.table(part.index, head).blocks()});
+    const bool has_open = cache.has_open_block(part.index);
+    heads_.push_back({cache.table(part.index, head).blocks(), 0,
+                      has_open ? cache.open_block(part.index, head) : BlockId{}});
   }
   return {layouts_[part.layer], block_, heads_, part.n_rows};
 }

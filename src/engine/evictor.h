@@ -61,6 +61,11 @@ class Evictor {
   }
   /// Layers of the shape that a layer of the model is.
   std::uint32_t n_parts() const noexcept { return shape_.heads_apart ? model_.n_kv_heads : 1; }
+  /// Layers that repack keep whole blocks.
+  std::uint32_t in_blocks(std::uint32_t index, std::uint32_t n_rows) const {
+    const std::uint32_t n = block_.block_tokens;
+    return shape_.layers[index].repacks ? (n_rows + n - 1) / n * n : n_rows;
+  }
   struct Part {                       // of a layer of the model: all its KV heads, or one
     std::uint32_t layer, first_head;  // of the model
     std::uint32_t index, n_heads;     // of the shape
@@ -88,6 +93,7 @@ class Evictor {
     ProtectedRows protect;
   };
   KeyRows rows_of(const SequenceCache& cache, const Part& part);
+  void make_moves(const Part& part, std::span<const BlockId> open);
   void collect_merges(const KeyRows& rows, const Part& part, const Keeping& keeping);
   void collect_runs(const KeyRows& rows, const Part& part, std::uint32_t head,
                     const Keeping& keeping, Merge& merge);

@@ -4,6 +4,7 @@
 
 #include "base/fail.h"
 #include "engine/rereading.h"
+#include "kernels/repack_rows.h"
 #include "model/kv_shape.h"
 
 namespace larder {
@@ -182,18 +183,42 @@ bool moves_whole_blocks(const EvictionOptions& eviction, std::uint32_t block_tok
          eviction.budget.n_tokens != 0 && eviction.budget.n_tokens % block_tokens == 0;
 }
 
-/// Rows cannot be taken out of a sealed block; and whether a block is raw is told by its place in
-/// the table, so that raw first ones must not go either: those behind them would take their places.
-Result<void> check_sealed_drops(const EngineOptions& options, const KvPlan& plan,
-                                std::uint32_t layer) {
+/// Why rows that the policy drops cannot be taken out of sealed blocks one by one; empty: they can.
+std::string repacking_refusal(const Policy& policy, const KvLayout& layout,
+                              std::uint32_t block_tokens) {
+  if (!moves_sealed_rows(layout)) {
+    return "formats whose rows have scales in common give no single rows away without rounding the "
+           "others a second time";
+  }
+  if (policy.sink_distance != SinkDistance::in_text) {
+    return fmt::format(
+        "sealed formats hold whole blocks, so sinks, every and kv-keep must be "
+        "multiples of {} tokens",
+        block_tokens);
+  }
+  if (policy.splits_heads || policy.fits_patterns || policy.head_file != HeadFile::none) {
+    return "KV heads that keep different numbers of rows need raw formats: f32, f16 or bf16";
+  }
+  if (policy.merging != Merging::none) {
+    return "values that take up others would be rounded a second time: merging needs raw formats, "
+           "f32, f16 or bf16";
+  }
+  return "";
+}
+
+/// Rows move in whole blocks, or one by one with their codes; and whether a block is raw is told by
+/// its place in the table, so that raw first ones must not go: those behind them would take their
+/// places.
+Result<void> check_sealed_drops(const EngineOptions& options, KvPlan& plan, std::uint32_t layer) {
   const std::uint32_t n = options.kv.block_tokens;
   if (!moves_whole_blocks(*plan.eviction, n)) {
-    return fail(
-        Errc::unsupported,
-        "kv-policy '{}' cannot be used with cache-type {} of layer {}: sealed formats (all "
-        "but f32, f16 and bf16) hold whole blocks, so only streaming-llm and lm-infinite go, "
-        "with sinks, every and kv-keep in multiples of {} tokens",
-        options.kv.policy, formats_text({plan.formats[layer]}), layer, n);
+    const std::string refusal = repacking_refusal(plan.eviction->policy, plan.layouts[layer], n);
+    if (!refusal.empty()) {
+      return fail(Errc::unsupported,
+                  "kv-policy '{}' cannot be used with cache-type {} of layer {}: {}",
+                  options.kv.policy, formats_text({plan.formats[layer]}), layer, refusal);
+    }
+    plan.shape.layers[layer].repacks = true;
   }
   const std::uint32_t n_raw = plan.shape.raw_blocks;
   if (plan.eviction->policy.sinks >= n_raw * n) return {};
@@ -237,15 +262,29 @@ Result<void> limit_rows(const ModelConfig& config, const EngineOptions& options,
   const Policy& policy = plan.eviction->policy;
   LARDER_ASSIGN(const std::vector<std::uint32_t> layers, dropping_layers(config, options, plan));
   LARDER_TRY(budget_in_tokens(options.kv.keep, layers, plan));
+  const bool any_seals = std::any_of(plan.shape.layers.begin(), plan.shape.layers.end(),
+                                     [](const CacheLayer& layer) { return layer.seals(); });
+  if (policy.chunk != 0 && any_seals) {
+    return fail(Errc::unsupported,
+                "kv-policy '{}' reads the prompt again, which needs raw formats, f32, f16 or bf16, "
+                "but the cache-types are {}",
+                options.kv.policy, formats_text(plan.formats));
+  }
+  bool repacks = false;  // in whole blocks, and then all layers have budgets of such
   for (const std::uint32_t l : layers) {
     if (plan.shape.layers[l].seals()) LARDER_TRY(check_sealed_drops(options, plan, l));
+    repacks = repacks || plan.shape.layers[l].repacks;
   }
-  const std::uint32_t n_keep = rows_to_keep(policy, plan.eviction->budget, options.n_context);
+  const std::uint32_t n_block = options.kv.block_tokens;
+  std::uint32_t n_keep = rows_to_keep(policy, plan.eviction->budget, options.n_context);
+  if (repacks) n_keep = (n_keep + n_block - 1) / n_block * n_block;
   plan.max_rows += max_reread_rows(policy.chunk, options.n_context, options.kv.block_tokens);
   const auto n_layers = static_cast<std::uint32_t>(layers.size());
   for (std::uint32_t i = 0; i < n_layers; ++i) {
-    plan.shape.layers[layers[i]].max_stored =
-        max_stored_rows(policy, n_keep, plan.max_rows, i, n_layers);
+    CacheLayer& layer = plan.shape.layers[layers[i]];
+    layer.max_stored = max_stored_rows(policy, n_keep, plan.max_rows, i, n_layers);
+    // Its share of a pyramid is rounded up, too.
+    if (layer.repacks) layer.max_stored = std::min(layer.max_stored + n_block - 1, plan.max_rows);
   }
   if (policy.splits_heads || policy.fits_patterns) part_heads(config, n_keep, plan.max_rows, plan);
   if (policy.head_file == HeadFile::none) return {};

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "kernels/gumbel_noise.h"
+#include "kernels/sealed_keys.h"
 #include "kernels/sealed_run.h"
 
 namespace larder {
@@ -23,11 +24,13 @@ struct Columns {
   std::size_t stride;
   CreditRule rule;
   std::uint32_t layer;
+  SealedKeys* sealed;  // null: the layer does not seal
 
   std::uint32_t group() const { return shape.n_heads / shape.n_kv_heads; }
   std::uint32_t n_seen(std::uint32_t row) const { return n_past_of(item, kv_head) + row + 1; }
   void gather(std::uint32_t query, std::size_t n) const;
   void score(std::size_t n, std::uint32_t n_rows) const;
+  void score_sealed(std::uint32_t query, std::size_t n) const;
   float softmax(float* weights, std::uint32_t n_rows) const;
   void credit(const ObservedRows& observed, std::uint32_t query, float* weights, float* sums) const;
   void add(const ObservedRows& observed) const;
@@ -58,6 +61,24 @@ void Columns::score(std::size_t n, std::uint32_t n_rows) const {
     }
     layout.k->run_scores(compute.simd)(scaled, {parts.data(), n_parts, 0}, block,
                                        {scores + begin * shape.block_tokens, n, stride});
+  }
+}
+
+// Rows of the block in which a query stands are raw to it, those of earlier blocks sealed.
+void Columns::score_sealed(std::uint32_t query, std::size_t n) const {
+  const BlockShape block{shape.block_tokens, shape.head_dim};
+  const auto own_block = [&](std::size_t i) {
+    return (n_seen(static_cast<std::uint32_t>(query + i) / group()) - 1) / shape.block_tokens;
+  };
+  sealed->score(scaled, own_block(n - 1), {scores, n, stride});
+  for (std::size_t i = 0, end = 0; i < n; i = end) {
+    const std::uint32_t own = own_block(i);
+    for (end = i; end < n && own_block(end) == own;) ++end;
+    const std::byte* part =
+        open_block(layout, item, {kv_head, shape.n_kv_heads, own, shape.block_tokens});
+    float* to = scores + i * stride + std::size_t{own} * shape.block_tokens;
+    layout.open_k->run_scores(compute.simd)(scaled + i * shape.head_dim, {&part, 1, 0}, block,
+                                            {to, end - i, stride});
   }
 }
 
@@ -119,7 +140,7 @@ void Columns::add(const ObservedRows& observed) const {
     const std::size_t n_sums = observed.far != 0 ? observed.far : observed.stride;
     LARDER_CHECK(n_seen(last) <= n_sums && n_seen(last) <= stride);
     gather(query, n);
-    score(n, n_seen(last));
+    sealed != nullptr ? score_sealed(query, n) : score(n, n_seen(last));
     for (std::size_t i = 0; i < n; ++i, ++query) {
       const std::uint32_t n_rows = n_seen(query / group());
       float* weights = scores + i * stride;
@@ -135,34 +156,43 @@ constexpr std::size_t round_up(std::size_t n, std::size_t unit) {
 
 }  // namespace
 
-ColumnScratch::ColumnScratch(unsigned n_threads, std::uint32_t max_rows, std::uint32_t head_dim)
+ColumnScratch::ColumnScratch(unsigned n_threads, std::uint32_t max_rows, std::uint32_t head_dim,
+                             bool seals)
     : stride_(round_up(max_rows, kMaxBlockTokens)),
-      thread_floats_(simd::kRunQueries * (stride_ + round_up(head_dim, 16))),
+      thread_floats_(simd::kRunQueries * (stride_ + round_up(head_dim, 16)) +
+                     (seals ? round_up(SealedKeys::n_floats(stride_, head_dim), 16) : 0)),
+      seals_(seals),
       floats_(n_threads * thread_floats_) {}
 
 void add_column_sums(const Compute& compute, const AttentionShape& shape, const KvLayout& layout,
                      std::span<const AttentionItem> items, const float* q,
                      const Observation& observation) {
-  LARDER_CHECK(shape.window == 0 && !layout.seals());
   ColumnScratch& scratch = observation.scratch;
-  compute.pool.for_each(observation.rows.size() * shape.n_kv_heads,
-                        [&](std::size_t task, unsigned thread) {
-                          const ObservedRows& observed = observation.rows[task / shape.n_kv_heads];
-                          const auto kv_head = static_cast<std::uint32_t>(task % shape.n_kv_heads);
-                          float* scores = scratch.floats_.data() + thread * scratch.thread_floats_;
-                          const Columns columns{compute,
-                                                shape,
-                                                layout,
-                                                items[observed.item],
-                                                kv_head,
-                                                q,
-                                                scores + simd::kRunQueries * scratch.stride_,
-                                                scores,
-                                                scratch.stride_,
-                                                observation.rule,
-                                                observation.layer};
-                          columns.add(observed);
-                        });
+  LARDER_CHECK(shape.window == 0 && (!layout.seals() || scratch.seals_));
+  compute.pool.for_each(
+      observation.rows.size() * shape.n_kv_heads, [&](std::size_t task, unsigned thread) {
+        const ObservedRows& observed = observation.rows[task / shape.n_kv_heads];
+        const auto kv_head = static_cast<std::uint32_t>(task % shape.n_kv_heads);
+        const AttentionItem& item = items[observed.item];
+        float* scores = scratch.floats_.data() + thread * scratch.thread_floats_;
+        float* scaled = scores + simd::kRunQueries * scratch.stride_;
+        SealedKeys sealed(compute, layout, {shape.block_tokens, shape.head_dim},
+                          item.heads[kv_head].blocks,
+                          scaled + simd::kRunQueries * round_up(shape.head_dim, 16));
+        const Columns columns{compute,
+                              shape,
+                              layout,
+                              item,
+                              kv_head,
+                              q,
+                              scaled,
+                              scores,
+                              scratch.stride_,
+                              observation.rule,
+                              observation.layer,
+                              layout.seals() ? &sealed : nullptr};
+        columns.add(observed);
+      });
 }
 
 }  // namespace larder

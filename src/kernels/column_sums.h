@@ -55,14 +55,18 @@ struct Observation;
 class ColumnScratch {
  public:
   ColumnScratch() = default;
-  /// For items that see at most `max_rows` rows; 48 bytes per thread and row.
-  ColumnScratch(unsigned n_threads, std::uint32_t max_rows, std::uint32_t head_dim);
+  /// For items that see at most `max_rows` rows; 48 bytes per thread and row, and with `seals`, for
+  /// layers whose rows are decoded, 2 more for each channel.
+  ColumnScratch(unsigned n_threads, std::uint32_t max_rows, std::uint32_t head_dim,
+                bool seals = false);
 
  private:
   friend void add_column_sums(const Compute&, const AttentionShape&, const KvLayout&,
                               std::span<const AttentionItem>, const float*, const Observation&);
   std::size_t stride_ = 0, thread_floats_ = 0;
-  Buffer<float> floats_;  // [n_threads, kRunQueries, stride_ + head_dim]
+  bool seals_ = false;
+  Buffer<float>
+      floats_;  // [n_threads, kRunQueries, stride_ + head_dim], then what SealedKeys needs
 };
 
 struct Observation {
@@ -74,9 +78,10 @@ struct Observation {
 
 /// sums[h * stride + j] += (or becomes) what the rule makes of the softmax weights on stored row j
 /// of the observed queries, in order of row and then of the query heads of h. So a sum does not
-/// depend on how its queries were cut into steps. `q` as for `attend`; layers without a window, raw
-/// blocks. Method: column sums of the attention matrix, which flash attention never forms: the
-/// scores once more over all rows that a query sees, then their softmax.
+/// depend on how its queries were cut into steps. `q` as for `attend`; layers without a window.
+/// Where the layer seals: once its rows are appended, no formats of CodeFit::range, and no
+/// KvRows::n_fewer. Method: column sums of the attention matrix, which flash attention never forms:
+/// the scores once more over all rows that a query sees, then their softmax.
 void add_column_sums(const Compute& compute, const AttentionShape& shape, const KvLayout& layout,
                      std::span<const AttentionItem> items, const float* q,
                      const Observation& observation);

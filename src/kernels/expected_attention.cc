@@ -86,6 +86,9 @@ void expected_attention_scores(const Compute& compute, const KeyRows& keys,
       const Future future(queries, head * group + g, d);
       for (std::uint32_t i = 0; i < n_rows; ++i) {
         read_key(keys, head, i, row.data());
+        if (keys.layout.k->rotates) {  // back to where queries are counted
+          compute.simd.hadamard(row.data(), 1, d);
+        }
         of_query[i] = future.log_attention(compute.simd, row.data());
       }
       const float max = compute.simd.max(of_query.data(), n_rows);

@@ -11,21 +11,33 @@ namespace {
 
 constexpr float kTiny = 1e-12F;  // norms below count as this
 
-const std::byte* block_of(const KeyRows& keys, std::size_t head, std::uint32_t row) {
+struct BlockOf {
+  const std::byte* begin;
+  bool is_open;  // or raw like an open one, where the layer seals
+};
+BlockOf block_of(const KeyRows& keys, std::size_t head, std::uint32_t row) {
   const KvRows& cached = keys.heads[head];
   LARDER_DCHECK(cached.first_block == 0);
-  return keys.layout.pool + to_offset(cached.blocks[row / keys.shape.block_tokens]);
+  const std::uint32_t run = row / keys.shape.block_tokens;
+  const bool is_full = run < cached.blocks.size();
+  LARDER_DCHECK(is_full || keys.layout.seals());
+  return {keys.layout.pool + to_offset(is_full ? cached.blocks[run] : cached.open),
+          keys.layout.seals() && (!is_full || keys.layout.is_raw(run))};
 }
 
 }  // namespace
 
 void read_key(const KeyRows& keys, std::size_t head, std::uint32_t row, float* out) {
-  keys.layout.k->read_k(block_of(keys, head, row), row % keys.shape.block_tokens, keys.shape, out);
+  const BlockOf block = block_of(keys, head, row);
+  const KvCodec& codec = block.is_open ? *keys.layout.open_k : *keys.layout.k;
+  codec.read_k(block.begin, row % keys.shape.block_tokens, keys.shape, out);
 }
 
 void read_value(const KeyRows& keys, std::size_t head, std::uint32_t row, float* out) {
-  keys.layout.v->read_v(block_of(keys, head, row) + keys.layout.v_offset,
-                        row % keys.shape.block_tokens, keys.shape, out);
+  const BlockOf block = block_of(keys, head, row);
+  const KvCodec& codec = block.is_open ? *keys.layout.open_v : *keys.layout.v;
+  codec.read_v(block.begin + (block.is_open ? keys.layout.open_v_offset : keys.layout.v_offset),
+               row % keys.shape.block_tokens, keys.shape, out);
 }
 
 void key_norm_scores(const Compute& compute, const KeyRows& keys, std::span<float> out) {

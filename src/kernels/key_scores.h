@@ -9,7 +9,9 @@
 
 namespace larder {
 
-struct KeyRows {  // and values, of one layer of a sequence, raw
+/// And values, of one layer of a sequence. Where it seals, sealed rows are what they decode to,
+/// those behind the blocks of KvRows::blocks stand in KvRows::open.
+struct KeyRows {
   const KvLayout& layout;
   BlockShape shape;
   std::span<const KvRows> heads;  // [n_kv_heads]

@@ -170,9 +170,8 @@ void SequenceCache::truncate(std::uint32_t n_rows) {
 void SequenceCache::end_at(std::uint32_t n_rows) {
   for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
     for (BlockTable& table : tables(l)) table.truncate(blocks_for(l, n_rows));
-  }
-  if (n_rows % shape_->block_tokens == 0) {
-    for (BlockTable& open : open_) open.clear();
+    if (n_stored_of(l, n_rows) % shape_->block_tokens != 0) continue;
+    for (BlockTable& open : open_tables(l)) open.clear();
   }
   n_rows_ = n_rows;
   n_reserved_ = 0;
@@ -199,10 +198,21 @@ bool SequenceCache::can_truncate(std::uint32_t n_rows) const {
   return true;
 }
 
+// Layers that dropped other numbers of rows end their blocks at other places of the text.
 std::uint32_t SequenceCache::resumable_rows(std::uint32_t n_rows) const {
-  const std::uint32_t block = n_rows / shape_->block_tokens;
-  if (!seals_ || block == n_rows_ / shape_->block_tokens) return n_rows;
-  return block * shape_->block_tokens;
+  const std::uint32_t n_tokens = shape_->block_tokens;
+  const auto resumes = [&](std::size_t layer, std::uint32_t n) {
+    if (!shape_->layers[layer].seals() || n < n_dropped_[layer]) return true;
+    const std::uint32_t n_stored = n_stored_of(layer, n);
+    return n_stored % n_tokens == 0 ||
+           n_stored / n_tokens == n_stored_of(layer, n_rows_) / n_tokens;
+  };
+  for (std::uint32_t n = n_rows; seals_ && n > 0; --n) {
+    bool all = true;
+    for (std::size_t l = 0; l < shape_->layers.size() && all; ++l) all = resumes(l, n);
+    if (all) return n;
+  }
+  return seals_ ? 0 : n_rows;
 }
 
 SequenceCache SequenceCache::fork(std::uint32_t n_rows) const {
@@ -213,10 +223,7 @@ SequenceCache SequenceCache::fork(std::uint32_t n_rows) const {
   for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
     for (std::size_t i = first_table_[l]; i < first_table_[l + 1]; ++i) {
       other.tables_[i] = tables_[i].fork(blocks_for(l, n_rows));
-    }
-  }
-  if (n_rows % shape_->block_tokens != 0) {
-    for (std::size_t i = 0; i < open_.size(); ++i) {
+      if (open_.empty() || n_stored_of(l, n_rows) % shape_->block_tokens == 0) continue;
       other.open_[i] = open_[i].fork(open_[i].end_block());
     }
   }
@@ -286,7 +293,7 @@ SequenceCache::Growth SequenceCache::growth(std::size_t layer, std::uint32_t n,
   const auto heads = tables(layer);
   if (heads.empty()) return g;
   const CacheLayer& of = shape_->layers[layer];
-  if (n_kept != 0 && of.drops() && !of.seals() && shares_blocks(layer)) {
+  if (n_kept != 0 && of.drops() && (!of.seals() || of.repacks) && shares_blocks(layer)) {
     g.n_spares = blocks_for(std::min(n_kept, n_rows_ - n_dropped_[layer] + n));
   }
   const std::uint32_t end = heads.front().end_block();

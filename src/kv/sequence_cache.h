@@ -23,6 +23,9 @@ struct CacheLayer {  // facts of one layer that decide about its blocks
   std::uint32_t max_stored = 0;
   /// The same where `max_stored` holds for the mean of several layers only; 0: that.
   std::uint32_t most_stored = 0;
+  /// Where it seals: rows are put together anew from sealed blocks, in whole blocks; else runs of
+  /// them stay as they are.
+  bool repacks = false;
   /// Full blocks are others than the one that was filled: each of its KV heads has one open block
   /// beside the table of full ones.
   bool seals() const noexcept { return open_class != sealed_class; }
@@ -92,9 +95,10 @@ class SequenceCache {
   /// and in order, so that no move reads what an earlier one has overwritten.
   /// With `rewrites` no run stays as it is where blocks are shared: the caller will write to the
   /// rows, which then stand in blocks of this sequence alone.
-  /// REQUIRES: the layer drops, and if it seals, all runs stay as they are, raw first ones also
-  /// where they are; nothing is reserved, n_kept <= n_stored(layer), and there are spare blocks
-  /// where its own are shared.
+  /// Of a layer that seals, rows behind the full blocks come from the open one, which goes back.
+  /// REQUIRES: the layer drops, and if it seals, n_kept is a number of whole blocks, raw first runs
+  /// stay where they are, and unless it repacks all others stay as they are; nothing is reserved,
+  /// n_kept <= n_stored(layer), and there are spare blocks where its own are shared.
   void keep_rows(std::uint32_t layer, std::span<const std::uint32_t> kept,
                  std::span<std::vector<RowMove>> moves, bool rewrites = false);
   void release_spares();  // that no layer needed
@@ -149,6 +153,10 @@ class SequenceCache {
   };
   std::span<BlockTable> tables(std::size_t layer);
   std::span<const BlockTable> tables(std::size_t layer) const;
+  std::uint32_t n_stored_of(std::size_t layer, std::uint32_t n_rows) const {
+    return n_rows - n_dropped_[layer];
+  }
+  BlockId block_of(std::size_t layer, std::size_t head, std::uint32_t row) const;
   Growth growth(std::size_t layer, std::uint32_t n, std::uint32_t n_kept = 0) const;
   bool shares_blocks(std::size_t layer) const;
   std::span<BlockTable> spare_tables(std::size_t layer);

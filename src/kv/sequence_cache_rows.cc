@@ -9,13 +9,15 @@ namespace {
 
 constexpr std::uint32_t kNoRun = UINT32_MAX;
 
-/// Whether a layer that seals can have its runs from these: its rows cannot leave their block, and
-/// whether a block is raw is told by its place in the table (CacheShape::raw_blocks).
-bool suits_sealed(const CacheShape& shape, std::span<const std::uint32_t> from,
-                  std::uint32_t n_kept) {
+/// Whether a layer that seals can have its runs from these: where it does not repack its rows
+/// cannot leave their block, and whether a block is raw is told by its place in the table
+/// (CacheShape::raw_blocks).
+bool suits_sealed(const CacheShape& shape, const CacheLayer& layer,
+                  std::span<const std::uint32_t> from, std::uint32_t n_kept) {
   if (n_kept % shape.block_tokens != 0) return false;
   for (std::uint32_t run = 0; run < from.size(); ++run) {
-    if (from[run] == kNoRun || (run < shape.raw_blocks && from[run] != run)) return false;
+    if (from[run] == kNoRun && !layer.repacks) return false;
+    if (run < shape.raw_blocks && from[run] != run) return false;
   }
   return true;
 }
@@ -33,6 +35,8 @@ std::vector<std::uint32_t> SequenceCache::runs_that_stay(std::size_t layer,
     const std::uint32_t begin = run * n, end = std::min(begin + n, n_kept);
     const std::uint32_t first = kept[begin];
     bool stays = first % n == 0;
+    // Rows of an open block are to be sealed.
+    if (first / n >= tables(layer).front().blocks().size()) stays = false;
     for (std::size_t head = 0; head < tables(layer).size() && stays; ++head) {
       const auto rows = kept.subspan(head * n_kept + begin, end - begin);
       stays = rows.front() == first && rows.back() - first + 1 == rows.size();
@@ -53,7 +57,8 @@ void SequenceCache::keep_rows(std::uint32_t layer, std::span<const std::uint32_t
   const bool shares = shares_blocks(layer);
   std::vector<std::uint32_t> from = runs_that_stay(layer, kept, n_kept);
   if (rewrites && shares) std::fill(from.begin(), from.end(), kNoRun);
-  LARDER_CHECK(!shape_->layers[layer].seals() || suits_sealed(*shape_, from, n_kept));
+  const CacheLayer& of = shape_->layers[layer];
+  LARDER_CHECK(!of.seals() || suits_sealed(*shape_, of, from, n_kept));
 
   // The t-th run that is put together goes into the t-th of the old runs that do not stay: it comes
   // from that one and later ones, and the runs before it are done with those that it overwrites.
@@ -85,7 +90,7 @@ void SequenceCache::keep_rows(std::uint32_t layer, std::span<const std::uint32_t
       }
       ++n_made;
       for (std::uint32_t i = run * n; i < std::min((run + 1) * n, n_kept); ++i) {
-        const RowMove move{old[rows[i] / n], blocks[run], rows[i] % n, i % n};
+        const RowMove move{block_of(layer, head, rows[i]), blocks[run], rows[i] % n, i % n};
         if (move.from != move.to || move.from_row != move.to_row) moves[head].push_back(move);
       }
     }
@@ -95,8 +100,16 @@ void SequenceCache::keep_rows(std::uint32_t layer, std::span<const std::uint32_t
     heads[head].exchange(blocks);
     if (shares) spares[head].clear();
   }
+  for (BlockTable& open : open_tables(layer)) open.clear();
   n_dropped_[layer] = n_rows_ - n_kept;
   dropped_at_ = n_rows_;
+}
+
+/// Where a stored row stands: behind the full blocks of a layer that seals, in its open one.
+BlockId SequenceCache::block_of(std::size_t layer, std::size_t head, std::uint32_t row) const {
+  const auto blocks = tables(layer)[head].blocks();
+  const std::uint32_t run = row / shape_->block_tokens;
+  return run < blocks.size() ? blocks[run] : open_tables(layer)[head].blocks().front();
 }
 
 void SequenceCache::release_spares() {

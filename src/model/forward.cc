@@ -72,8 +72,8 @@ ForwardPass::ForwardPass(const Weights& weights, const Compute& compute,
   observed_.reserve(limits.max_sequences);
   counted_.reserve(limits.max_sequences);
   if (limits.sums_attention) {
-    column_scratch_ =
-        ColumnScratch(n_threads, limits.max_context + limits.n_reread, config_.head_dim);
+    column_scratch_ = ColumnScratch(n_threads, limits.max_context + limits.n_reread,
+                                    config_.head_dim, open_bytes != 0);
   }
   if (limits.has_sinks) {
     sink_q_ = Buffer<float>(q_.size() * std::max(limits.n_capped, 1U));

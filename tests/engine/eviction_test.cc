@@ -24,7 +24,9 @@ INSTANTIATE_TEST_SUITE_P(Policies, EvictionOf,
                                          kSplitShared, kCapped, kSealedCapped, kUnimportant, kNoisy,
                                          kRising, kByFile, kClasses, kSharedOut, kJoined, kReread,
                                          kRereadWindows, kRereadShared, kPatterns, kPatternsShared,
-                                         kRuns, kRunsLong),
+                                         kRuns, kRunsLong, kSealedNorms, kSealedWindows,
+                                         kSealedExpected, kSealedLots, kSealedHeavy, kSealedWindow,
+                                         kSealedPyramid),
                          testing::PrintToStringParamName());
 
 TEST_P(EvictionOf, SameTokensForAnyScheduleChunkAndThreadCount) {
@@ -339,7 +341,13 @@ TEST(Eviction, RefusesWhatItCannotDo) {
             std::string::npos);
   EXPECT_NE(with_policy(kLatent, "knorm", "100").find("latent attention"), std::string::npos);
   EXPECT_NE(with_policy(kMistral, "knorm", "100").find("sliding window of 24"), std::string::npos);
-  EXPECT_NE(with_policy(kInt8, "knorm", "100").find("int8"), std::string::npos);
+  EXPECT_EQ(with_policy(kInt8, "knorm", "100"), "accepted");
+  EXPECT_NE(with_policy(kRawSinks, "knorm", "100").find("scales in common"), std::string::npos);
+  EXPECT_NE(with_policy(kInt8, "ada-expected-attention", "100").find("different numbers of rows"),
+            std::string::npos);
+  EXPECT_EQ(with_policy(kInt8, "h2o", "100"), "accepted");
+  EXPECT_NE(with_policy(kInt8, "kvzip", "100").find("reads the prompt again"), std::string::npos);
+  EXPECT_NE(with_policy(kInt8, "d2o", "100").find("a second time"), std::string::npos);
   EXPECT_NE(with_policy(kInt8, "streaming-llm", "64").find("multiples of 16"), std::string::npos);
   EXPECT_NE(with_policy(kStories, "fastgen", "1M").find("as many rows as it needs"),
             std::string::npos);

@@ -287,5 +287,93 @@ TEST(KeepRows, RowsThatWillBeRewrittenStandInBlocksOfTheirOwn) {
   EXPECT_EQ(pool.bytes_in_use(), 0U);
 }
 
+/// A cache whose first layer seals and repacks, beside a list of its rows; the second layer, with a
+/// window, begins its blocks at other places of the text.
+struct Repacked {
+  SequenceCache cache;
+  std::vector<std::vector<std::uint32_t>> rows;  // [head] positions
+
+  BlockId block(std::size_t head, std::uint32_t row) const {
+    const auto h = static_cast<std::uint32_t>(head);
+    const auto full = cache.table(0, h).blocks();
+    return row / kTokens < full.size() ? full[row / kTokens] : cache.open_block(0, h);
+  }
+  void grow(std::uint32_t n, Bytes& bytes) {
+    const std::uint32_t n_sealed = cache.n_stored(0) / kTokens * kTokens;
+    const std::uint32_t begin = cache.n_rows();
+    cache.commit(n);
+    for (std::uint32_t h = 0; h < rows.size(); ++h) {
+      for (std::uint32_t i = 0; i < n; ++i) rows[h].push_back(begin + i);
+      for (std::uint32_t i = n_sealed; i < rows[h].size(); ++i) {  // perhaps sealed by now
+        bytes.write(block(h, i), i % kTokens, {rows[h][i], h});
+      }
+    }
+  }
+  void keep(std::uint32_t n_kept, std::mt19937& random, Bytes& bytes) {
+    std::vector<std::uint32_t> kept;
+    for (auto& of_head : rows) {
+      std::vector<std::uint32_t> order(of_head.size());
+      for (std::uint32_t i = 0; i < order.size(); ++i) order[i] = i;
+      std::shuffle(order.begin() + kTokens, order.end(), random);  // the raw block stays
+      order.resize(n_kept);
+      std::sort(order.begin(), order.end());
+      kept.insert(kept.end(), order.begin(), order.end());
+      for (std::uint32_t& i : order) i = of_head[i];
+      of_head = order;
+    }
+    std::vector<std::vector<RowMove>> moves(rows.size());
+    cache.keep_rows(0, kept, moves);
+    for (const auto& of_head : moves) {
+      for (const RowMove& move : of_head) bytes.move(move);
+    }
+  }
+  void check(const Bytes& bytes) const {
+    ASSERT_EQ(cache.n_stored(0), rows[0].size());
+    ASSERT_EQ(cache.has_open_block(0), rows[0].size() % kTokens != 0);
+    ASSERT_EQ(cache.has_open_block(1), cache.n_rows() % kTokens != 0);
+    for (std::uint32_t h = 0; h < rows.size(); ++h) {
+      ASSERT_EQ(cache.table(0, h).blocks().size(), rows[h].size() / kTokens);
+      for (std::uint32_t i = 0; i < rows[h].size(); ++i) {
+        ASSERT_EQ(bytes.read(block(h, i), i % kTokens), (Bytes::Row{rows[h][i], h})) << i;
+      }
+    }
+  }
+};
+
+TEST(KeepRows, RowsOfSealedBlocksGoInWholeBlocks) {
+  CacheShape shape{kTokens, {{4, 0, kWide, kNarrow}, {2, 20, kWide, kNarrow}}, 1};
+  shape.layers[0].max_stored = 112;
+  shape.layers[0].repacks = true;
+  std::mt19937 random(6);
+  for (int round = 0; round < 40; ++round) {
+    BlockPool pool = *BlockPool::create({1 << 20, kClasses});
+    {
+      Bytes bytes;
+      std::vector<Repacked> all;
+      all.push_back({SequenceCache(shape, pool, 5000), std::vector<std::vector<std::uint32_t>>(4)});
+      for (int step = 0; step < 25; ++step) {
+        Repacked& one = all[random() % all.size()];
+        const std::uint32_t n_room = 112 - one.cache.n_stored(0);
+        const auto n_kept = static_cast<std::uint32_t>(2 + random() % 4) * kTokens;
+        if (n_room > 0) {
+          const auto n = static_cast<std::uint32_t>(1 + random() % n_room);
+          std::vector<BlockCopy> copies;
+          ASSERT_TRUE(one.cache.reserve(n, copies, n_kept));
+          for (const BlockCopy& copy : copies) bytes.copy_block(copy);
+          one.grow(n, bytes);
+          if (n_kept < one.cache.n_stored(0)) one.keep(n_kept, random, bytes);
+          one.cache.release_spares();
+        }
+        if (all.size() < 4 && random() % 4 == 0) {
+          all.push_back({one.cache.fork(one.cache.n_rows()), one.rows});
+        }
+        for (const Repacked& each : all) each.check(bytes);
+        if (HasFatalFailure()) return;
+      }
+    }
+    EXPECT_EQ(pool.bytes_in_use(), 0U);
+  }
+}
+
 }  // namespace
 }  // namespace larder

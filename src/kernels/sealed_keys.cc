@@ -1,0 +1,41 @@
+#include "kernels/sealed_keys.h"
+
+namespace larder {
+
+void SealedKeys::score(const float* q, std::uint32_t n_blocks, simd::ScoreTile scores) {
+  for (; n_decoded_ < n_blocks; ++n_decoded_) decode(n_decoded_);
+  for (std::uint32_t b = 0; b < n_blocks; ++b) {
+    const std::byte* part = layout_.pool + to_offset(blocks_[b]);
+    const simd::ScoreTile tile{scores.data + std::size_t{b} * shape_.block_tokens, scores.n_q,
+                               scores.stride};
+    const bool is_raw = layout_.is_raw(b);
+    if (is_raw || layout_.k->is_raw()) {
+      const KvCodec& codec = is_raw ? *layout_.open_k : *layout_.k;
+      codec.run_scores(compute_.simd)(q, {&part, 1, 0}, shape_, tile);
+      continue;
+    }
+    const std::byte* decoded = rows(b);
+    kv_codec(KvFormat::bf16).run_scores(compute_.simd)(q, {&decoded, 1, 0}, shape_, tile);
+    if (layout_.k->codes == nullptr) continue;  // scaled already
+    const float* of_rows = scales(b);
+    for (std::size_t i = 0; i < tile.n_q; ++i) {
+      float* row = tile.data + i * tile.stride;
+      for (std::uint32_t t = 0; t < shape_.block_tokens; ++t) row[t] *= of_rows[t];
+    }
+  }
+}
+
+void SealedKeys::decode(std::uint32_t block) {
+  if (layout_.is_raw(block) || layout_.k->is_raw()) return;
+  const std::byte* part = layout_.pool + to_offset(blocks_[block]);
+  if (layout_.k->codes == nullptr) {
+    layout_.k->decode_k(compute_.simd)(part, shape_, rows(block));
+    return;
+  }
+  const simd::CodeBook& codes = *layout_.k->codes;
+  compute_.simd.decode_codes_k(codes, part, shape_, rows(block));
+  compute_.simd.read_halves(part + simd::code_bytes(codes, shape_), shape_.block_tokens,
+                            scales(block));
+}
+
+}  // namespace larder

@@ -1,0 +1,46 @@
+// Sealed keys as many queries of a step meet them, one block after the other.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "kernels/attention.h"
+
+namespace larder {
+
+/// The full blocks of one KV head of a layer that seals. Those whose rows are codes are decoded to
+/// bf16 once, the first time they are asked for. Not thread-safe.
+class SealedKeys {
+ public:
+  /// Memory for `max_rows` rows, in floats.
+  static constexpr std::size_t n_floats(std::size_t max_rows, std::size_t head_dim) {
+    return max_rows * (head_dim / 2 + 1);
+  }
+  /// Borrows all; `memory` [n_floats] is overwritten. REQUIRES: layout.seals()
+  SealedKeys(const Compute& compute, const KvLayout& layout, BlockShape shape,
+             std::span<const BlockId> blocks, float* memory)
+      : compute_(compute), layout_(layout), shape_(shape), blocks_(blocks), memory_(memory) {}
+
+  /// Scores of queries [scores.n_q, head_dim] against the rows of the first `n_blocks` blocks.
+  void score(const float* q, std::uint32_t n_blocks, simd::ScoreTile scores);
+
+ private:
+  std::byte* rows(std::uint32_t block) const {
+    return reinterpret_cast<std::byte*>(memory_ + block * block_floats());
+  }
+  float* scales(std::uint32_t block) const {
+    return memory_ + block * block_floats() + shape_.block_tokens * (shape_.head_dim / 2);
+  }
+  std::size_t block_floats() const { return n_floats(shape_.block_tokens, shape_.head_dim); }
+  void decode(std::uint32_t block);
+
+  const Compute& compute_;
+  const KvLayout& layout_;
+  BlockShape shape_;
+  std::span<const BlockId> blocks_;
+  float* memory_;
+  std::uint32_t n_decoded_ = 0;
+};
+
+}  // namespace larder
