@@ -73,6 +73,17 @@ TEST(PolicyFile, MixturesMakeSense) {
   EXPECT_NE(refusal("score: key-norm\nsink-distance: capped"), "accepted");
   EXPECT_NE(refusal("sinks: 0\nsink-distance: in-cache"), "accepted");
   EXPECT_NE(refusal("score: attention\nkernel: 4"), "accepted");
+  EXPECT_EQ(refusal("score: attention\nchunk: 512\nevery: 0\ncounting: largest"), "accepted");
+  EXPECT_NE(refusal("score: attention\nchunk: 512"), "accepted");  // every is 256
+  EXPECT_NE(refusal("score: key-norm\nchunk: 512\nevery: 0"), "accepted");
+  EXPECT_NE(refusal("score: key-norm\nevery: 0\nheads-get: by-pattern"), "accepted");
+  EXPECT_NE(refusal("score: attention\nevery: 128\nheads-get: by-pattern"), "accepted");
+  EXPECT_NE(refusal("score: attention\nevery: 0\njoins-heads: true\nheads-get: by-pattern"),
+            "accepted");
+  EXPECT_EQ(refusal("score: key-spread\nevery: 0\nmerging: in-runs"), "accepted");
+  EXPECT_NE(refusal("score: key-spread\nevery: 9\nmerging: in-runs"), "accepted");
+  EXPECT_NE(refusal("score: attention\nevery: 0\nmerging: in-runs\nheads-get: by-score"),
+            "accepted");
 }
 
 }  // namespace
