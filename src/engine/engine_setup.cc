@@ -12,6 +12,7 @@
 #include "engine/sampler.h"
 #include "engine/stretch_cache.h"
 #include "engine/token_kinds.h"
+#include "model/kv_shape.h"
 #include "model/latent_forms.h"
 #include "model/rope_table.h"
 
@@ -83,12 +84,14 @@ ForwardLimits forward_limits(const EngineOptions& options, const ModelConfig& co
 
 EvictorModel evictor_model(const ModelConfig& config, std::uint32_t n_context,
                            std::vector<TokenKind> kinds) {
+  const KvShape row = kv_shape(config, 1);
   return {config.n_heads,
           config.n_kv_heads,
-          config.head_dim,
+          row.k.head_dim,
           config.score_scale(),
           make_rope_table(config, false, n_context),
-          std::move(kinds)};
+          std::move(kinds),
+          row.v.head_dim};
 }
 
 std::vector<KvLayout> with_pool(std::vector<KvLayout> layouts, std::byte* pool) {

@@ -38,7 +38,9 @@ Evictor::Evictor(const EvictionOptions& options, const CacheShape& shape, const 
       compute_(compute),
       layouts_(std::move(layouts)),
       model_(std::move(model)),
-      block_{shape.block_tokens, model_.head_dim} {
+      block_{shape.block_tokens, model_.head_dim},
+      parts_of_block_(block_, {shape.block_tokens,
+                               model_.value_dim != 0 ? model_.value_dim : model_.head_dim}) {
   for (std::uint32_t layer = 0; layer < n_layers(); ++layer) n_dropping_ += drops(layer) ? 1 : 0;
 }
 
@@ -221,7 +223,7 @@ void Evictor::drop(SequenceCache& cache, const Part& part, std::uint32_t n_keep,
 /// `open`: where rows stand that are not sealed yet, if any.
 void Evictor::make_moves(const Part& part, std::span<const BlockId> open) {
   const KvLayout& layout = layouts_[part.layer];
-  if (!layout.seals()) return move_rows(compute_, layout, block_, moves_);
+  if (!layout.seals()) return move_rows(compute_, layout, parts_of_block_, moves_);
   const bool has_moves = std::any_of(moves_.begin(), moves_.end(),
                                      [](const auto& of_head) { return !of_head.empty(); });
   if (!has_moves) return;

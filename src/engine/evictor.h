@@ -30,6 +30,7 @@ struct EvictorModel {
   float attention_scale;
   RopeTable rope;                           // of the layers without a window
   std::vector<TokenKind> token_kinds = {};  // [n_vocab], where a policy looks at them
+  std::uint32_t value_dim = 0;  // of cached rows, where it is not head_dim (latent attention)
 };
 
 /// Ids and numbers meet here: scores of the rows of a layer, the rows that stay, their moves. Not
@@ -108,6 +109,7 @@ class Evictor {
   const std::vector<KvLayout> layouts_;
   const EvictorModel model_;
   const BlockShape block_;
+  const KvShape parts_of_block_;
   std::uint32_t n_dropping_ = 0;        // layers of the model that drop rows
   std::optional<MeanRotation> future_;  // of the queries to come
   std::vector<Part> parts_;             // of the layer at hand

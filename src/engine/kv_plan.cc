@@ -251,19 +251,28 @@ Result<std::vector<std::uint32_t>> dropping_layers(const ModelConfig& config,
               options.kv.policy, config.window);
 }
 
+/// Whether rows are chosen without a look at them, and met where they stand.
+bool suits_latent(const Policy& policy) {
+  return (policy.score == Score::position || policy.score == Score::random) &&
+         policy.sink_distance == SinkDistance::in_text && !policy.splits_heads &&
+         policy.head_file == HeadFile::none && policy.merging == Merging::none;
+}
+
 Result<void> limit_rows(const ModelConfig& config, const EngineOptions& options, KvPlan& plan) {
   if (!plan.eviction) return {};
-  if (config.has_latent()) {
-    return fail(Errc::unsupported,
-                "kv-policy '{}' cannot be used with latent attention: its cached rows are no keys "
-                "and values of heads, by which rows are chosen",
-                options.kv.policy);
-  }
   const Policy& policy = plan.eviction->policy;
-  LARDER_ASSIGN(const std::vector<std::uint32_t> layers, dropping_layers(config, options, plan));
-  LARDER_TRY(budget_in_tokens(options.kv.keep, layers, plan));
   const bool any_seals = std::any_of(plan.shape.layers.begin(), plan.shape.layers.end(),
                                      [](const CacheLayer& layer) { return layer.seals(); });
+  if (config.has_latent() && (any_seals || !suits_latent(policy))) {
+    return fail(
+        Errc::unsupported,
+        "kv-policy '{}' cannot be used with latent attention{}: its cached rows are no keys "
+        "and values of heads, by which rows are chosen; window and random go, in raw "
+        "formats",
+        options.kv.policy, any_seals ? " in " + formats_text(plan.formats) : "");
+  }
+  LARDER_ASSIGN(const std::vector<std::uint32_t> layers, dropping_layers(config, options, plan));
+  LARDER_TRY(budget_in_tokens(options.kv.keep, layers, plan));
   if (policy.chunk != 0 && any_seals) {
     return fail(Errc::unsupported,
                 "kv-policy '{}' reads the prompt again, which needs raw formats, f32, f16 or bf16, "

@@ -26,7 +26,7 @@ INSTANTIATE_TEST_SUITE_P(Policies, EvictionOf,
                                          kRereadWindows, kRereadShared, kPatterns, kPatternsShared,
                                          kRuns, kRunsLong, kSealedNorms, kSealedWindows,
                                          kSealedExpected, kSealedLots, kSealedHeavy, kSealedWindow,
-                                         kSealedPyramid),
+                                         kSealedPyramid, kLatentWindow, kLatentLots),
                          testing::PrintToStringParamName());
 
 TEST_P(EvictionOf, SameTokensForAnyScheduleChunkAndThreadCount) {
@@ -339,7 +339,11 @@ TEST(Eviction, RefusesWhatItCannotDo) {
   EXPECT_NE(with_policy(kStories, "best", "36").find("is not known"), std::string::npos);
   EXPECT_NE(with_policy(kStories, "streaming-llm:every=0", "100").find("never drops"),
             std::string::npos);
-  EXPECT_NE(with_policy(kLatent, "knorm", "100").find("latent attention"), std::string::npos);
+  for (const char* policy : {"knorm", "streaming-llm", "h2o", "expected-attention", "kvzip"}) {
+    EXPECT_NE(with_policy(kLatent, policy, "100").find("latent attention"), std::string::npos);
+  }
+  EXPECT_EQ(with_policy(kLatent, "random", "100"), "accepted");
+  EXPECT_NE(with_policy(kLatentSealed, "window", "100").find("raw formats"), std::string::npos);
   EXPECT_NE(with_policy(kMistral, "knorm", "100").find("sliding window of 24"), std::string::npos);
   EXPECT_EQ(with_policy(kInt8, "knorm", "100"), "accepted");
   EXPECT_NE(with_policy(kRawSinks, "knorm", "100").find("scales in common"), std::string::npos);

@@ -83,7 +83,8 @@ INSTANTIATE_TEST_SUITE_P(Models, PrefixOf,
                                          kRotated, kMixed, kInt8, kInt4, kRawLayer, kClaSealed,
                                          kStreaming, kSealedStreaming, kRawSinks, kKeysKept,
                                          kLotsKept, kHeavy, kObserved, kSplit, kPyramid, kReread,
-                                         kRereadWindows, kSealedNorms, kSealedWindows),
+                                         kRereadWindows, kSealedNorms, kSealedWindows,
+                                         kLatentWindow),
                          testing::PrintToStringParamName());
 
 /// Random schedules over one engine whose cache stays from round to round.

@@ -106,6 +106,11 @@ inline constexpr Model kJoined{"gemma3", 80, 160, 100, "bf16", "bf16", "", "d2o:
 inline constexpr Model kRuns{"bf16", 512, 160, 100, "bf16", "f16", "", "kvmerger:recent=3", "0.3"};
 inline constexpr Model kRunsLong{
     "phi3_long", 80, 160, 100, "f32", "bf16", "", "kvmerger:recent-percent=10", "20"};
+// Rows of latents.
+inline constexpr Model kLatentWindow{"deepseek2_dense",         80,   640, 340, "bf16", "bf16", "",
+                                     "window:sinks=3,every=64", "150"};
+inline constexpr Model kLatentLots{
+    "experts_bf16", 512, 640, 340, "f16", "bf16", "", "random:sinks=2,recent=20,every=0", "0.4"};
 // Single rows of sealed blocks go.
 inline constexpr Model kSealedNorms{
     "bf16", 512, 160, 100, "rot4", "int8", "", "knorm:sinks=3,recent=6,every=24", "40"};
