@@ -211,7 +211,7 @@ TEST_F(KeptSet, EqualsTheReferenceForMhaGqaAndMqa) {
                                                              {"ada-snapkv", "recent=6,window=6"},
                                                              {"scissorhands", "recent=6,window=6"},
                                                              {"keyformer", "every=0"},
-                                                             {"fastgen", "recover-percent=60"},
+                                                             {"fastgen", "recover-percent=80"},
                                                              {"pyramidinfer", "recent=6,window=6"}};
       const auto own = parameters.find(method);
       std::string text =
