@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <cstdlib>
 
 #include "base/fail.h"
 
@@ -30,6 +29,8 @@ constexpr std::array kParameters = {
     Parameter{"beta", &Policy::beta, 1, kMaxTokens},
     Parameter{"heirs", &Policy::heirs, 1, kMaxTokens},
     Parameter{"seed", &Policy::seed, 0, UINT32_MAX},
+    Parameter{"full-layers", &Policy::full_layers, 0, 1 << 16},
+    Parameter{"representatives", &Policy::representatives, 1, 128},
 };
 
 constexpr std::string_view kWindowParameters[] = {"sinks", "every"};
@@ -49,6 +50,9 @@ constexpr std::string_view kNoisyParameters[] = {"sinks", "recent", "recent-perc
                                                  "seed"};
 constexpr std::string_view kRisingParameters[] = {"sinks",  "recent",       "every",
                                                   "window", "rise-percent", "beta"};
+constexpr std::string_view kReadingParameters[] = {"full-layers"};
+constexpr std::string_view kRetrieveParameters[] = {"sinks", "recent", "representatives",
+                                                    "full-layers"};
 constexpr std::string_view kClassParameters[] = {"sinks", "every", "full-percent"};
 constexpr std::string_view kShareOutParameters[] = {"sinks", "recent", "recent-percent",
                                                     "every", "heirs",  "seed"};
@@ -220,6 +224,22 @@ constexpr std::array kMethods = {
            true,
            {.score = Score::random},
            kRandomParameters},
+    Method{"quest",
+           "drops nothing: generated tokens read the blocks whose keys may give them the most",
+           "Tang et al. 2024, arXiv:2406.10774",
+           true,
+           {.sinks = 0, .recent = 0, .every = 0, .reading = Reading::by_bounds},
+           kReadingParameters},
+    Method{"infllm",
+           "drops nothing: tokens read the first, the newest, and blocks of which a few keys fit",
+           "Xiao et al. 2024, arXiv:2402.04617",
+           true,
+           {.sinks = 128,
+            .recent = 512,
+            .every = 0,
+            .reading = Reading::by_representatives,
+            .full_layers = 0},
+           kRetrieveParameters},
 };
 
 const Parameter* find_parameter(std::string_view name) {
@@ -291,18 +311,6 @@ Result<Policy> parse_parameters(std::string_view text, std::string* heads) {
   }
 }
 
-/// "64M"; 0: no such thing.
-std::uint64_t parse_bytes(const std::string& text) {
-  if (text.empty()) return 0;
-  const std::size_t unit = std::string_view("KMG").find(text.back());
-  if (unit == std::string_view::npos) return 0;
-  char* end = nullptr;
-  const double value = std::strtod(text.c_str(), &end);
-  if (end == text.c_str() || end + 1 != text.c_str() + text.size()) return 0;
-  if (!(value > 0 && value <= 1 << 20)) return 0;
-  return static_cast<std::uint64_t>(value * static_cast<double>(1ULL << (10 * (unit + 1))));
-}
-
 }  // namespace
 
 std::span<const Method> methods() noexcept { return kMethods; }
@@ -346,7 +354,7 @@ Result<void> set_parameter(Policy& policy, std::string_view name, std::string_vi
 
 bool takes_heads(const Policy& policy) noexcept {
   return !policy.splits_heads && !policy.joins_heads && policy.allocation == Allocation::uniform &&
-         policy.sink_distance == SinkDistance::in_text;
+         policy.sink_distance == SinkDistance::in_text && policy.reading == Reading::all;
 }
 
 Result<void> check_policy(const Policy& policy, std::string_view where) {
@@ -361,32 +369,6 @@ Result<Policy> parse_policy(std::string_view text, std::string* heads) {
   LARDER_ASSIGN(const Policy policy, parse_parameters(text, heads));
   LARDER_TRY(check_policy(policy, fmt::format("kv-policy '{}'", text)));
   return policy;
-}
-
-Result<KeepBudget> parse_keep(std::string_view text) {
-  const std::string copy(text);
-  if (const std::uint64_t n_bytes = parse_bytes(copy)) return KeepBudget{.n_bytes = n_bytes};
-  char* end = nullptr;
-  const double value = std::strtod(copy.c_str(), &end);
-  const bool is_number = !copy.empty() && end == copy.c_str() + copy.size();
-  if (is_number && value > 0 && value < 1) return KeepBudget{.share = value};
-  const auto n =
-      is_number && value >= 2 && value <= kMaxTokens ? static_cast<std::uint32_t>(value) : 0U;
-  if (n != 0 && static_cast<double>(n) == value) return KeepBudget{.n_tokens = n};
-  return fail(Errc::invalid_argument,
-              "kv-keep must be a share of the prompt between 0 and 1, as 0.25, 2 to {} tokens, or "
-              "bytes as 64M, not '{}'",
-              kMaxTokens, text);
-}
-
-Result<void> check_budget(const Policy& policy, const KeepBudget& budget) {
-  const std::uint32_t n_protected = policy.sinks + policy.recent;
-  if (budget.n_tokens == 0 || budget.n_tokens > n_protected) return {};
-  return fail(
-      Errc::invalid_argument,
-      "kv-keep is {} tokens, but {} first and {} newest ones stay in any case: give it more "
-      "than {}, or the policy smaller sinks or recent",
-      budget.n_tokens, policy.sinks, policy.recent, n_protected);
 }
 
 }  // namespace larder

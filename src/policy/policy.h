@@ -50,6 +50,13 @@ enum class Merging : std::uint8_t {
   to_likest,   // they join the row with the likest key, if it is like enough
 };
 
+/// What queries read of the cached rows.
+enum class Reading : std::uint8_t {
+  all,
+  by_bounds,           // of the blocks before their own, those whose keys may give them the most
+  by_representatives,  // those of which a few keys do, beside the first and the newest
+};
+
 /// A method with all its values. Rows go at places that the position in the text alone decides, see
 /// docs/decisions/0013.
 struct Policy {
@@ -76,6 +83,11 @@ struct Policy {
   Merging merging = Merging::none;
   std::uint32_t heirs = 32;  // rows among which one is shared out
   std::uint32_t seed = 0;
+  /// Where not all, no rows are dropped; `sinks` and `recent` are read in any case, and nothing
+  /// else above counts.
+  Reading reading = Reading::all;
+  std::uint32_t full_layers = 2;      // the first layers, which read everything
+  std::uint32_t representatives = 4;  // keys of a block
 };
 
 inline constexpr std::uint32_t kMaxSinks = 128;
