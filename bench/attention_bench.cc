@@ -4,6 +4,8 @@
 // runs in random order. Decoding walks over layers that together exceed the last-level cache.
 // `bytes` are K and V bytes read per second (compare with `read`, a plain sum over the same
 // memory), `flops` count a multiplication and an addition as two, masked scores not at all.
+// With "quest1024" a decoding query reads 1024 rows, in blocks chosen by the bounds of their keys;
+// "choose1024" is the choice alone.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -15,6 +17,7 @@
 #include <vector>
 
 #include "kernels/attention.h"
+#include "kernels/block_choice.h"
 #include "store/block_store.h"
 
 namespace {
@@ -41,10 +44,10 @@ larder::BlockStore make_store(std::size_t bytes) {
 class Cache {
  public:
   Cache(std::uint32_t head_dim, KvFormat format, std::uint32_t n_rows, std::uint32_t n_new,
-        std::uint32_t n_layers) {
+        std::uint32_t n_layers, larder::BlockMarks marks = larder::BlockMarks::none) {
     const larder::BlockShape block{kBlockTokens, head_dim};
     const larder::KvCodec& codec = larder::kv_codec(format);
-    layout_ = larder::make_kv_layout(codec, codec, block);
+    layout_ = larder::make_kv_layout(codec, codec, block, marks);
     const std::size_t block_bytes = larder::kv_block_bytes(layout_, block);
     const std::uint32_t n_blocks = (n_rows + kBlockTokens - 1) / kBlockTokens;
     layer_bytes_ = std::size_t{n_blocks} * kKvHeads * block_bytes;
@@ -122,6 +125,41 @@ void run_attention(benchmark::State& state, const Case& c) {
   state.counters["flops"] = rate(4.0 * kHeads * c.head_dim * n_seen);
 }
 
+constexpr std::uint32_t kRead = 1024;  // rows, where queries choose
+
+/// One query over layers that each hold c.n_past rows before it.
+void run_choice(benchmark::State& state, const Case& c, bool attends) {
+  larder::ThreadPool pool(c.n_threads);
+  const larder::Compute compute{*c.table, pool};
+  const std::uint32_t n_rows = c.n_past + 1;
+  const std::size_t row_bytes = std::size_t{kKvHeads} * c.head_dim * 4;
+  const auto n_layers =
+      static_cast<std::uint32_t>(std::max<std::size_t>(1, kWorkingSet / (n_rows * row_bytes)));
+  const Cache cache(c.head_dim, c.format, n_rows, 1, n_layers, larder::BlockMarks::bounds);
+  const AttentionShape shape{kHeads, kKvHeads, c.head_dim, kBlockTokens, 0, 0.01F, 0};
+  larder::AttentionScratch scratch(shape, c.n_threads, 1, n_rows, 1, cache.layout().seals());
+  larder::BlockChoice choice(shape, {.n_blocks = kRead / kBlockTokens},
+                             {c.n_threads, 1, 1, n_rows});
+  larder::Buffer<float> q(std::size_t{kHeads} * c.head_dim), out(q.size());
+  std::mt19937 rng(1);
+  std::normal_distribution<float> normal;
+  for (float& x : q.span()) x = normal(rng);
+  const std::uint32_t n_full = 0;
+  std::size_t layer = 0;
+  for (auto _ : state) {
+    const AttentionItem item{0, 1, c.n_past, cache.heads(layer)};
+    const larder::BlockChoice::Call call{shape,    cache.layout(), {&item, 1}, {&n_full, 1},
+                                         q.data(), out.data(),     scratch};
+    if (attends) {
+      choice.attend_chosen(compute, call);
+      benchmark::DoNotOptimize(out.data());
+    } else {
+      benchmark::DoNotOptimize(choice.choose(compute, call, 0).data());
+    }
+    layer = (layer + 1) % n_layers;
+  }
+}
+
 void run_read(benchmark::State& state, unsigned n_threads) {
   constexpr std::size_t kPiece = std::size_t{1} << 20;
   larder::ThreadPool pool(n_threads);
@@ -138,14 +176,26 @@ void run_read(benchmark::State& state, unsigned n_threads) {
                          benchmark::Counter::kIsRate);
 }
 
+std::string full_name(const std::string& name, const Case& c) {
+  return name + "/" + std::string(c.table->name) + "/" +
+         std::string(larder::kv_codec(c.format).name) + "/d" + std::to_string(c.head_dim) +
+         "/past" + std::to_string(c.n_past) + "/t" + std::to_string(c.n_threads);
+}
+
 void add(const std::string& name, const Case& c) {
-  const std::string full = name + "/" + std::string(c.table->name) + "/" +
-                           std::string(larder::kv_codec(c.format).name) + "/d" +
-                           std::to_string(c.head_dim) + "/past" + std::to_string(c.n_past) + "/t" +
-                           std::to_string(c.n_threads);
-  benchmark::RegisterBenchmark(full.c_str(), run_attention, c)
+  benchmark::RegisterBenchmark(full_name(name, c).c_str(), run_attention, c)
       ->UseRealTime()
       ->Unit(benchmark::kMicrosecond);
+}
+
+void add_choice(const Case& c) {
+  for (const bool attends : {true, false}) {
+    const std::string name = attends ? "quest" : "choose";
+    benchmark::RegisterBenchmark(full_name(name + std::to_string(kRead), c).c_str(), run_choice, c,
+                                 attends)
+        ->UseRealTime()
+        ->Unit(benchmark::kMicrosecond);
+  }
 }
 
 }  // namespace
@@ -162,6 +212,7 @@ int main(int argc, char** argv) {
         for (const std::uint32_t head_dim : {64U, 128U}) {
           for (const std::uint32_t n_past : {4095U, 16383U, 32767U}) {
             add("decode", {table, format, head_dim, n_past, 1, n_threads});
+            add_choice({table, format, head_dim, n_past, 1, n_threads});
           }
           for (const std::uint32_t n_past : {0U, 16384U}) {
             add("prefill512", {table, format, head_dim, n_past, 512, n_threads});

@@ -9,6 +9,7 @@
 #include "cached_context.h"
 #include "model/config.h"
 #include "model/latent_forms.h"
+#include "policy/methods.h"
 
 namespace larder {
 namespace {
@@ -38,11 +39,17 @@ Request greedy(std::vector<std::int32_t> prompt, std::uint32_t max_tokens) {
   return request;
 }
 
+/// Under most policies rows stay or go by what they are, so all must be computed.
+bool keeps_all_rows(const std::string& policy) {
+  if (policy.empty()) return true;
+  const auto parsed = parse_policy(policy);
+  return parsed && parsed->reading != Reading::all;
+}
+
 /// Computes the rows of depth, or the first of them where the others are to repeat these.
 Result<Prefixes> fill_depth(Engine& engine, const BenchCase& one, std::mt19937& random) {
   constexpr std::uint32_t kRepeated = 512;  // a whole number of blocks of any size
-  // Under a policy rows stay or go by what they are, so all are computed.
-  const bool repeats = one.quick_depth && one.engine.kv.policy.empty();
+  const bool repeats = one.quick_depth && keeps_all_rows(one.engine.kv.policy);
   const std::uint32_t n_computed = repeats ? std::min(one.depth, kRepeated) : one.depth;
   Prefixes prefixes;
   for (std::uint32_t i = 0; i < one.n_parallel; ++i) {

@@ -39,6 +39,7 @@ class LogitStream {
       LARDER_ASSIGN(const CachedContext context,
                     cache_context(engine_, {prompt.begin(), prompt.begin() + n_cached}));
       request.reuse = kept_ = context.id;
+      request.n_read_in_full = static_cast<std::uint32_t>(n_cached);
       n_cached_tokens_ += begin - 1;
       cached_bytes_ += context.kv_bytes;
     }

@@ -98,6 +98,7 @@ class WindowRunner {
       const auto first = request.prompt.begin();
       LARDER_ASSIGN(const CachedContext context, cache_context(engine_, {first, first + n_cached}));
       request.reuse = kept_ = context.id;
+      request.n_read_in_full = static_cast<std::uint32_t>(n_cached);
     }
     request.sampling.temperature = 0;
     LARDER_ASSIGN(const RequestId id, engine_.submit(std::move(request)));

@@ -85,6 +85,9 @@ Result<TaskScore> run_retrieval_task(Engine& engine, const RetrievalTask& task, 
     request.max_tokens = task.n_answer_tokens;
     request.sampling.temperature = 0;
     request.reuse = context.id;
+    if (context.id != 0) {
+      request.n_read_in_full = static_cast<std::uint32_t>(task.context.size());
+    }
     LARDER_ASSIGN([[maybe_unused]] const RequestId id, engine.submit(std::move(request)));
     std::string reply;
     std::uint32_t n_kept = 0;

@@ -77,6 +77,9 @@ struct Request {
   /// by the time this request starts (see EngineStats::n_reused_tokens). With prompt_logprobs only
   /// rows are shared whose predictions are not asked for: those before prompt_logprobs_begin - 1.
   RequestId reuse = 0;
+  /// Under a policy by which tokens choose what they read (quest, infllm): of the prompt, so many
+  /// first tokens read as prompts do, the others as generated ones.
+  std::uint32_t n_read_in_full = UINT32_MAX;
   std::int32_t priority = 0;  // lower goes first; when blocks run out, the highest yield first
   std::string cache_salt;     // requests share cached prefixes with those of the same salt only
 };

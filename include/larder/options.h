@@ -30,8 +30,9 @@ void for_each_field(KvOptions& o, F&& f) {
   f("kv-raw-blocks", o.raw_blocks,
     "first blocks of a sequence that are not encoded (attention sinks): 0 to 64");
   f("block-size", o.block_tokens, "tokens per KV block: a power of two, 16 to 128");
-  f("kv-policy", o.policy, "which cached rows stay: larder policies lists them (empty: all)");
-  f("kv-keep", o.keep, "rows that stay: tokens, or a share of the prompt as 0.25");
+  f("kv-policy", o.policy,
+    "which cached rows stay, or are read: larder policies lists them (empty: all)");
+  f("kv-keep", o.keep, "rows that stay, or are read: tokens, or a share of the prompt as 0.25");
   f("kv-memory", o.memory_bytes, "byte budget of the KV cache, e.g. 512M (0: fits the context)");
 }
 

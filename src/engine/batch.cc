@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "model/latent_forms.h"
+#include "engine/row_forms.h"
 
 namespace larder {
 namespace {
@@ -12,8 +12,9 @@ constexpr std::uint32_t kUncountedQueries = 4;  // as expected attention's autho
 }  // namespace
 
 BatchBuilder::BatchBuilder(const ModelConfig& config, std::uint32_t max_sequences,
-                           std::uint32_t max_rows, Sinks sinks, bool heads_apart)
-    : config_(config), sinks_(sinks), heads_apart_(heads_apart) {
+                           std::uint32_t max_rows, Sinks sinks, bool heads_apart,
+                           std::optional<ReadingPlan> reading)
+    : config_(config), sinks_(sinks), heads_apart_(heads_apart), reading_(reading) {
   tokens_.reserve(max_rows);
   sequences_.reserve(max_sequences);
   heads_.reserve(std::size_t{max_sequences} * config.n_layers * config.n_kv_heads);
@@ -92,7 +93,7 @@ void BatchBuilder::add(const PlannedRows& planned) {
   tokens_.insert(tokens_.end(), s.next_tokens(), s.next_tokens() + planned.n_rows);
   const RequestState& request = *s.request;
   const auto n_prompt = static_cast<std::uint32_t>(request.request.prompt.size());
-  const std::uint32_t n_plain = plain_prefix(config_, n_prompt);
+  const std::uint32_t n_plain = plain_rows(config_, reading_, request.request);
   sequences_.push_back({first_row, planned.n_rows, n_past, std::span(heads_).subspan(first_head),
                         std::span(stored_).subspan(first_layer), sinks_.n,
                         sinks_.has_caps ? s.evictions.n_keep + s.evictions.every - 1 : 0,

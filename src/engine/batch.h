@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
+#include "engine/reading_plan.h"
 #include "engine/scheduler.h"
 #include "model/forward.h"
 
@@ -23,9 +25,9 @@ class BatchBuilder {
     std::uint32_t n = 0;    // SequenceRows::n_sinks
     bool has_caps = false;  // SequenceRows::sink_cap is the largest distance in a full cache
   };
-  /// Borrows the configuration. `heads_apart`: CacheShape.
+  /// Borrows the configuration. `heads_apart`: CacheShape. `reading`: KvPlan.
   BatchBuilder(const ModelConfig& config, std::uint32_t max_sequences, std::uint32_t max_rows,
-               Sinks sinks, bool heads_apart);
+               Sinks sinks, bool heads_apart, std::optional<ReadingPlan> reading);
 
   /// Valid until the next call, and while the plan's sequences keep their blocks.
   const ForwardBatch& build(const StepPlan& plan);
@@ -40,6 +42,7 @@ class BatchBuilder {
   const ModelConfig& config_;
   const Sinks sinks_;
   const bool heads_apart_;
+  const std::optional<ReadingPlan> reading_;
   std::vector<TokenId> tokens_;
   std::vector<SequenceRows> sequences_;
   std::vector<KvRows> heads_;          // [n_sequences, n_layers, n_kv_heads]

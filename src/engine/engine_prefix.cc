@@ -5,7 +5,7 @@
 
 #include "base/fail.h"
 #include "engine/engine_impl.h"
-#include "model/latent_forms.h"
+#include "engine/row_forms.h"
 
 namespace larder {
 namespace {
@@ -38,13 +38,11 @@ std::string_view reason_name(PrefixEnd end) {
 
 PrefixKey Engine::Impl::prefix_key(const Sequence& sequence) const {
   const Request& r = sequence.request->request;
-  return {sequence.tokens,
-          plain_prefix(source->config(), static_cast<std::uint32_t>(r.prompt.size())),
-          r.cache_salt};
+  return {sequence.tokens, plain_rows(source->config(), plan.reading, r), r.cache_salt};
 }
 
 PrefixKey Engine::Impl::prefix_key(std::span<const TokenId> tokens, std::string_view salt) const {
-  return {tokens, plain_prefix(source->config(), static_cast<std::uint32_t>(tokens.size())), salt};
+  return {tokens, plain_rows(source->config(), plan.reading, tokens.size()), salt};
 }
 
 PrefixMoment Engine::Impl::now(RequestId request) const {

@@ -9,6 +9,7 @@
 #include "base/thread_count.h"
 #include "engine/engine_impl.h"
 #include "engine/fingerprint.h"
+#include "engine/row_forms.h"
 #include "engine/sampler.h"
 #include "engine/stretch_cache.h"
 #include "engine/token_kinds.h"
@@ -68,6 +69,8 @@ ForwardLimits forward_limits(const EngineOptions& options, const ModelConfig& co
   const auto eviction = eviction_options(options.kv);
   const bool evicts = eviction && eviction->has_value();
   const BatchBuilder::Sinks sinks = evicts ? met_sinks((*eviction)->policy) : BatchBuilder::Sinks{};
+  const auto plan = reading_plan(options.kv);
+  const ReadingPlan reading = plan && plan->has_value() ? **plan : ReadingPlan{};
   const bool sums_attention = evicts && (*eviction)->policy.score == Score::attention;
   return {options.n_batch,
           options.n_sequences,
@@ -77,6 +80,8 @@ ForwardLimits forward_limits(const EngineOptions& options, const ModelConfig& co
           sinks.has_caps ? sinks.n : 0,
           sums_attention,
           evicts ? credit_rule((*eviction)->policy) : CreditRule{},
+          reading.rule,
+          reading.n_full_layers,
           evicts ? max_reread_rows((*eviction)->policy.chunk, options.n_context,
                                    options.kv.block_tokens)
                  : 0};
@@ -156,7 +161,7 @@ Engine::Impl::Impl(Parts parts)
               forward_limits(options, source->config())),
       batches(source->config(), options.n_sequences, options.n_batch,
               plan.eviction ? met_sinks(plan.eviction->policy) : BatchBuilder::Sinks{},
-              plan.shape.heads_apart),
+              plan.shape.heads_apart, plan.reading),
       grammars(*tokenizer, source->config().n_vocab),
       reread_texts(make_reread_texts(*tokenizer, source->config().n_vocab)),
       scheduler({options.n_sequences, options.n_batch}, pool, hooks()),
@@ -274,7 +279,7 @@ Result<void> Engine::Impl::stretch_kept(RequestId id, std::vector<TokenId> token
     return fail(Errc::unavailable, "no blocks for a kept cache of {} rows", n_tokens);
   }
   stretched->tokens = std::move(tokens);
-  stretched->n_plain = plain_prefix(source->config(), n_tokens);
+  stretched->n_plain = plain_rows(source->config(), plan.reading, n_tokens);
   return {};
 }
 
@@ -307,7 +312,9 @@ std::string Engine::Impl::description() const {
                      options.kv.block_tokens, format_bytes(pool.budget_bytes()), options.n_context,
                      options.n_sequences,
                      options.n_context > trained ? fmt::format(" (trained for {})", trained) : "",
-                     plan.eviction ? ", " + eviction_text(options.kv) : "");
+                     plan.eviction  ? ", " + eviction_text(options.kv)
+                     : plan.reading ? ", " + reading_text(options.kv)
+                                    : "");
 }
 
 }  // namespace larder

@@ -80,7 +80,9 @@ Result<void> lay_out(const ModelConfig& config, std::uint32_t block_tokens, KvPl
     }
     const KvFormats& formats = plan.formats[layer];
     LARDER_TRY(check_storable(formats, config, layer, shape));
-    KvLayout layout = make_kv_layout(*formats.k, *formats.v, shape);
+    const bool is_marked = plan.reading && needs_marks(config, *plan.reading, layer);
+    KvLayout layout = make_kv_layout(*formats.k, *formats.v, shape,
+                                     is_marked ? plan.reading->rule.marks : BlockMarks::none);
     if (layout.seals()) layout.raw_blocks = plan.shape.raw_blocks;
     const std::size_t block_bytes = kv_block_bytes(layout, shape);
     const BlockClass full = classes.find(block_bytes, false);
@@ -348,8 +350,11 @@ Result<KvPlan> plan_kv(const ModelConfig& config, const EngineOptions& options,
       plan.formats.begin(), plan.formats.end(),
       [](const KvFormats& formats) { return !formats.k->is_raw() || !formats.v->is_raw(); });
   plan.shape.raw_blocks = any_seals ? options.kv.raw_blocks : 0;
+  LARDER_ASSIGN(plan.reading, reading_plan(options.kv));
+  if (plan.reading) LARDER_TRY(check_reading(config, *plan.reading, options.kv));
   LARDER_TRY(lay_out(config, options.kv.block_tokens, plan));
   LARDER_ASSIGN(plan.eviction, eviction_options(options.kv));
+  if (plan.reading) plan.eviction.reset();
   plan.max_rows = options.n_context;
   LARDER_TRY(limit_rows(config, options, plan));
   std::vector<std::uint64_t> n_extents(plan.pool.classes.size());

@@ -8,6 +8,7 @@
 
 #include "engine/eviction_options.h"
 #include "engine/kv_formats.h"
+#include "engine/reading_plan.h"
 #include "kernels/attention.h"
 #include "kv/block_pool.h"
 #include "kv/sequence_cache.h"
@@ -23,7 +24,8 @@ struct KvPlan {
   std::vector<KvFormats> formats;  // [n_layers]
   std::vector<KvLayout> layouts;   // [n_layers], without the addresses; of a layer that reads
                                    // another's rows, the other's
-  std::optional<EvictionOptions> eviction;
+  std::optional<EvictionOptions> eviction;  // of a policy that drops rows
+  std::optional<ReadingPlan> reading;       // of one that does not
   std::uint32_t max_rows = 0;  // of a sequence: the context, and what is read again behind it
   std::uint64_t bytes_per_sequence = 0;  // a sequence of n_context tokens at its fullest
   std::uint64_t bytes_per_token = 0;     // of a full block, all layers and heads

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "kernels/attention.h"
+#include "kernels/key_bounds.h"
 
 namespace larder {
 namespace {
@@ -55,6 +56,12 @@ struct Append {
     std::memcpy(open(first), layout.pool + to_offset(item.heads[head].open), layout.open_bytes);
   }
 
+  // Of the rows as they are before they are sealed.
+  void bound(const KvCodec& codec, const std::byte* k, std::uint32_t block) const {
+    if (layout.marks != BlockMarks::bounds) return;
+    write_key_bounds(codec, k, shape.k, table_block(block) + layout.marks_offset);
+  }
+
   void seal(std::uint32_t block) const {
     const std::byte* raw_k = open(block);
     const std::byte* raw_v = raw_k + layout.open_v_offset;
@@ -63,6 +70,7 @@ struct Append {
       std::memcpy(k_part, raw_k, layout.open_bytes);
       return;
     }
+    bound(*layout.open_k, raw_k, block);
     std::byte* v_part = k_part + layout.v_offset;
     if (layout.k->codes != nullptr) {
       compute.simd.encode_codes_k(*layout.k->codes, raw_k, shape.k, k_part);
@@ -83,9 +91,11 @@ struct Append {
   void run() const {
     if (layout.seals()) move_open_block();
     write_rows();
-    if (!layout.seals()) return;
-    const std::uint32_t end = (item.n_past + item.n_rows) / block_tokens();
-    for (std::uint32_t b = item.n_past / block_tokens(); b < end; ++b) seal(b);
+    const std::uint32_t n_past = n_past_of(item, head);
+    const std::uint32_t end = (n_past + item.n_rows) / block_tokens();
+    for (std::uint32_t b = n_past / block_tokens(); b < end; ++b) {
+      layout.seals() ? seal(b) : bound(*layout.k, table_block(b), b);
+    }
   }
 };
 

@@ -45,6 +45,8 @@ struct AttentionItem {
   const float* sink_q = nullptr;
   std::uint32_t n_sinks = 0;     // kMaxSinkRows at most
   bool each_sink_apart = false;  // sink_q is [n_rows, n_sinks, n_heads, head_dim]
+  bool ends_in_fresh = false;    // the step has more rows, which it leaves out, behind its last
+                                 // block: that is a fresh one, not the open one
 };
 /// Cached rows of a KV head before the item's first query.
 inline std::uint32_t n_past_of(const AttentionItem& item, std::uint32_t kv_head) noexcept {

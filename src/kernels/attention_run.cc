@@ -185,7 +185,8 @@ void TogetherRun::for_each_own_block(std::size_t begin, std::size_t end, F&& f) 
     OwnBlock own{i, i, own_part(i), first, 0};
     for (; own.end < end && own_part(own.end) == own.part;
          own.end += tile_.group - own.end % tile_.group) {
-      own.n_rows = position(context_, tile_, own.end / tile_.group) + 1 - first;
+      const std::uint32_t end_row = position(context_, tile_, own.end / tile_.group) + 1;
+      own.n_rows = std::max(own.n_rows, end_row - first);  // items of one block come in any order
     }
     own.end = std::min(own.end, end);
     f(own);

@@ -17,11 +17,15 @@ std::uint32_t last_block(const AttentionItem& item, std::uint32_t block_tokens) 
 
 }  // namespace
 
-KvLayout make_kv_layout(const KvCodec& k, const KvCodec& v, const KvShape& shape) noexcept {
+KvLayout make_kv_layout(const KvCodec& k, const KvCodec& v, const KvShape& shape,
+                        BlockMarks marks) noexcept {
   KvLayout layout;
   layout.k = &k;
   layout.v = &v;
   layout.v_offset = round_up(k.k_bytes(shape.k));
+  layout.marks = marks;
+  if (marks != BlockMarks::none)
+    layout.marks_offset = layout.v_offset + round_up(v.v_bytes(shape.v));
   if (k.is_raw() && v.is_raw()) return layout;
   layout.open_k = &kv_codec(k.raw);
   layout.open_v = &kv_codec(v.raw);
@@ -31,6 +35,9 @@ KvLayout make_kv_layout(const KvCodec& k, const KvCodec& v, const KvShape& shape
 }
 
 std::size_t kv_block_bytes(const KvLayout& layout, const KvShape& shape) noexcept {
+  if (layout.marks != BlockMarks::none) {
+    return layout.marks_offset + round_up(block_marks_bytes(shape.k.head_dim));
+  }
   return layout.v_offset + round_up(layout.v->v_bytes(shape.v));
 }
 
@@ -46,7 +53,7 @@ std::size_t max_fresh_blocks(std::uint32_t max_rows, std::uint32_t max_sequences
 
 std::byte* open_block(const KvLayout& layout, const AttentionItem& item,
                       const OpenBlockOf& of) noexcept {
-  if (of.block == last_block(item, of.block_tokens)) {
+  if (!item.ends_in_fresh && of.block == last_block(item, of.block_tokens)) {
     return layout.pool + to_offset(item.heads[of.kv_head].open);
   }
   const std::size_t slot = item.fresh_slot + of.block - item.n_past / of.block_tokens;

@@ -19,6 +19,15 @@ struct KvShape {
   KvShape(BlockShape of_both) noexcept : k(of_both), v(of_both) {}  // implicit: most are alike
 };
 
+/// What a full block holds beside its rows, for queries that do not read all blocks. Either takes
+/// two numbers of bf16 for each channel of K.
+enum class BlockMarks : std::uint8_t {
+  none,
+  bounds,   // of its keys: kernels/key_bounds.h
+  samples,  // of keys and queries: kernels/key_samples.h
+};
+constexpr std::size_t block_marks_bytes(std::size_t head_dim) { return 4 * head_dim; }
+
 /// How the bytes of the blocks of a layer are read; the same for all of them.
 ///
 /// A layer *seals* when K or V has a sealed format. Then the rows of a sequence's last block, while
@@ -38,6 +47,9 @@ struct KvLayout {
   std::size_t open_bytes = 0;    // of an open block, and of a fresh one
   std::byte* fresh = nullptr;    // [slots, n_kv_heads, open_bytes]
   std::uint32_t raw_blocks = 0;  // the first ones of a sequence are as open ones, also when full
+  /// What queries choose blocks by, behind the parts of those that are full and not as open ones.
+  BlockMarks marks = BlockMarks::none;
+  std::size_t marks_offset = 0;
 
   bool seals() const noexcept { return open_k != nullptr; }
   bool is_raw(std::uint32_t block) const noexcept { return !seals() || block < raw_blocks; }
@@ -45,7 +57,8 @@ struct KvLayout {
 
 /// The layout of blocks whose parts begin at multiples of kBlockQuantum; `pool` and `fresh` are the
 /// caller's to set.
-KvLayout make_kv_layout(const KvCodec& k, const KvCodec& v, const KvShape& shape) noexcept;
+KvLayout make_kv_layout(const KvCodec& k, const KvCodec& v, const KvShape& shape,
+                        BlockMarks marks = BlockMarks::none) noexcept;
 /// Bytes of a (sealed) block of the layout: a multiple of kBlockQuantum.
 std::size_t kv_block_bytes(const KvLayout& layout, const KvShape& shape) noexcept;
 

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/check.h"
+#include "kernels/key_samples.h"
 #include "kernels/rmsnorm.h"
 #include "model/rope_table.h"
 
@@ -69,6 +70,12 @@ ForwardPass::ForwardPass(const Weights& weights, const Compute& compute,
                              config_.n_kv_heads * open_bytes);
   for (KvLayout& layout : layouts_) layout.fresh = fresh_.data();
   if (config_.experts.n_experts != 0) experts_ = Experts(config_, limits);
+  if (!limits.reading.reads_all()) {
+    block_choice_ =
+        BlockChoice(attention_shape(0), limits.reading,
+                    {n_threads, limits.max_rows, limits.max_sequences, limits.max_context});
+    n_full_.reserve(limits.max_sequences);
+  }
   observed_.reserve(limits.max_sequences);
   counted_.reserve(limits.max_sequences);
   if (limits.sums_attention) {
@@ -211,12 +218,32 @@ void ForwardPass::grouped_attention(std::uint32_t layer, const ForwardBatch& bat
   if (limits_.has_sinks && shape.window == 0) meet_sinks(layer, batch);
   rotate_rows(layout, owns_kv);
   if (owns_kv) append_rows(compute_, shape, layout, items, k_.data(), v_.data());
-  attend(compute_, shape, layout, items, q_.data(), attended_.data(), attention_scratch_);
+  if (owns_kv && layout.marks == BlockMarks::samples) {
+    write_key_samples(compute_, shape, layout, items, q_.data(),
+                      {limits_.reading.n_local, limits_.reading.n_representatives});
+  }
+  attend_rows(layer, batch);
   if (!batch.observed.empty() && shape.window == 0) observe(layer, batch);
   if (!layout.v->rotates) return;
   compute_.pool.for_each(n_rows_, [&](std::size_t row, unsigned) {
     compute_.simd.hadamard(attended_.data() + row * q_width, config_.n_heads, config_.head_dim);
   });
+}
+
+/// Queries behind a prompt may choose what they read.
+void ForwardPass::attend_rows(std::uint32_t layer, const ForwardBatch& batch) {
+  const AttentionShape shape = attention_shape(layer);
+  const KvLayout& layout = layouts_[layer];
+  const auto items = std::span(items_).first(batch.sequences.size());
+  const bool chooses = !limits_.reading.reads_all() && layer >= limits_.n_full_layers;
+  if (!chooses || shape.window != 0) {
+    attend(compute_, shape, layout, items, q_.data(), attended_.data(), attention_scratch_);
+    return;
+  }
+  n_full_.clear();
+  for (const SequenceRows& s : batch.sequences) n_full_.push_back(std::min(s.n_plain, s.n_rows));
+  block_choice_.attend_chosen(
+      compute_, {shape, layout, items, n_full_, q_.data(), attended_.data(), attention_scratch_});
 }
 
 /// Into the basis that the rows of the layer are cached in (simd/simd.h).
@@ -349,6 +376,14 @@ std::size_t ForwardPass::scratch_bytes(const ModelConfig& config, const ForwardL
     const std::size_t n_queries = limits.max_rows * heads * std::max(limits.n_capped, 1U);
     bytes += (n_queries + std::size_t{limits.max_rows} + limits.n_capped) * config.head_dim *
              sizeof(float);
+  }
+  if (!limits.reading.reads_all()) {
+    AttentionShape shape{};
+    shape.n_heads = config.n_heads;
+    shape.n_kv_heads = config.n_kv_heads;
+    shape.head_dim = config.head_dim;
+    bytes += BlockChoice::scratch_bytes(
+        shape, {n_threads, limits.max_rows, limits.max_sequences, limits.max_context});
   }
   if (config.has_latent()) bytes += LatentAttention::scratch_bytes(config, limits, n_threads);
   if (config.experts.n_experts != 0) bytes += Experts::scratch_bytes(config, limits);

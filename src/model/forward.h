@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/attention.h"
+#include "kernels/block_choice.h"
 #include "kernels/column_sums.h"
 #include "kernels/compute.h"
 #include "kernels/linear.h"
@@ -56,6 +57,7 @@ class ForwardPass {
   void feed_forward_part(std::uint32_t layer);
   void dense_feed_forward(const LayerWeights& w);
   void rotate_rows(const KvLayout& layout, bool owns_kv);
+  void attend_rows(std::uint32_t layer, const ForwardBatch& batch);
   void observe_queries(std::uint32_t layer, const ForwardBatch& batch);
   void observe(std::uint32_t layer, const ForwardBatch& batch);
   void meet_sinks(std::uint32_t layer, const ForwardBatch& batch);
@@ -97,6 +99,8 @@ class ForwardPass {
   Buffer<float> logit_rows_;  // [max_logit_rows, n_embd]
   LinearInput input_;
   AttentionScratch attention_scratch_;    // empty with latent attention
+  BlockChoice block_choice_;              // with ForwardLimits::reading
+  std::vector<std::uint32_t> n_full_;     // [max_sequences]
   LatentAttention latent_;                // empty without
   Experts experts_;                       // empty without
   ColumnScratch column_scratch_;          // with ForwardLimits::sums_attention

@@ -6,6 +6,7 @@
 
 #include "base/block_id.h"
 #include "kernels/attention.h"
+#include "kernels/block_choice.h"
 #include "kernels/column_sums.h"
 
 namespace larder {
@@ -36,7 +37,8 @@ struct SequenceRows {
   std::uint32_t sink_cap = 0;  // or, not 0, at their distance in the text and no more than this
                                // (LM-Infinite), behind the place where rows were dropped first
   std::uint32_t n_plain = 0;   // of its rows, the first ones, take the plain form of latent
-                               // attention (model/latent_forms.h)
+                               // attention (model/latent_forms.h); with ForwardLimits::reading they
+                               // need not choose each for itself (kernels/block_choice.h)
 };
 
 struct ForwardBatch {
@@ -46,15 +48,17 @@ struct ForwardBatch {
 };
 
 struct ForwardLimits {
-  std::uint32_t max_rows;        // of one batch
-  std::uint32_t max_sequences;   // of one batch
-  std::uint32_t max_context;     // tokens of a sequence
-  std::uint32_t max_logit_rows;  // of one `logits` call
-  bool has_sinks = false;        // SequenceRows::n_sinks is used,
-  std::uint32_t n_capped = 0;    // with SequenceRows::sink_cap: so many sinks
-  bool sums_attention = false;   // ObservedSequence::sums is used,
-  CreditRule credit = {};        // by this rule
-  std::uint32_t n_reread = 0;    // rows behind `max_context` that a sequence has for a time
+  std::uint32_t max_rows;           // of one batch
+  std::uint32_t max_sequences;      // of one batch
+  std::uint32_t max_context;        // tokens of a sequence
+  std::uint32_t max_logit_rows;     // of one `logits` call
+  bool has_sinks = false;           // SequenceRows::n_sinks is used,
+  std::uint32_t n_capped = 0;       // with SequenceRows::sink_cap: so many sinks
+  bool sums_attention = false;      // ObservedSequence::sums is used,
+  CreditRule credit = {};           // by this rule
+  BlockRule reading = {};           // of blocks; not in layers with a window, nor
+  std::uint32_t n_full_layers = 0;  // in so many first ones
+  std::uint32_t n_reread = 0;       // rows behind `max_context` that a sequence has for a time
 };
 
 }  // namespace larder

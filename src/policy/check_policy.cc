@@ -6,7 +6,8 @@ namespace larder {
 
 bool takes_heads(const Policy& policy) noexcept {
   return !policy.splits_heads && !policy.joins_heads && !policy.fits_patterns &&
-         policy.allocation == Allocation::uniform && policy.sink_distance == SinkDistance::in_text;
+         policy.allocation == Allocation::uniform &&
+         policy.sink_distance == SinkDistance::in_text && policy.reading == Reading::all;
 }
 
 Result<void> check_policy(const Policy& policy, std::string_view where) {

@@ -32,6 +32,8 @@ constexpr std::array kParameters = {
     Parameter{"chunk", &Policy::chunk, 0, kMaxTokens},
     Parameter{"recover-percent", &Policy::recover_percent, 1, 100},
     Parameter{"heavy-percent", &Policy::heavy_percent, 0, 100},
+    Parameter{"full-layers", &Policy::full_layers, 0, 1 << 16},
+    Parameter{"representatives", &Policy::representatives, 1, 128},
 };
 
 constexpr std::string_view kWindowParameters[] = {"sinks", "every"};
@@ -51,6 +53,9 @@ constexpr std::string_view kNoisyParameters[] = {"sinks", "recent", "recent-perc
                                                  "seed"};
 constexpr std::string_view kRisingParameters[] = {"sinks",  "recent",       "every",
                                                   "window", "rise-percent", "beta"};
+constexpr std::string_view kReadingParameters[] = {"full-layers"};
+constexpr std::string_view kRetrieveParameters[] = {"sinks", "recent", "representatives",
+                                                    "full-layers"};
 constexpr std::string_view kClassParameters[] = {"sinks", "every", "full-percent"};
 constexpr std::string_view kShareOutParameters[] = {"sinks", "recent", "recent-percent",
                                                     "every", "heirs",  "seed"};
@@ -255,6 +260,22 @@ constexpr std::array kMethods = {
            true,
            {.score = Score::random},
            kRandomParameters},
+    Method{"quest",
+           "drops nothing: generated tokens read the blocks whose keys may give them the most",
+           "Tang et al. 2024, arXiv:2406.10774",
+           true,
+           {.sinks = 0, .recent = 0, .every = 0, .reading = Reading::by_bounds},
+           kReadingParameters},
+    Method{"infllm",
+           "drops nothing: tokens read the first, the newest, and blocks of which a few keys fit",
+           "Xiao et al. 2024, arXiv:2402.04617",
+           true,
+           {.sinks = 128,
+            .recent = 512,
+            .every = 0,
+            .reading = Reading::by_representatives,
+            .full_layers = 0},
+           kRetrieveParameters},
 };
 
 const Parameter* find_parameter(std::string_view name) {

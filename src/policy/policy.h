@@ -52,6 +52,13 @@ enum class Merging : std::uint8_t {
   in_runs,     // they and their keys join a row of the run of alike keys that they stand in
 };
 
+/// What queries read of the cached rows.
+enum class Reading : std::uint8_t {
+  all,
+  by_bounds,           // of the blocks before their own, those whose keys may give them the most
+  by_representatives,  // those of which a few keys do, beside the first and the newest
+};
+
 /// A method with all its values. Rows go at places that the position in the text alone decides, see
 /// docs/decisions/0013.
 struct Policy {
@@ -86,6 +93,11 @@ struct Policy {
   bool fits_patterns = false;
   std::uint32_t recover_percent = 95;  // of the attention: what is enough
   std::uint32_t heavy_percent = 0;     // of the budget are rows with the most attention, in no run
+  /// Where not all, no rows are dropped; `sinks` and `recent` are read in any case, and nothing
+  /// else above counts.
+  Reading reading = Reading::all;
+  std::uint32_t full_layers = 2;      // the first layers, which read everything
+  std::uint32_t representatives = 4;  // keys of a block
 };
 
 inline constexpr std::uint32_t kMaxSinks = 128;

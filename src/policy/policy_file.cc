@@ -49,6 +49,11 @@ constexpr std::array kMergings = {
     Word<Merging>{"to-likest", Merging::to_likest},
     Word<Merging>{"in-runs", Merging::in_runs},
 };
+constexpr std::array kReadings = {
+    Word<Reading>{"all", Reading::all},
+    Word<Reading>{"by-bounds", Reading::by_bounds},
+    Word<Reading>{"by-representatives", Reading::by_representatives},
+};
 constexpr std::array kBools = {Word<bool>{"true", true}, Word<bool>{"false", false}};
 enum class HeadsGet : std::uint8_t { alike, by_score, by_file, all_or_alike, by_pattern };
 constexpr std::array kHeadsGet = {
@@ -97,6 +102,7 @@ Result<void> set_entry(const Entry& entry, PolicyFile& file) {
   if (entry.name == "allocation") return set_word(entry, kAllocations, policy.allocation);
   if (entry.name == "sink-distance") return set_word(entry, kSinkDistances, policy.sink_distance);
   if (entry.name == "merging") return set_word(entry, kMergings, policy.merging);
+  if (entry.name == "reading") return set_word(entry, kReadings, policy.reading);
   if (entry.name == "at-prompt-end") return set_word(entry, kBools, policy.at_prompt_end);
   if (entry.name == "joins-heads") return set_word(entry, kBools, policy.joins_heads);
   if (entry.name == "heads-get") return set_heads_get(entry, policy);
@@ -105,6 +111,15 @@ Result<void> set_entry(const Entry& entry, PolicyFile& file) {
     return {};
   }
   return set_parameter(policy, entry.name, entry.value, entry.where);
+}
+
+/// Whether it names anything that decides which rows stay, or which are read in any case, but
+/// does not go with the reading.
+bool drops_rows(const Policy& policy) {
+  const bool protects = policy.reading == Reading::by_bounds && policy.sinks + policy.recent != 0;
+  return policy.score != Score::position || protects || policy.every != 0 || policy.splits_heads ||
+         policy.head_file != HeadFile::none || policy.allocation != Allocation::uniform ||
+         policy.merging != Merging::none || policy.sink_distance != SinkDistance::in_text;
 }
 
 /// What no score or budget would make sense of.
@@ -146,6 +161,10 @@ Result<void> check_mixture(const PolicyFile& file, const std::string& origin) {
     problem = "sink-distance: capped goes with score: position";
   } else if (policy.sink_distance != SinkDistance::in_text && policy.sinks == 0) {
     problem = "sink-distance needs sinks";
+  }
+  if (problem == nullptr && policy.reading != Reading::all && drops_rows(policy)) {
+    problem =
+        "reading: by-bounds drops no rows: begin with method: quest, and name full-layers only";
   }
   if (problem == nullptr) return check_policy(policy, origin);
   return fail(Errc::invalid_argument, "{}: {}", origin, problem);

@@ -162,6 +162,13 @@ using CodeAccumulateFn = void (*)(const CodeBook& book, ScoreTile weights, const
          (book.fit == CodeFit::range ? 4 : 2) * std::size_t{shape.block_tokens};
 }
 
+/// The most that any of some queries gets from what stands in each part, rows of bf16 numbers:
+/// out[b] = max over i < n_q of <q row i, bounds.parts[b]>; q [n_q, n], n even. Each product
+/// depends on its two rows alone, as above. For the bounds of blocks of keys
+/// (kernels/key_bounds.h).
+using BoundScoresFn = void (*)(const float* q, std::size_t n_q, const KvRun& bounds, std::size_t n,
+                               float* out);
+
 struct Table {
   std::string_view name;  // "scalar", "avx2", "avx512"
 
@@ -211,6 +218,7 @@ struct Table {
   void (*fetch)(const std::byte* data, std::size_t n);
   /// run_scores_bf16 rounds queries, and run_accumulate_bf16 weights, to bf16 as the rows are.
   bool rounds_bf16;
+  BoundScoresFn bound_scores;
 };
 
 const Table& scalar_table() noexcept;

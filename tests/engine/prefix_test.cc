@@ -84,7 +84,8 @@ INSTANTIATE_TEST_SUITE_P(Models, PrefixOf,
                                          kStreaming, kSealedStreaming, kRawSinks, kKeysKept,
                                          kLotsKept, kHeavy, kObserved, kSplit, kPyramid, kReread,
                                          kRereadWindows, kSealedNorms, kSealedWindows,
-                                         kLatentWindow),
+                                         kLatentWindow, kQuest, kQuestSealed, kRetrieved,
+                                         kRetrievedSealed),
                          testing::PrintToStringParamName());
 
 /// Random schedules over one engine whose cache stays from round to round.

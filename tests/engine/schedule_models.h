@@ -164,6 +164,24 @@ inline constexpr Model kClasses{"stories260K",
                                 "duo-attention:sinks=3,every=20,heads=" LARDER_TEST_DATA
                                 "/policy/heads_5x4.tsv",
                                 "28"};
+// Nothing is dropped, but not everything is read.
+inline constexpr Model kQuest{"stories260K",         512, 160, 100, "bf16", "bf16", "",
+                              "quest:full-layers=1", "48"};
+inline constexpr Model kQuestShare{
+    "cla_bf16", 512, 160, 100, "f32", "f16", "", "quest:full-layers=1", "0.4"};
+inline constexpr Model kQuestSealed{
+    "bf16", 512, 160, 100, "rot4", "int4", "", "quest:full-layers=0", "64", 1};
+inline constexpr Model kQuestMixed{
+    "gemma2", 80, 160, 130, "f16", "rot4", "1:fp8/rot2", "quest:full-layers=0", "50"};
+inline constexpr Model kQuestWindows{
+    "gemma3", 80, 160, 100, "bf16", "bf16", "", "quest:full-layers=0", "0.3"};
+inline constexpr Model kRetrieved{
+    "stories260K", 512, 160, 100, "bf16", "bf16", "", "infllm:sinks=16,recent=16", "64"};
+inline constexpr Model kRetrievedSealed{
+    "bf16", 512, 160, 100, "rot4", "int4", "", "infllm:sinks=3,recent=16,representatives=1",
+    "70",   1};
+inline constexpr Model kRetrievedShare{
+    "cla_bf16", 512, 160, 100, "f32", "f16", "", "infllm:sinks=0,recent=9,full-layers=1", "0.4"};
 inline constexpr Model kLotsKept{
     "bf16", 512, 160, 100, "bf16", "bf16", "", "random:recent=1,every=33", "29"};
 

@@ -80,6 +80,14 @@ TEST(StepAllocation, NoneInSealedLatents) {
   expect_no_allocations(options);
 }
 
+TEST(StepAllocation, NoneWhereQueriesChooseWhatTheyRead) {
+  EngineOptions options = small_options();
+  options.n_batch = 16;
+  options.kv.policy = "quest";
+  options.kv.keep = "96";
+  expect_no_allocations(options);
+}
+
 // The tree takes memory for every block that it publishes, and for nothing else.
 TEST(StepAllocation, WithPrefixCachingOnlyWhereABlockFills) {
   EngineOptions options = small_options();

@@ -23,11 +23,12 @@ struct AttentionCase {
   /// Steps that begin behind so many rows meet them with queries for sinks, which are the same as
   /// those for other rows.
   std::uint32_t n_sinks = 0;
+  BlockMarks marks = BlockMarks::none;
 };
 
 inline AttentionCase make_case(const AttentionShape& shape, KvFormat k, KvFormat v,
                                std::vector<std::uint32_t> lengths, std::mt19937& rng) {
-  AttentionCase c{shape, k, v, std::move(lengths), {}, {}, {}, 0, 0};
+  AttentionCase c{shape, k, v, std::move(lengths), {}, {}, {}, 0, 0, BlockMarks::none};
   std::normal_distribution<float> normal;
   const auto rows = [&](std::size_t n) {
     std::vector<float> x(n);
@@ -78,7 +79,7 @@ class PagedCache {
 
   PagedCache(const AttentionCase& c, std::mt19937& rng, std::uint32_t n_shared = 0) : case_(c) {
     const BlockShape block{c.shape.block_tokens, c.shape.head_dim};
-    layout_ = make_kv_layout(kv_codec(c.k), kv_codec(c.v), block);
+    layout_ = make_kv_layout(kv_codec(c.k), kv_codec(c.v), block, c.marks);
     layout_.raw_blocks = c.raw_blocks;
     // Open blocks stand among the others.
     block_bytes_ = std::max(kv_block_bytes(layout_, block), layout_.open_bytes);

@@ -62,6 +62,18 @@ TEST(PolicyFile, RefusalsNameTheFileAndTheLine) {
   EXPECT_NE(refusal(std::string(70000, ' ')).find("at most 65536"), std::string::npos);
 }
 
+TEST(PolicyFile, AReadingDropsNothing) {
+  const auto file = parse_policy_file("method: quest\nfull-layers: 0", "p.yaml");
+  ASSERT_TRUE(file) << file.error().message;
+  EXPECT_EQ(file->policy.reading, Reading::by_bounds);
+  EXPECT_EQ(file->policy.full_layers, 0U);
+  EXPECT_EQ(refusal("reading: by-bounds\nsinks: 0\nrecent: 0\nevery: 0"), "accepted");
+  EXPECT_NE(refusal("method: quest\nscore: key-norm").find("drops no rows"), std::string::npos);
+  EXPECT_NE(refusal("method: quest\nrecent: 4").find("drops no rows"), std::string::npos);
+  EXPECT_NE(refusal("method: snapkv\nreading: by-bounds"), "accepted");
+  EXPECT_NE(refusal("reading: some").find("must be one of all, by-bounds"), std::string::npos);
+}
+
 TEST(PolicyFile, MixturesMakeSense) {
   EXPECT_NE(refusal("score: key-norm\nwindow: 3"), "accepted");
   EXPECT_NE(refusal("score: attention\nrise-percent: 3"), "accepted");

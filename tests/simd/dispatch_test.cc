@@ -43,7 +43,7 @@ TEST(Dispatch, EveryEntryIsFilled) {
     EXPECT_EQ(t->run_scores_codes == nullptr, t->run_accumulate_codes == nullptr) << t->name;
     EXPECT_TRUE(t->decode_q8_0_k && t->decode_q8_0_v && t->decode_q4_0_k && t->decode_q4_0_v)
         << t->name;
-    EXPECT_TRUE(t->fetch && t->hadamard && t->read_halves) << t->name;
+    EXPECT_TRUE(t->fetch && t->hadamard && t->read_halves && t->bound_scores) << t->name;
   }
 }
 

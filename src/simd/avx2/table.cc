@@ -1,3 +1,4 @@
+#include "simd/avx2/bounds.h"
 #include "simd/avx2/kv.h"
 #include "simd/avx2/primitives.h"
 #include "simd/avx2/row_scores.h"
@@ -65,6 +66,7 @@ constinit const Table kTable = {
     .run_accumulate_codes = nullptr,
     .fetch = fetch_lines,
     .rounds_bf16 = false,
+    .bound_scores = bound_scores,
 };
 
 }  // namespace larder::simd::avx2

@@ -1,3 +1,4 @@
+#include "simd/avx512/bounds.h"
 #include "simd/avx512/codes.h"
 #include "simd/avx512/ggml_rows.h"
 #include "simd/avx512/hadamard.h"
@@ -65,6 +66,7 @@ constinit const Table kTable = {
     .run_accumulate_codes = run_accumulate_codes,
     .fetch = fetch_lines,
     .rounds_bf16 = true,
+    .bound_scores = bound_scores,
 };
 
 }  // namespace larder::simd::avx512

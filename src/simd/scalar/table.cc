@@ -1,4 +1,5 @@
 #include "simd/kv_run.h"
+#include "simd/scalar/bounds.h"
 #include "simd/scalar/codes.h"
 #include "simd/scalar/ggml_rows.h"
 #include "simd/scalar/hadamard.h"
@@ -65,6 +66,7 @@ constinit const Table kTable = {
     .run_accumulate_codes = nullptr,
     .fetch = fetch_lines,
     .rounds_bf16 = false,
+    .bound_scores = bound_scores,
 };
 
 }  // namespace larder::simd::scalar
