@@ -77,8 +77,8 @@ struct KvCodec {
   /// Sealed formats only: the table of their codes, or
   const simd::CodeBook* codes = nullptr;
   /// how a full block of format `raw` becomes a part, and a part a bf16 part, rounded.
-  void (*encode_k)(const std::byte* open, BlockShape shape, std::byte* part) = nullptr;
-  void (*encode_v)(const std::byte* open, BlockShape shape, std::byte* part) = nullptr;
+  simd::EncodeRowsFn (*encode_k)(const simd::Table& table) = nullptr;
+  simd::EncodeRowsFn (*encode_v)(const simd::Table& table) = nullptr;
   simd::DecodeRowsFn (*decode_k)(const simd::Table& table) = nullptr;
   simd::DecodeRowsFn (*decode_v)(const simd::Table& table) = nullptr;
   /// Sealed formats whose rows stand on their own: copies row `from_row` of a part, codes and

@@ -75,14 +75,14 @@ struct Append {
     if (layout.k->codes != nullptr) {
       compute.simd.encode_codes_k(*layout.k->codes, raw_k, shape.k, k_part);
     } else if (layout.k->encode_k != nullptr) {
-      layout.k->encode_k(raw_k, shape.k, k_part);
+      layout.k->encode_k(compute.simd)(raw_k, shape.k, k_part);
     } else {
       std::memcpy(k_part, raw_k, layout.k->k_bytes(shape.k));
     }
     if (layout.v->codes != nullptr) {
       compute.simd.encode_codes_v(*layout.v->codes, raw_v, shape.v, v_part);
     } else if (layout.v->encode_v != nullptr) {
-      layout.v->encode_v(raw_v, shape.v, v_part);
+      layout.v->encode_v(compute.simd)(raw_v, shape.v, v_part);
     } else {
       std::memcpy(v_part, raw_v, layout.v->v_bytes(shape.v));
     }

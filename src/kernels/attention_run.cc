@@ -278,6 +278,7 @@ void TogetherRun::attend(std::size_t begin, std::size_t n, const StateTile& stat
   const simd::ScoreTile rows{scores_, n, kRunTokens};
   const simd::KvRun v = parts_.v(n_blocks_);
   score(begin, n, rows);
+  if (begin == queries_.begin && n_blocks_ > n_raw_) sealed_.fetch_scales(n_blocks_ - n_raw_);
   for (std::size_t i = begin; i < begin + n; ++i) {
     if (begin == queries_.begin) fetch_ahead(context_, v, block_, i - begin);
     weigh(context_, seen_of_run(context_, tile_, i / tile_.group, run_), scored_,

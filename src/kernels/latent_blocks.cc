@@ -1,7 +1,6 @@
 #include "kernels/latent_blocks.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "base/check.h"
 #include "kernels/mla_tile.h"
@@ -12,10 +11,6 @@ namespace {
 constexpr std::size_t whole_lines(std::size_t n) { return (n + 15) / 16 * 16; }
 
 std::size_t widest_part(const LatentShape& s) { return std::max(s.kv_rank, s.rope_dim); }
-/// Rows of V or channels of K that have a scale of their own.
-std::size_t max_groups(const LatentShape& s) {
-  return whole_lines(std::max(kMaxBlockTokens, s.rope_dim));
-}
 std::size_t value_floats(const LatentShape& s) {
   return whole_lines(kMaxBlockTokens * widest_part(s) / 2);
 }
@@ -37,7 +32,7 @@ LatentBlock latent_block(const LatentShape& shape, const KvLayout& layout,
 }
 
 std::size_t LatentBlockReader::n_floats(const LatentShape& s) {
-  return value_floats(s) + 2 * max_groups(s) + kLatentTile * (s.rope_dim + kMaxBlockTokens);
+  return value_floats(s) + kMaxBlockTokens + kLatentTile * kMaxBlockTokens;
 }
 
 LatentBlockReader::LatentBlockReader(const simd::Table& simd, const LatentShape& shape,
@@ -48,9 +43,7 @@ LatentBlockReader::LatentBlockReader(const simd::Table& simd, const LatentShape&
       parts_(shape.parts()),
       values_(memory),
       scales_(values_ + value_floats(shape)),
-      zeros_(scales_ + max_groups(shape)),
-      queries_(zeros_ + max_groups(shape)),
-      sums_(queries_ + kLatentTile * shape.rope_dim) {}
+      sums_(scales_ + kMaxBlockTokens) {}
 
 LatentBlockReader::Decoded LatentBlockReader::decode(const KvCodec& codec, const std::byte* part,
                                                      simd::BlockShape shape, bool is_key) const {
@@ -60,16 +53,13 @@ LatentBlockReader::Decoded LatentBlockReader::decode(const KvCodec& codec, const
   if (codec.codes == nullptr) {
     const auto rows = is_key ? codec.decode_k : codec.decode_v;
     rows(simd_)(part, shape, values);
-    return {values, bf16};
+    return {values, bf16, true};
   }
   const simd::CodeBook& book = *codec.codes;
-  const bool has_ranges = book.fit == simd::CodeFit::range;
-  const std::size_t n_groups = is_key && has_ranges ? shape.head_dim : shape.block_tokens;
-  const std::byte* const halves = part + simd::code_bytes(book, shape);
   (is_key ? simd_.decode_codes_k : simd_.decode_codes_v)(book, part, shape, values);
-  simd_.read_halves(halves, n_groups, scales_);
-  if (has_ranges) simd_.read_halves(halves + 2 * n_groups, n_groups, zeros_);
-  return {values, bf16, true, has_ranges};
+  if (book.fit == simd::CodeFit::range) return {values, bf16, true};
+  simd_.read_halves(part + simd::code_bytes(book, shape), shape.block_tokens, scales_);
+  return {values, bf16, true, true};
 }
 
 LatentBlockReader::Decoded LatentBlockReader::key_part(const LatentBlock& block) const {
@@ -91,19 +81,15 @@ void LatentBlockReader::scores(const float* q_latent, const float* q_rope, const
   key_scores(q_rope, block, of_keys);
   const Decoded latents = latent_part(block);
   const std::byte* const next =
-      latents.scaled || block.next == nullptr ? nullptr : block.next + layout_.v_offset;
-  if (latents.scaled && block.next != nullptr) {
+      latents.decoded || block.next == nullptr ? nullptr : block.next + layout_.v_offset;
+  if (latents.decoded && block.next != nullptr) {
     simd_.fetch(block.next, layout_.v_offset + layout_.v->v_bytes(parts_.v));
   }
   latents.codec->row_scores(simd_)(q_latent, {latents.part, next}, parts_.v, scores);
   for (std::size_t i = 0; i < scores.n_q; ++i) {
     float* const row = scores.data + i * scores.stride;
     const float* const key = sums_ + i * n;
-    if (latents.has_ranges) {
-      const float* const q = q_latent + i * s_.kv_rank;
-      const float sum = std::accumulate(q, q + s_.kv_rank, 0.0F);
-      for (std::size_t t = 0; t < n; ++t) row[t] = row[t] * scales_[t] + sum * zeros_[t] + key[t];
-    } else if (latents.scaled) {
+    if (latents.scaled) {
       for (std::size_t t = 0; t < n; ++t) row[t] = row[t] * scales_[t] + key[t];
     } else {
       for (std::size_t t = 0; t < n; ++t) row[t] += key[t];
@@ -113,62 +99,40 @@ void LatentBlockReader::scores(const float* q_latent, const float* q_rope, const
 
 void LatentBlockReader::key_scores(const float* q, const LatentBlock& block,
                                    simd::ScoreTile scores) const {
-  const std::size_t d = s_.rope_dim, n = s_.block_tokens;
+  const std::size_t n = s_.block_tokens;
   const Decoded keys = key_part(block);
-  const simd::ScoresFn multiply = keys.codec->scores(simd_);
-  if (!keys.has_ranges) {
-    multiply(q, {keys.part, nullptr}, parts_.k, scores);
-    if (!keys.scaled) return;
-    for (std::size_t i = 0; i < scores.n_q; ++i) {
-      for (std::size_t t = 0; t < n; ++t) scores.data[i * n + t] *= scales_[t];
-    }
-    return;
-  }
-  for (std::size_t i = 0; i < scores.n_q; ++i) {
-    for (std::size_t c = 0; c < d; ++c) queries_[i * d + c] = q[i * d + c] * scales_[c];
-  }
-  multiply(queries_, {keys.part, nullptr}, parts_.k, scores);
-  for (std::size_t i = 0; i < scores.n_q; ++i) {
-    const float added = simd_.dot(q + i * d, zeros_, d);
-    for (std::size_t t = 0; t < n; ++t) scores.data[i * n + t] += added;
-  }
+  keys.codec->scores(simd_)(q, {keys.part, nullptr}, parts_.k, scores);
+  if (!keys.scaled) return;
+  for (std::size_t i = 0; i < scores.n_q; ++i) simd_.multiply(scales_, scores.data + i * n, n);
 }
 
 void LatentBlockReader::accumulate(simd::ScoreTile weights, const LatentBlock& block,
                                    std::uint32_t n_tokens, float* out) const {
   const Decoded latents = latent_part(block);
   for (std::size_t i = 0; i < weights.n_q && latents.scaled; ++i) {
-    float* const row = weights.data + i * weights.stride;
-    if (latents.has_ranges) {
-      const float added = simd_.dot(row, zeros_, n_tokens);
-      for (std::size_t c = 0; c < s_.kv_rank; ++c) out[i * s_.kv_rank + c] += added;
-    }
-    for (std::uint32_t t = 0; t < n_tokens; ++t) row[t] *= scales_[t];
+    simd_.multiply(scales_, weights.data + i * weights.stride, n_tokens);
   }
   const std::byte* const next =
-      latents.scaled || block.next == nullptr ? nullptr : block.next + layout_.v_offset;
+      latents.decoded || block.next == nullptr ? nullptr : block.next + layout_.v_offset;
   latents.codec->accumulate(simd_)(weights, {latents.part, next}, parts_.v, n_tokens, out);
 }
 
 void LatentBlockReader::read(const LatentBlock& block, std::uint32_t n_tokens, float* latents,
                              float* keys) const {
-  const auto element = [this](const Decoded& part, float value, std::size_t group) {
-    if (!part.scaled) return value;
-    return scales_[group] * value + (part.has_ranges ? zeros_[group] : 0.0F);
+  const auto scale = [this](const Decoded& part, std::size_t token, float* row, std::size_t n) {
+    if (part.scaled) simd_.scale(scales_[token], row, n);
   };
   const Decoded of_keys = key_part(block);
   for (std::uint32_t t = 0; t < n_tokens; ++t) {
     float* const row = keys + std::size_t{t} * s_.rope_dim;
     of_keys.codec->read_k(of_keys.part, t, parts_.k, row);
-    for (std::uint32_t c = 0; c < s_.rope_dim; ++c) {
-      row[c] = element(of_keys, row[c], of_keys.has_ranges ? c : t);
-    }
+    scale(of_keys, t, row, s_.rope_dim);
   }
   const Decoded of_latents = latent_part(block);
   for (std::uint32_t t = 0; t < n_tokens; ++t) {
     float* const row = latents + std::size_t{t} * s_.kv_rank;
     of_latents.codec->read_v(of_latents.part, t, parts_.v, row);
-    for (std::uint32_t c = 0; c < s_.kv_rank; ++c) row[c] = element(of_latents, row[c], t);
+    scale(of_latents, t, row, s_.kv_rank);
   }
   if (layout_.v->rotates) simd_.hadamard(latents, n_tokens, s_.kv_rank);
 }

@@ -22,9 +22,9 @@ struct LatentBlock {
 LatentBlock latent_block(const LatentShape& shape, const KvLayout& layout,
                          const AttentionItem& step, std::uint32_t block, bool is_own) noexcept;
 
-/// Multiplies queries and weights with a block. Sealed parts are decoded to bf16 values, whose
-/// scales and zeros go to the scores, the queries or the weights; what comes out for one query does
-/// not depend on the others.
+/// Multiplies queries and weights with a block. Sealed parts are decoded to bf16 values, the
+/// scales of whose rows go to the scores or the weights; what comes out for one query does not
+/// depend on the others.
 class LatentBlockReader {
  public:
   /// Of `memory`, which one thread uses; whole cache lines.
@@ -48,9 +48,9 @@ class LatentBlockReader {
  private:
   struct Decoded {  // a part: values, and what an element is made of them
     const std::byte* part;
-    const KvCodec* codec;     // that multiplies the part: raw
-    bool scaled = false;      // element = scales[group] * value
-    bool has_ranges = false;  // + zeros[group]
+    const KvCodec* codec;  // that multiplies the part: raw
+    bool decoded = false;  // stands in `values_`, not in the pool
+    bool scaled = false;   // element = scales[token] * value
   };
   Decoded key_part(const LatentBlock& block) const;
   Decoded latent_part(const LatentBlock& block) const;
@@ -62,11 +62,9 @@ class LatentBlockReader {
   const LatentShape& s_;
   const KvLayout& layout_;
   const KvShape parts_;
-  float* const values_;   // a decoded part
-  float* const scales_;   // [groups] of a part
-  float* const zeros_;    // the same
-  float* const queries_;  // [kLatentTile, rope_dim] multiplied by the scales of channels
-  float* const sums_;     // [kLatentTile, block_tokens] scores of keys
+  float* const values_;  // a decoded part
+  float* const scales_;  // [block_tokens] of a part
+  float* const sums_;    // [kLatentTile, block_tokens] scores of keys
 };
 
 }  // namespace larder

@@ -17,15 +17,11 @@ inline constexpr std::uint32_t kMaxRunBlocks = kRunTokens / kMinBlockTokens;
 /// registers, where format and instruction set have them. Both give the same bits.
 class SealedRun {
  public:
-  /// Of one side, K or V, of a run, in floats: decoded rows, and scales and zeros of rows or, for
-  /// each block, of channels.
+  /// Of one side, K or V, of a run, in floats: decoded rows and their scales.
   static constexpr std::size_t side_floats(std::size_t head_dim) {
-    return kRunTokens * (head_dim / 2 + 2) + 2 * kMaxRunBlocks * head_dim;
+    return kRunTokens * (head_dim / 2 + 1);
   }
-  /// Both sides, and queries multiplied by the scales of channels.
-  static constexpr std::size_t n_floats(std::size_t head_dim) {
-    return 2 * side_floats(head_dim) + simd::kRunQueries * head_dim;
-  }
+  static constexpr std::size_t n_floats(std::size_t head_dim) { return 2 * side_floats(head_dim); }
 
   /// `k` and `v`: parts of the same blocks. `decoded` [n_floats(head_dim)] is overwritten.
   SealedRun(const AttentionContext& context, const simd::KvRun& k, const simd::KvRun& v,
@@ -33,6 +29,8 @@ class SealedRun {
 
   /// scores of `n_q` queries against the first `n_blocks` blocks.
   void scores(const float* q, std::size_t n_blocks, simd::ScoreTile scores);
+  /// Asks for what `accumulate` reads first and far apart: the scales of V.
+  void fetch_scales(std::size_t n_blocks) const;
   /// out [n_q, head_dim] += weights times V of the first `n_blocks` blocks. Spoils the weights.
   void accumulate(simd::ScoreTile weights, std::size_t n_blocks, float* out);
 
@@ -43,26 +41,19 @@ class SealedRun {
     simd::DecodeCodesFn decode_codes;
     simd::DecodeRowsFn decode_rows;  // null where there are codes, or raw rows
     bool decodes;
+    bool has_scales;            // of rows, beside the decoded values
     std::size_t n_bytes;        // of a part
     std::size_t n_decoded = 0;  // blocks
     std::byte* rows;
-    float* scales;  // [blocks][groups], groups as in simd/code_book.h
-    float* zeros;   // the same, with CodeFit::range
-    std::size_t n_groups;
+    float* scales;  // [rows of the run]
     std::array<const std::byte*, kMaxRunBlocks> parts;
   };
-  static bool has_ranges(const Side& side) {
-    return side.codec->codes != nullptr && side.codec->codes->fit == simd::CodeFit::range;
-  }
   void set_side(Side& side, const KvCodec& codec, const simd::KvRun& run, float* memory) const;
-  void score_ranges(const float* q, std::size_t n_blocks, simd::ScoreTile scores) const;
-  void add_zeros(simd::ScoreTile weights, std::size_t n_blocks, float* out);
   void decode(Side& side, std::size_t n_blocks) const;
 
   const AttentionContext& context_;
   const simd::BlockShape block_;
-  const bool few_;       // queries
-  float* const scaled_;  // [kRunQueries, head_dim]
+  const bool in_registers_;  // codes are decoded there
   Side k_, v_;
 };
 

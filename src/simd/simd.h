@@ -125,6 +125,9 @@ inline constexpr std::size_t kMaxHeadDim = 1024;  // of a model (ModelConfig)
 /// Parts that are rows of ggml blocks, [n][d / 32] (tensor/quant_blocks.h), as bf16 parts; values
 /// are rounded to bf16. REQUIRES: head_dim a multiple of 32.
 using DecodeRowsFn = void (*)(const std::byte* part, BlockShape shape, std::byte* bf16);
+/// A full bf16 part -> rows of ggml blocks, the same bytes in all sets. NaN counts as zero, what is
+/// beyond +-65504 as that.
+using EncodeRowsFn = void (*)(const std::byte* bf16, BlockShape shape, std::byte* part);
 
 // Blocks of codes: see simd/code_book.h. REQUIRES: head_dim a multiple of 16, and a whole number of
 // groups of planes.
@@ -132,14 +135,13 @@ using DecodeRowsFn = void (*)(const std::byte* part, BlockShape shape, std::byte
 /// CodeFit::range as zero, too.
 using EncodeCodesFn = void (*)(const CodeBook& book, const std::byte* bf16, BlockShape shape,
                                std::byte* part);
-/// The values of the codes, not yet scaled, as a bf16 part keeps them.
+/// The values of the codes, not yet scaled, as a bf16 part keeps them; with CodeFit::range the
+/// elements themselves, zero + scale * value, rounded to bf16.
 using DecodeCodesFn = void (*)(const CodeBook& book, const std::byte* part, BlockShape shape,
                                std::byte* bf16);
 /// RunScoresFn and RunAccumulateFn over parts of codes: to the bit what the bf16 primitives give
-/// for decoded parts, scores multiplied by the rows' scales afterwards, weights before. With
-/// CodeFit::range: queries are multiplied by the channels' scales before, and their product with
-/// the zeros (`dot`) is added to the scores of each block; zeros of V are the caller's. REQUIRES:
-/// n_tokens is a whole number of blocks.
+/// for decoded parts, where rows have scales with the scores multiplied by them afterwards, the
+/// weights before. REQUIRES: n_tokens is a whole number of blocks.
 using CodeScoresFn = void (*)(const CodeBook& book, const float* q, const KvRun& k,
                               BlockShape shape, ScoreTile scores);
 using CodeAccumulateFn = void (*)(const CodeBook& book, ScoreTile weights, const KvRun& v,
@@ -176,6 +178,7 @@ struct Table {
   float (*dot)(const float* a, const float* b, std::size_t n);
   void (*axpy)(float a, const float* x, float* y, std::size_t n);  // y += a * x
   void (*scale)(float a, float* x, std::size_t n);                 // x *= a
+  void (*multiply)(const float* x, float* y, std::size_t n);       // y *= x, element by element
   float (*sum_squares)(const float* x, std::size_t n);
   float (*max)(const float* x, std::size_t n);  // n > 0
   /// x[i] = exp(x[i] - shift); returns the sum. exp(-inf) is exactly 0.
@@ -209,8 +212,9 @@ struct Table {
   RunAccumulateFn run_accumulate_f32, run_accumulate_f16, run_accumulate_bf16;
   EncodeCodesFn encode_codes_k, encode_codes_v;
   DecodeCodesFn decode_codes_k, decode_codes_v;
+  EncodeRowsFn encode_q8_0_k, encode_q8_0_v, encode_q4_0_k, encode_q4_0_v;
   DecodeRowsFn decode_q8_0_k, decode_q8_0_v, decode_q4_0_k, decode_q4_0_v;
-  /// f16 -> f32, as scales and zeros stand in parts; n a multiple of 16.
+  /// f16 -> f32, as scales stand in parts; n a multiple of 16.
   void (*read_halves)(const std::byte* halves, std::size_t n, float* out);
   CodeScoresFn run_scores_codes;          // null in sets that only decode
   CodeAccumulateFn run_accumulate_codes;  // null where that is

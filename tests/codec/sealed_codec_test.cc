@@ -162,7 +162,7 @@ std::vector<std::byte> seal(const KvCodec& codec, Side side, const simd::Table& 
   }
   std::vector<std::byte> part(k ? codec.k_bytes(shape) : codec.v_bytes(shape));
   if (codec.codes == nullptr) {
-    (k ? codec.encode_k : codec.encode_v)(open.data(), shape, part.data());
+    (k ? codec.encode_k : codec.encode_v)(table)(open.data(), shape, part.data());
   } else {
     (k ? table.encode_codes_k : table.encode_codes_v)(*codec.codes, open.data(), shape,
                                                       part.data());

@@ -26,7 +26,8 @@ TEST(Dispatch, AgreesWithTheCompilersView) {
 
 TEST(Dispatch, EveryEntryIsFilled) {
   for (const Table* t : available()) {
-    EXPECT_TRUE(t->dot && t->axpy && t->scale && t->sum_squares && t->max) << t->name;
+    EXPECT_TRUE(t->dot && t->axpy && t->scale && t->sum_squares && t->max && t->multiply)
+        << t->name;
     EXPECT_TRUE(t->exp_shift_sum && t->silu_mul && t->gelu_tanh_mul && t->tanh_cap) << t->name;
     EXPECT_TRUE(t->quantize_q8 && t->linear_f32 && t->linear_f16 && t->linear_bf16) << t->name;
     EXPECT_TRUE(t->linear_q8_0 && t->linear_q4_0 && t->linear_q4_1 && t->linear_q5_0) << t->name;
@@ -41,6 +42,8 @@ TEST(Dispatch, EveryEntryIsFilled) {
     EXPECT_TRUE(t->encode_codes_k && t->encode_codes_v && t->decode_codes_k && t->decode_codes_v)
         << t->name;
     EXPECT_EQ(t->run_scores_codes == nullptr, t->run_accumulate_codes == nullptr) << t->name;
+    EXPECT_TRUE(t->encode_q8_0_k && t->encode_q8_0_v && t->encode_q4_0_k && t->encode_q4_0_v)
+        << t->name;
     EXPECT_TRUE(t->decode_q8_0_k && t->decode_q8_0_v && t->decode_q4_0_k && t->decode_q4_0_v)
         << t->name;
     EXPECT_TRUE(t->fetch && t->hadamard && t->read_halves && t->bound_scores) << t->name;

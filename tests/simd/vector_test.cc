@@ -49,7 +49,7 @@ TEST_P(VectorTest, SumsOfAllLengths) {
   EXPECT_EQ(table().max(infinite.data(), infinite.size()), -kInf);
 }
 
-TEST_P(VectorTest, AxpyAndScaleTouchTheirElementsOnly) {
+TEST_P(VectorTest, AxpyScaleAndMultiplyTouchTheirElementsOnly) {
   std::mt19937 rng(2);
   for (std::size_t n = 0; n < 70; ++n) {
     const auto x = random_floats(rng, n + 1);
@@ -65,6 +65,10 @@ TEST_P(VectorTest, AxpyAndScaleTouchTheirElementsOnly) {
     table().scale(-3.0F, scaled.data(), n);
     for (std::size_t i = 0; i < n; ++i) ASSERT_EQ(scaled[i], -3.0F * x[i]);
     ASSERT_EQ(scaled[n], x[n]);
+    auto product = before;
+    table().multiply(x.data(), product.data(), n);
+    for (std::size_t i = 0; i < n; ++i) ASSERT_EQ(product[i], x[i] * before[i]);
+    ASSERT_EQ(product[n], before[n]);
   }
 }
 

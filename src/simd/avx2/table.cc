@@ -1,11 +1,12 @@
 #include "simd/avx2/bounds.h"
+#include "simd/avx2/codes.h"
+#include "simd/avx2/ggml_rows.h"
+#include "simd/avx2/hadamard.h"
 #include "simd/avx2/kv.h"
 #include "simd/avx2/primitives.h"
 #include "simd/avx2/row_scores.h"
 #include "simd/kv_run.h"
-#include "simd/scalar/codes.h"
 #include "simd/scalar/ggml_rows.h"
-#include "simd/scalar/hadamard.h"
 
 namespace larder::simd::avx2 {
 
@@ -15,13 +16,14 @@ constinit const Table kTable = {
     .dot = dot,
     .axpy = axpy,
     .scale = scale,
+    .multiply = multiply,
     .sum_squares = sum_squares,
     .max = max,
     .exp_shift_sum = exp_shift_sum,
     .silu_mul = silu_mul,
     .gelu_tanh_mul = gelu_tanh_mul,
     .tanh_cap = tanh_cap,
-    .hadamard = scalar::hadamard,
+    .hadamard = hadamard,
     .quantize_q8 = quantize_q8,
     .linear_f32 = linear_f32,
     .linear_f16 = linear_f16,
@@ -53,17 +55,21 @@ constinit const Table kTable = {
     .run_accumulate_f32 = accumulate_by_block<accumulate_f32>,
     .run_accumulate_f16 = accumulate_by_block<accumulate_f16>,
     .run_accumulate_bf16 = accumulate_by_block<accumulate_bf16>,
-    .encode_codes_k = scalar::encode_codes_k,
-    .encode_codes_v = scalar::encode_codes_v,
-    .decode_codes_k = scalar::decode_codes_k,
-    .decode_codes_v = scalar::decode_codes_v,
-    .decode_q8_0_k = scalar::decode_q8_0_k,
-    .decode_q8_0_v = scalar::decode_q8_0_v,
-    .decode_q4_0_k = scalar::decode_q4_0_k,
-    .decode_q4_0_v = scalar::decode_q4_0_v,
-    .read_halves = scalar::read_halves,
-    .run_scores_codes = nullptr,
-    .run_accumulate_codes = nullptr,
+    .encode_codes_k = encode_codes_k,
+    .encode_codes_v = encode_codes_v,
+    .decode_codes_k = decode_codes_k,
+    .decode_codes_v = decode_codes_v,
+    .encode_q8_0_k = scalar::encode_q8_0_k,
+    .encode_q8_0_v = scalar::encode_q8_0_v,
+    .encode_q4_0_k = scalar::encode_q4_0_k,
+    .encode_q4_0_v = scalar::encode_q4_0_v,
+    .decode_q8_0_k = decode_q8_0_k,
+    .decode_q8_0_v = decode_q8_0_v,
+    .decode_q4_0_k = decode_q4_0_k,
+    .decode_q4_0_v = decode_q4_0_v,
+    .read_halves = read_halves,
+    .run_scores_codes = run_scores_codes,
+    .run_accumulate_codes = run_accumulate_codes,
     .fetch = fetch_lines,
     .rounds_bf16 = false,
     .bound_scores = bound_scores,

@@ -120,6 +120,14 @@ void scale(float a, float* x, std::size_t n) {
   for (; i < n; ++i) x[i] *= a;
 }
 
+void multiply(const float* x, float* y, std::size_t n) {
+  std::size_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    _mm256_storeu_ps(y + i, _mm256_mul_ps(_mm256_loadu_ps(x + i), _mm256_loadu_ps(y + i)));
+  }
+  for (; i < n; ++i) y[i] *= x[i];
+}
+
 float sum_squares(const float* x, std::size_t n) { return dot(x, x, n); }
 
 float max(const float* x, std::size_t n) {

@@ -15,6 +15,11 @@ void encode_ranges_k(const CodeBook& book, const std::byte* bf16, BlockShape sha
                      std::byte* part);
 void encode_ranges_v(const CodeBook& book, const std::byte* bf16, BlockShape shape,
                      std::byte* part);
+/// run_scores_codes and run_accumulate_codes with CodeFit::range.
+void run_scores_ranges(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
+                       ScoreTile scores);
+void run_accumulate_ranges(const CodeBook& book, ScoreTile weights, const KvRun& v,
+                           BlockShape shape, std::uint32_t n_tokens, float* out);
 void run_scores_codes(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
                       ScoreTile scores);
 void run_accumulate_codes(const CodeBook& book, ScoreTile weights, const KvRun& v, BlockShape shape,

@@ -1,37 +1,15 @@
 // Runs of blocks of codes: planes are decoded in registers and go to VDPBF16PS from there. A lane
 // adds its pairs in the order of kv_bf16.cc, so that the sums are those of decoded blocks.
+#include "simd/avx512/code_runs.h"
 #include "simd/avx512/codes.h"
 #include "simd/avx512/planes.h"
-#include "simd/avx512/primitives.h"
 #include "simd/unroll.h"
 
 namespace larder::simd::avx512 {
 namespace {
 
-constexpr std::size_t kLanes = 16;  // tokens of a K tile; channels of a vector
-constexpr std::size_t kMaxRunTokens = 512;
-constexpr std::size_t kQueries =
-    4;  // whose sums fit in registers beside two tiles, or four vectors
-constexpr std::size_t kQueryPairs = kMaxHeadDim / 2 + kLanes;
-constexpr std::size_t kWeightPairs = kMaxRunTokens / 2 + kLanes;
-constexpr __mmask16 kAll = 0xffff;
-
-inline __m512bh as_bf16(__m512i pairs) { return reinterpret_cast<__m512bh>(pairs); }
-inline __m512i as_pairs(__m512bh pairs) { return reinterpret_cast<__m512i>(pairs); }
-inline __m512bh broadcast(const std::uint32_t* pair) {
-  return as_bf16(_mm512_set1_epi32(static_cast<int>(*pair)));
-}
 inline __m512 load_scales(const std::byte* scales) {
   return _mm512_maskz_cvtph_ps(kAll, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(scales)));
-}
-
-// Where a part's codes end and how far ahead of it stands what is fetched meanwhile: about 8 KB,
-// as for bf16 blocks.
-inline std::ptrdiff_t distance_ahead(const KvRun& run, std::size_t b, std::size_t part_bytes) {
-  constexpr std::size_t kBytesAhead = 8192;
-  const std::size_t next = b + (part_bytes < kBytesAhead ? kBytesAhead / part_bytes : 1);
-  if (next >= run.n_blocks + run.n_next) return 0;
-  return run.parts[next] - run.parts[b];
 }
 
 // kQ queries against kT neighbouring K tiles of codes.
@@ -71,33 +49,15 @@ template <int kBits, int kQ, int kT>
   }
 }
 
-// What becomes of a sum of products: it is multiplied by the row's scale, or gets what the zeros of
-// the channels add to each row of a block.
-struct Finish {
-  const std::byte* scales;  // of the tile's rows, or
-  const float* added;       // [queries]
-};
-
 template <int kBits, int kQ, int kT>
-void score_and_finish(const PlaneReader<kBits>& reader, const std::uint32_t* q,
-                      const std::byte* codes, const Finish& finish, std::ptrdiff_t ahead,
-                      std::size_t head_dim, ScoreTile out) {
+void score_and_scale(const PlaneReader<kBits>& reader, const std::uint32_t* q,
+                     const std::byte* codes, const std::byte* scales, std::ptrdiff_t ahead,
+                     std::size_t head_dim, ScoreTile out) {
   __m512 sums[kQ][kT];
   score_tiles<kBits, kQ, kT>(reader, q, codes, ahead, head_dim, sums);
-  if (finish.added != nullptr) {
-    LARDER_UNROLL
-    for (int i = 0; i < kQ; ++i) {
-      const __m512 added = _mm512_set1_ps(finish.added[i]);
-      LARDER_UNROLL
-      for (int t = 0; t < kT; ++t) {
-        _mm512_storeu_ps(out.data + i * out.stride + t * kLanes, _mm512_add_ps(sums[i][t], added));
-      }
-    }
-    return;
-  }
   LARDER_UNROLL
   for (int t = 0; t < kT; ++t) {
-    const __m512 scale = load_scales(finish.scales + t * 2 * kLanes);
+    const __m512 scale = load_scales(scales + t * 2 * kLanes);
     LARDER_UNROLL
     for (int i = 0; i < kQ; ++i) {
       _mm512_storeu_ps(out.data + i * out.stride + t * kLanes, _mm512_mul_ps(sums[i][t], scale));
@@ -105,10 +65,9 @@ void score_and_finish(const PlaneReader<kBits>& reader, const std::uint32_t* q,
   }
 }
 
-// `added` as in Finish; null where rows have scales.
 template <int kBits, int kQ>
-void score_run(const CodeBook& book, const std::uint32_t* q, const KvRun& k, const float* added,
-               BlockShape shape, ScoreTile out) {
+void score_run(const CodeBook& book, const std::uint32_t* q, const KvRun& k, BlockShape shape,
+               ScoreTile out) {
   const PlaneReader<kBits> reader(book);
   const std::size_t n_bytes = code_bytes(book, shape);
   const std::size_t tile_bytes = kLanes * shape.head_dim * kBits / 8;
@@ -117,15 +76,14 @@ void score_run(const CodeBook& book, const std::uint32_t* q, const KvRun& k, con
     const std::byte* tile = k.parts[b];
     const std::byte* scales = tile + n_bytes;
     const std::ptrdiff_t ahead = distance_ahead(k, b, part_bytes);
+    fetch_scales(tile, ahead, n_bytes, part_bytes);
     std::size_t t = 0;
     for (; t + 2 * kLanes <= shape.block_tokens; t += 2 * kLanes, tile += 2 * tile_bytes) {
-      const Finish finish{scales + 2 * t, added};
-      score_and_finish<kBits, kQ, 2>(reader, q, tile, finish, ahead, shape.head_dim, out);
+      score_and_scale<kBits, kQ, 2>(reader, q, tile, scales + 2 * t, ahead, shape.head_dim, out);
       out.data += 2 * kLanes;
     }
     if (t < shape.block_tokens) {
-      const Finish finish{scales + 2 * t, added};
-      score_and_finish<kBits, kQ, 1>(reader, q, tile, finish, ahead, shape.head_dim, out);
+      score_and_scale<kBits, kQ, 1>(reader, q, tile, scales + 2 * t, ahead, shape.head_dim, out);
       out.data += kLanes;
     }
   }
@@ -192,17 +150,7 @@ void add_run(const CodeBook& book, const std::uint32_t* weights, const KvRun& v,
   }
 }
 
-// out[i] = elements 2 i and 2 i + 1 of x as bf16; n a multiple of 16. Writes whole vectors.
-inline void pack_query(const float* x, std::size_t n, std::uint32_t* out) {
-  for (std::size_t i = 0; i < n; i += 2 * kLanes) {
-    const __m512 low = _mm512_loadu_ps(x + i);
-    const __mmask16 rest = n - i > kLanes ? kAll : __mmask16{0};
-    const __m512 high = _mm512_maskz_loadu_ps(rest, x + i + kLanes);
-    _mm512_storeu_si512(out + i / 2, as_pairs(_mm512_cvtne2ps_pbh(high, low)));
-  }
-}
-
-// The same for x * scales.
+// As pack_pairs, of x * scales.
 inline void pack_scaled(const float* x, const float* scales, std::size_t n, std::uint32_t* out) {
   for (std::size_t i = 0; i < n; i += 2 * kLanes) {
     const __mmask16 rest = n - i > kLanes ? kAll : __mmask16{0};
@@ -213,8 +161,8 @@ inline void pack_scaled(const float* x, const float* scales, std::size_t n, std:
   }
 }
 
-using ScoreRun = void (*)(const CodeBook&, const std::uint32_t*, const KvRun&, const float*,
-                          BlockShape, ScoreTile);
+using ScoreRun = void (*)(const CodeBook&, const std::uint32_t*, const KvRun&, BlockShape,
+                          ScoreTile);
 using AddRun = void (*)(const CodeBook&, const std::uint32_t*, const KvRun&, BlockShape, float*);
 struct Kernels {
   ScoreRun score[kQueries];
@@ -240,45 +188,19 @@ const Kernels& kernels(std::uint32_t bits) {
   }
 }
 
-// Each block has its own scales and zeros of the channels.
-void score_ranges(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
-                  ScoreTile scores) {
-  alignas(64) std::uint32_t packed[kQueries * kQueryPairs];
-  alignas(64) float scales[kMaxHeadDim], zeros[kMaxHeadDim];
-  float added[kQueries];
-  const Kernels& run = kernels(book.bits);
-  const std::size_t d = shape.head_dim;
-  for (std::size_t b = 0; b < k.n_blocks; ++b) {
-    const std::byte* const halves = k.parts[b] + code_bytes(book, shape);
-    read_halves(halves, d, scales);
-    read_halves(halves + 2 * d, d, zeros);
-    const KvRun block{k.parts + b, 1, k.n_blocks - b - 1 + k.n_next};
-    for (std::size_t first = 0; first < scores.n_q; first += kQueries) {
-      const std::size_t n = scores.n_q - first < kQueries ? scores.n_q - first : kQueries;
-      for (std::size_t i = 0; i < n; ++i) {
-        const float* const x = q + (first + i) * d;
-        pack_scaled(x, scales, d, packed + i * kQueryPairs);
-        added[i] = dot(x, zeros, d);
-      }
-      float* const to = scores.data + first * scores.stride + b * shape.block_tokens;
-      run.score[n - 1](book, packed, block, added, shape, {to, n, scores.stride});
-    }
-  }
-}
-
 }  // namespace
 
 void run_scores_codes(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
                       ScoreTile scores) {
-  if (book.fit == CodeFit::range) return score_ranges(book, q, k, shape, scores);
+  if (book.fit == CodeFit::range) return run_scores_ranges(book, q, k, shape, scores);
   alignas(64) std::uint32_t packed[kQueries * kQueryPairs];
   const Kernels& run = kernels(book.bits);
   while (scores.n_q > 0) {
     const std::size_t n = scores.n_q < kQueries ? scores.n_q : kQueries;
     for (std::size_t i = 0; i < n; ++i) {
-      pack_query(q + i * shape.head_dim, shape.head_dim, packed + i * kQueryPairs);
+      pack_pairs(q + i * shape.head_dim, shape.head_dim, packed + i * kQueryPairs);
     }
-    run.score[n - 1](book, packed, k, nullptr, shape, scores);
+    run.score[n - 1](book, packed, k, shape, scores);
     q += n * shape.head_dim;
     scores.data += n * scores.stride;
     scores.n_q -= n;
@@ -287,6 +209,9 @@ void run_scores_codes(const CodeBook& book, const float* q, const KvRun& k, Bloc
 
 void run_accumulate_codes(const CodeBook& book, ScoreTile weights, const KvRun& v, BlockShape shape,
                           std::uint32_t n_tokens, float* out) {
+  if (book.fit == CodeFit::range) {
+    return run_accumulate_ranges(book, weights, v, shape, n_tokens, out);
+  }
   alignas(64) std::uint32_t packed[kQueries * kWeightPairs];
   alignas(64) float scales[kMaxRunTokens];
   const Kernels& run = kernels(book.bits);

@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include "simd/avx512/kv.h"
+#include "simd/run_distance.h"
 #include "simd/unroll.h"
 
 namespace larder::simd::avx512 {
@@ -38,18 +39,6 @@ inline void pack(const float* x, std::size_t n, std::uint32_t* out) {
 
 inline void fetch(const std::byte* line, std::ptrdiff_t ahead) {
   _mm_prefetch(reinterpret_cast<const char*>(line) + ahead, _MM_HINT_T0);
-}
-
-// What is fetched stands so many bytes ahead in reading order: enough lines under way to hide the
-// latency of memory that two cores load, few enough for the L1 cache.
-constexpr std::size_t kBytesAhead = 8192;
-
-// How far from part b of a run stands the one to be fetched while b is read.
-inline std::ptrdiff_t distance_ahead(const KvRun& run, std::size_t b, BlockShape shape) {
-  const std::size_t part_bytes = std::size_t{shape.block_tokens} * shape.head_dim * 2;
-  const std::size_t next = b + (part_bytes < kBytesAhead ? kBytesAhead / part_bytes : 1);
-  if (next >= run.n_blocks + run.n_next) return 0;
-  return run.parts[next] - run.parts[b];
 }
 
 // kQ queries against kT neighbouring K tiles. A lane adds its token's channel pairs in ascending
@@ -90,9 +79,10 @@ void score_tiles(const std::uint32_t* q, const std::byte* k, std::ptrdiff_t ahea
 template <int kQ>
 void score_run(const std::uint32_t* q, const KvRun& k, BlockShape shape, ScoreTile out) {
   const std::size_t n_pairs = shape.head_dim / 2, tile_bytes = n_pairs * 64;
+  const std::size_t part_bytes = std::size_t{shape.block_tokens} * shape.head_dim * 2;
   for (std::size_t b = 0; b < k.n_blocks; ++b) {
     const std::byte* tile = k.parts[b];
-    const std::ptrdiff_t ahead = distance_ahead(k, b, shape);
+    const std::ptrdiff_t ahead = distance_ahead(k, b, part_bytes);
     std::size_t t = 0;
     for (; t + 2 * kLanes <= shape.block_tokens; t += 2 * kLanes, tile += 2 * tile_bytes) {
       score_tiles<kQ, 2>(q, tile, ahead, n_pairs, out);
@@ -128,7 +118,7 @@ template <int kQ, int kC>
 template <int kQ, int kC>
 void add_channels(const std::uint32_t* weights, const KvRun& v, BlockShape shape,
                   std::uint32_t n_tokens, Channels channels, float* out) {
-  const std::size_t head_dim = shape.head_dim;
+  const std::size_t head_dim = shape.head_dim, part_bytes = shape.block_tokens * head_dim * 2;
   const auto mask = [&](int c) { return c + 1 < kC ? kAll : channels.mask; };
   __m512 sums[kQ][kC];
   LARDER_UNROLL
@@ -141,7 +131,7 @@ void add_channels(const std::uint32_t* weights, const KvRun& v, BlockShape shape
   for (std::size_t b = 0; n_tokens > 0; ++b) {
     const std::uint32_t n = n_tokens < shape.block_tokens ? n_tokens : shape.block_tokens;
     const std::byte* pair = v.parts[b] + channels.first * 4;
-    const std::ptrdiff_t ahead = distance_ahead(v, b, shape);
+    const std::ptrdiff_t ahead = distance_ahead(v, b, part_bytes);
     __m512i rows[kC];
     for (std::uint32_t t = 0; t < n / 2; ++t, ++weights, pair += head_dim * 4) {
       LARDER_UNROLL

@@ -8,6 +8,7 @@ namespace larder::simd::avx512 {
 float dot(const float* a, const float* b, std::size_t n);
 void axpy(float a, const float* x, float* y, std::size_t n);
 void scale(float a, float* x, std::size_t n);
+void multiply(const float* x, float* y, std::size_t n);
 float sum_squares(const float* x, std::size_t n);
 float max(const float* x, std::size_t n);
 

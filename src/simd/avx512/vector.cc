@@ -124,6 +124,19 @@ void scale(float a, float* x, std::size_t n) {
   }
 }
 
+void multiply(const float* x, float* y, std::size_t n) {
+  std::size_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    _mm512_storeu_ps(y + i, _mm512_mul_ps(_mm512_loadu_ps(x + i), _mm512_loadu_ps(y + i)));
+  }
+  if (i < n) {
+    const __mmask16 tail = first_lanes(n - i);
+    const __m512 product =
+        _mm512_mul_ps(_mm512_maskz_loadu_ps(tail, x + i), _mm512_maskz_loadu_ps(tail, y + i));
+    _mm512_mask_storeu_ps(y + i, tail, product);
+  }
+}
+
 float sum_squares(const float* x, std::size_t n) { return dot(x, x, n); }
 
 float max(const float* x, std::size_t n) {

@@ -106,6 +106,12 @@ struct Keys {
   static Groups groups(BlockShape shape) { return {shape.head_dim, shape.block_tokens}; }
   static Element element(std::size_t g, std::size_t i) { return {i, g}; }
   static std::size_t group_of(Element e) { return e.channel; }
+  // What stands at place j of a plane, and where the plane stands in a bf16 part, in bytes.
+  static Element element_of(std::size_t plane, std::size_t j, BlockShape shape) {
+    const std::size_t n_pairs = shape.head_dim / 2;
+    return {plane / n_pairs * kLanes + j / 2, plane % n_pairs * 2 + j % 2};
+  }
+  static std::size_t at_plane(std::size_t plane, BlockShape) { return plane * kVector; }
 };
 struct Values {
   static constexpr auto kPlace = place_v;
@@ -113,6 +119,14 @@ struct Values {
   static Groups groups(BlockShape shape) { return {shape.block_tokens, shape.head_dim}; }
   static Element element(std::size_t g, std::size_t i) { return {g, i}; }
   static std::size_t group_of(Element e) { return e.token; }
+  static Element element_of(std::size_t plane, std::size_t j, BlockShape shape) {
+    const std::size_t n_pairs = shape.block_tokens / 2;
+    return {plane % n_pairs * 2 + j % 2, plane / n_pairs * kLanes + j / 2};
+  }
+  static std::size_t at_plane(std::size_t plane, BlockShape shape) {
+    const std::size_t n_pairs = shape.block_tokens / 2;
+    return plane % n_pairs * shape.head_dim * 4 + plane / n_pairs * kVector;
+  }
 };
 
 std::uint16_t load(const std::byte* bf16) {
@@ -227,16 +241,30 @@ void encode(const CodeBook& book, const std::byte* bf16, BlockShape shape, std::
   }
 }
 
-// A plane as bf16.
-void decode_plane(const CodeBook& book, const Planes& planes, std::size_t plane, std::byte* bf16) {
-  unsigned codes[kPlane];
-  std::uint16_t values[kPlane];
-  planes.get(plane, codes);
-  for (std::size_t j = 0; j < kPlane; ++j) {
-    const unsigned sign = book.bits == 8 ? codes[j] & 128U : 0U;
-    values[j] = static_cast<std::uint16_t>(book.values[codes[j] & 127U] | sign << 8);
+std::uint16_t bf16_value(const CodeBook& book, unsigned code) {
+  const unsigned sign = book.bits == 8 ? code & 128U : 0U;
+  return static_cast<std::uint16_t>(book.values[code & 127U] | sign << 8);
+}
+
+template <class Side>
+void decode(const CodeBook& book, const std::byte* part, BlockShape shape, std::byte* bf16) {
+  const Planes planes(book.bits, const_cast<std::byte*>(part));
+  const std::byte* const scales = part + code_bytes(book, shape);
+  const std::byte* const zeros = scales + 2 * Side::groups(shape).n;
+  const std::size_t n_planes = std::size_t{shape.block_tokens} * shape.head_dim / kPlane;
+  for (std::size_t p = 0; p < n_planes; ++p) {
+    unsigned codes[kPlane];
+    std::uint16_t values[kPlane];
+    planes.get(p, codes);
+    for (std::size_t j = 0; j < kPlane; ++j) {
+      values[j] = bf16_value(book, codes[j]);
+      if (book.fit != CodeFit::range) continue;
+      const std::size_t g = Side::group_of(Side::element_of(p, j, shape));
+      values[j] = f32_to_bf16(load_half(zeros + 2 * g) +
+                              load_half(scales + 2 * g) * bf16_to_f32(values[j]));
+    }
+    std::memcpy(bf16 + Side::at_plane(p, shape), values, sizeof(values));
   }
-  std::memcpy(bf16, values, sizeof(values));
 }
 
 template <class Side>
@@ -269,21 +297,13 @@ void encode_codes_v(const CodeBook& book, const std::byte* bf16, BlockShape shap
                     std::byte* part) {
   encode<Values>(book, bf16, shape, part);
 }
-// Planes of K stand in the order of the bf16 layout.
 void decode_codes_k(const CodeBook& book, const std::byte* part, BlockShape shape,
                     std::byte* bf16) {
-  const Planes planes(book.bits, const_cast<std::byte*>(part));
-  const std::size_t n_planes = std::size_t{shape.block_tokens} / kLanes * (shape.head_dim / 2);
-  for (std::size_t p = 0; p < n_planes; ++p) decode_plane(book, planes, p, bf16 + p * kVector);
+  decode<Keys>(book, part, shape, bf16);
 }
 void decode_codes_v(const CodeBook& book, const std::byte* part, BlockShape shape,
                     std::byte* bf16) {
-  const Planes planes(book.bits, const_cast<std::byte*>(part));
-  const std::size_t n_pairs = shape.block_tokens / 2;
-  for (std::size_t p = 0; p < shape.head_dim / kLanes * n_pairs; ++p) {
-    const std::size_t pair = p % n_pairs, lanes = p / n_pairs;
-    decode_plane(book, planes, p, bf16 + pair * shape.head_dim * 4 + lanes * kVector);
-  }
+  decode<Values>(book, part, shape, bf16);
 }
 
 void read_halves(const std::byte* halves, std::size_t n, float* out) {

@@ -32,6 +32,10 @@ void scale(float a, float* x, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) x[i] *= a;
 }
 
+void multiply(const float* x, float* y, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) y[i] *= x[i];
+}
+
 float sum_squares(const float* x, std::size_t n) { return dot(x, x, n); }
 
 float max(const float* x, std::size_t n) {

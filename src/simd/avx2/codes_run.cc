@@ -1,0 +1,232 @@
+// Runs of blocks of codes: planes are decoded in registers and multiplied there, pairs in the order
+// of kv.cc, so that the sums are those of decoded blocks.
+#include "simd/avx2/codes.h"
+#include "simd/avx2/planes.h"
+#include "simd/run_distance.h"
+#include "simd/unroll.h"
+
+namespace larder::simd::avx2 {
+namespace {
+
+constexpr std::size_t kLanes = 16;  // tokens of a K tile, channels of a plane of V: two vectors
+constexpr std::size_t kMaxRunTokens = 512;
+constexpr std::size_t kQueries = 4;  // whose sums fit in registers beside a plane
+
+inline void fetch(const std::byte* from, const std::byte* to, std::ptrdiff_t ahead) {
+  for (; from < to; from += 64) {
+    _mm_prefetch(reinterpret_cast<const char*>(from) + ahead, _MM_HINT_T0);
+  }
+}
+
+// What the kernels read of a block: a K tile, or 16 channels of V.
+struct Codes {
+  const std::byte* data;
+  std::ptrdiff_t ahead;
+  Ranges ranges;
+};
+
+// A group's planes of both halves against kQ rows of x, queries or weights, `stride` apart.
+template <int kQ, class Reader>
+[[gnu::always_inline]] inline void add_group(const Reader& reader, const Codes& codes,
+                                             const float* x, std::size_t stride,
+                                             __m256 (&sums)[kQ][2]) {
+  for_each_of(
+      typename Reader::Indices{}, [&](auto p) __attribute__((always_inline)) {
+        const Pair low = reader.template pair<p()>(codes.data, codes.ranges);
+        const Pair high = reader.template pair<p()>(codes.data + 32, codes.ranges);
+        LARDER_UNROLL
+        for (int i = 0; i < kQ; ++i) {
+          const __m256 first = _mm256_broadcast_ss(x + i * stride + 2 * p());
+          sums[i][0] = _mm256_fmadd_ps(first, low.first, sums[i][0]);
+          sums[i][1] = _mm256_fmadd_ps(first, high.first, sums[i][1]);
+          const __m256 second = _mm256_broadcast_ss(x + i * stride + 2 * p() + 1);
+          sums[i][0] = _mm256_fmadd_ps(second, low.second, sums[i][0]);
+          sums[i][1] = _mm256_fmadd_ps(second, high.second, sums[i][1]);
+        }
+      });
+  fetch(codes.data, codes.data + Reader::kBytes, codes.ahead);
+}
+
+// A function of its own, for K and V, of each reader and count: they take long to compile.
+template <int kQ, class Reader>
+[[gnu::noinline]] void add_planes(const Reader& reader, Codes codes, std::size_t n_planes,
+                                  const float* x, std::size_t stride, __m256 (&total)[kQ][2]) {
+  __m256 sums[kQ][2];
+  LARDER_UNROLL
+  for (int i = 0; i < kQ; ++i) {
+    sums[i][0] = total[i][0];
+    sums[i][1] = total[i][1];
+  }
+  for (std::size_t p = 0; p < n_planes; p += Reader::kPlanes) {
+    add_group<kQ>(reader, codes, x, stride, sums);
+    codes.data += Reader::kBytes;
+    codes.ranges.scales += 2 * Reader::kPlanes;
+    codes.ranges.zeros += 2 * Reader::kPlanes;
+    x += 2 * Reader::kPlanes;
+  }
+  LARDER_UNROLL
+  for (int i = 0; i < kQ; ++i) {
+    total[i][0] = sums[i][0];
+    total[i][1] = sums[i][1];
+  }
+}
+
+// kQ queries against a K tile, whose rows have `scales` unless that is null.
+template <int kQ, class Reader>
+void score_tile(const Reader& reader, const float* q, const Codes& tile, const float* scales,
+                std::size_t head_dim, ScoreTile out) {
+  __m256 sums[kQ][2];
+  LARDER_UNROLL
+  for (int i = 0; i < kQ; ++i) sums[i][0] = sums[i][1] = _mm256_setzero_ps();
+  add_planes<kQ>(reader, tile, head_dim / 2, q, head_dim, sums);
+  for (int h = 0; h < 2; ++h) {
+    const __m256 scale = scales != nullptr ? _mm256_loadu_ps(scales + 8 * h) : _mm256_set1_ps(1.0F);
+    LARDER_UNROLL
+    for (int i = 0; i < kQ; ++i) {
+      _mm256_storeu_ps(out.data + i * out.stride + 8 * h, _mm256_mul_ps(sums[i][h], scale));
+    }
+  }
+}
+
+// Scales, and zeros with CodeFit::range, as floats.
+struct PartScales {
+  alignas(32) float scales[kMaxHeadDim], zeros[kMaxHeadDim];
+};
+
+template <int kQ, class Reader>
+void score_run(const CodeBook& book, const Reader& reader, const float* q, const KvRun& k,
+               BlockShape shape, ScoreTile out) {
+  const bool has_ranges = book.fit == CodeFit::range;
+  const std::size_t n_bytes = code_bytes(book, shape), part_bytes = k_part_bytes(book, shape);
+  const std::size_t tile_bytes = kLanes * shape.head_dim * book.bits / 8;
+  const std::size_t n_scales = has_ranges ? shape.head_dim : shape.block_tokens;
+  PartScales of;
+  for (std::size_t b = 0; b < k.n_blocks; ++b) {
+    const std::byte* const part = k.parts[b];
+    read_halves(part + n_bytes, n_scales, of.scales);
+    if (has_ranges) read_halves(part + n_bytes + 2 * n_scales, n_scales, of.zeros);
+    Codes tile{part, distance_ahead(k, b, part_bytes), {of.scales, of.zeros}};
+    fetch(part + n_bytes, part + part_bytes, tile.ahead);
+    for (std::size_t t = 0; t < shape.block_tokens; t += kLanes, tile.data += tile_bytes) {
+      score_tile<kQ>(reader, q, tile, has_ranges ? nullptr : of.scales + t, shape.head_dim, out);
+      out.data += kLanes;
+    }
+  }
+}
+
+// V of a run: weights [queries, kMaxRunTokens], and scales and zeros of rows with CodeFit::range.
+struct Weighted {
+  const KvRun& run;
+  const float* weights;
+  Ranges ranges;
+};
+
+// kQ rows of weights against V, the sums of 16 channels at a time in registers from the first block
+// to the last.
+template <int kQ, class Reader>
+void add_run(const CodeBook& book, const Reader& reader, const Weighted& v, BlockShape shape,
+             float* out) {
+  const std::size_t n = shape.block_tokens, part_bytes = v_part_bytes(book, shape);
+  const std::size_t lane_bytes = n * kLanes * book.bits / 8;  // of 16 channels
+  for (std::size_t c = 0; c < shape.head_dim; c += kLanes) {
+    __m256 sums[kQ][2];
+    LARDER_UNROLL
+    for (int i = 0; i < kQ; ++i) {
+      sums[i][0] = _mm256_loadu_ps(out + i * shape.head_dim + c);
+      sums[i][1] = _mm256_loadu_ps(out + i * shape.head_dim + c + 8);
+    }
+    for (std::size_t b = 0; b < v.run.n_blocks; ++b) {
+      const Codes codes{v.run.parts[b] + c / kLanes * lane_bytes,
+                        distance_ahead(v.run, b, part_bytes),
+                        {v.ranges.scales + b * n, v.ranges.zeros + b * n}};
+      add_planes<kQ>(reader, codes, n / 2, v.weights + b * n, kMaxRunTokens, sums);
+    }
+    LARDER_UNROLL
+    for (int i = 0; i < kQ; ++i) {
+      _mm256_storeu_ps(out + i * shape.head_dim + c, sums[i][0]);
+      _mm256_storeu_ps(out + i * shape.head_dim + c + 8, sums[i][1]);
+    }
+  }
+}
+
+// How many of n queries are worked on together.
+std::size_t together(std::size_t n) { return n >= kQueries ? kQueries : n >= 2 ? 2 : 1; }
+// f(integral_constant n) for such a number.
+template <class F>
+void with_count(std::size_t n, F&& f) {
+  switch (n) {
+    case 1:
+      return f(std::integral_constant<int, 1>{});
+    case 2:
+      return f(std::integral_constant<int, 2>{});
+    default:
+      return f(std::integral_constant<int, 4>{});
+  }
+}
+
+// The weights of a few queries for some of the blocks, multiplied by the rows' scales if there are
+// any (null otherwise).
+void scale_weights(const ScoreTile& weights, const float* scales, std::size_t n, float* out) {
+  for (std::size_t i = 0; i < weights.n_q; ++i) {
+    const float* const from = weights.data + i * weights.stride;
+    float* const to = out + i * kMaxRunTokens;
+    for (std::size_t t = 0; t < n; t += 8) {
+      const __m256 x = _mm256_loadu_ps(from + t);
+      _mm256_storeu_ps(to + t,
+                       scales != nullptr ? _mm256_mul_ps(x, _mm256_loadu_ps(scales + t)) : x);
+    }
+  }
+}
+
+}  // namespace
+
+void run_scores_codes(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
+                      ScoreTile scores) {
+  with_reader(book, [&](const auto& reader) {
+    while (scores.n_q > 0) {
+      const std::size_t n = together(scores.n_q);
+      with_count(
+          n, [&](auto n_q) { score_run<decltype(n_q)::value>(book, reader, q, k, shape, scores); });
+      q += n * shape.head_dim;
+      scores.data += n * scores.stride;
+      scores.n_q -= n;
+    }
+  });
+}
+
+void run_accumulate_codes(const CodeBook& book, ScoreTile weights, const KvRun& v, BlockShape shape,
+                          std::uint32_t n_tokens, float* out) {
+  alignas(32) float scaled[kQueries * kMaxRunTokens], scales[kMaxRunTokens], zeros[kMaxRunTokens];
+  const bool has_ranges = book.fit == CodeFit::range;
+  const std::size_t n_bytes = code_bytes(book, shape), block_tokens = shape.block_tokens;
+  const std::size_t chunk_blocks = kMaxRunTokens / block_tokens;
+  KvRun left = v;
+  for (std::size_t n_blocks = n_tokens / block_tokens; n_blocks > 0;) {
+    const std::size_t n_now = n_blocks < chunk_blocks ? n_blocks : chunk_blocks;
+    const std::size_t n = n_now * block_tokens;
+    for (std::size_t b = 0; b < n_now; ++b) {
+      const std::byte* const halves = left.parts[b] + n_bytes;
+      read_halves(halves, block_tokens, scales + b * block_tokens);
+      if (!has_ranges) continue;
+      read_halves(halves + 2 * block_tokens, block_tokens, zeros + b * block_tokens);
+    }
+    const KvRun now{left.parts, n_now, left.n_blocks - n_now + left.n_next};
+    with_reader(book, [&](const auto& reader) {
+      for (std::size_t first = 0, n_q = 0; first < weights.n_q; first += n_q) {
+        n_q = together(weights.n_q - first);
+        const ScoreTile some{weights.data + first * weights.stride, n_q, weights.stride};
+        scale_weights(some, has_ranges ? nullptr : scales, n, scaled);
+        with_count(n_q, [&](auto count) {
+          add_run<decltype(count)::value>(book, reader, {now, scaled, {scales, zeros}}, shape,
+                                          out + first * shape.head_dim);
+        });
+      }
+    });
+    weights.data += n;
+    left.parts += n_now;
+    left.n_blocks -= n_now;
+    n_blocks -= n_now;
+  }
+}
+
+}  // namespace larder::simd::avx2

@@ -1,0 +1,13 @@
+// Blocks of rows as ggml stores them, for the avx2 set. Contracts in simd/simd.h.
+#pragma once
+
+#include "simd/simd.h"
+
+namespace larder::simd::avx2 {
+
+void decode_q8_0_k(const std::byte* part, BlockShape shape, std::byte* bf16);
+void decode_q8_0_v(const std::byte* part, BlockShape shape, std::byte* bf16);
+void decode_q4_0_k(const std::byte* part, BlockShape shape, std::byte* bf16);
+void decode_q4_0_v(const std::byte* part, BlockShape shape, std::byte* bf16);
+
+}  // namespace larder::simd::avx2
