@@ -5,6 +5,7 @@
 #include "simd/scalar/codes.h"
 #include "simd/scalar/ggml_rows.h"
 #include "simd/scalar/hadamard.h"
+#include "simd/scalar/key_turn.h"
 
 namespace larder::simd::avx2 {
 
@@ -60,6 +61,9 @@ constinit const Table kTable = {
     .decode_q8_0_v = scalar::decode_q8_0_v,
     .decode_q4_0_k = scalar::decode_q4_0_k,
     .decode_q4_0_v = scalar::decode_q4_0_v,
+    .turn_keys = scalar::turn_keys,
+    .turn_back_keys = scalar::turn_back_keys,
+    .pack_codes_k = scalar::pack_codes_k,
     .read_halves = scalar::read_halves,
     .run_scores_codes = nullptr,
     .run_accumulate_codes = nullptr,
