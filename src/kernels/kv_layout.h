@@ -10,6 +10,8 @@
 namespace larder {
 
 struct AttentionItem;
+struct KeyTable;
+class BlockAngles;
 
 /// The K and the V part of a block: as many rows, perhaps of other widths (latent attention).
 struct KvShape {
@@ -38,6 +40,9 @@ struct KvLayout {
   std::size_t open_bytes = 0;    // of an open block, and of a fresh one
   std::byte* fresh = nullptr;    // [slots, n_kv_heads, open_bytes]
   std::uint32_t raw_blocks = 0;  // the first ones of a sequence are as open ones, also when full
+  // Where k->before_rope: what is known of the layer's keys, and rope (kernels/turned_keys.h).
+  const KeyTable* key_table = nullptr;
+  const BlockAngles* angles = nullptr;
 
   bool seals() const noexcept { return open_k != nullptr; }
   bool is_raw(std::uint32_t block) const noexcept { return !seals() || block < raw_blocks; }

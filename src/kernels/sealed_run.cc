@@ -17,15 +17,17 @@ void multiply(const float* scales, std::size_t n, simd::ScoreTile tile) {
 }  // namespace
 
 SealedRun::SealedRun(const AttentionContext& context, const simd::KvRun& k, const simd::KvRun& v,
-                     std::size_t n_queries, float* decoded)
+                     const KeyPlace& place, std::size_t n_queries, float* decoded)
     : context_(context),
       block_{context.shape.block_tokens, context.shape.head_dim},
+      place_(place),
       few_(n_queries <= kFewQueries && context.simd.run_scores_codes != nullptr),
       scaled_(decoded + 2 * side_floats(block_.head_dim)) {
   set_side(k_, *context.layout.k, k, decoded);
   k_.n_bytes = k_.codec->k_bytes(block_);
   k_.decode_codes = context.simd.decode_codes_k;
   if (k_.codec->decode_k != nullptr) k_.decode_rows = k_.codec->decode_k(context.simd);
+  if (k_.codec->before_rope != nullptr) k_.decodes = true;
   if (has_ranges(k_)) k_.n_groups = block_.head_dim;
   set_side(v_, *context.layout.v, v, decoded + side_floats(block_.head_dim));
   v_.n_bytes = v_.codec->v_bytes(block_);
@@ -59,6 +61,12 @@ void SealedRun::decode(Side& side, std::size_t n_blocks) const {
       side.decode_rows(part, block_, side.rows + b * part_bytes);
       continue;
     }
+    if (side.codec->before_rope != nullptr) {
+      const KeyPlace place{place_.kv_head, place_.block + static_cast<std::uint32_t>(b)};
+      decode_keys(context_.simd, key_coding(context_.layout, block_.head_dim, place), part, block_,
+                  side.rows + b * part_bytes);
+      continue;
+    }
     const simd::CodeBook& codes = *side.codec->codes;
     const std::size_t n_code_bytes = simd::code_bytes(codes, block_), n = side.n_groups;
     side.decode_codes(codes, part, block_, side.rows + b * part_bytes);
@@ -82,7 +90,7 @@ void SealedRun::scores(const float* q, std::size_t n_blocks, simd::ScoreTile sco
   decode(k_, n_blocks);
   if (has_ranges(k_)) return score_ranges(q, n_blocks, scores);
   context_.scores(q, {k_.parts.data(), n_blocks, 0}, block_, scores);
-  if (k_.decode_rows != nullptr) return;
+  if (k_.codec->codes == nullptr) return;
   multiply(k_.scales, n_blocks * block_.block_tokens, scores);
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/attention_run.h"
+#include "kernels/turned_keys.h"
 
 namespace larder {
 
@@ -27,9 +28,10 @@ class SealedRun {
     return 2 * side_floats(head_dim) + simd::kRunQueries * head_dim;
   }
 
-  /// `k` and `v`: parts of the same blocks. `decoded` [n_floats(head_dim)] is overwritten.
+  /// `k` and `v`: parts of the same blocks, which begin with that at `place`. `decoded`
+  /// [n_floats(head_dim)] is overwritten.
   SealedRun(const AttentionContext& context, const simd::KvRun& k, const simd::KvRun& v,
-            std::size_t n_queries, float* decoded);
+            const KeyPlace& place, std::size_t n_queries, float* decoded);
 
   /// scores of `n_q` queries against the first `n_blocks` blocks.
   void scores(const float* q, std::size_t n_blocks, simd::ScoreTile scores);
@@ -61,6 +63,7 @@ class SealedRun {
 
   const AttentionContext& context_;
   const simd::BlockShape block_;
+  const KeyPlace place_;
   const bool few_;       // queries
   float* const scaled_;  // [kRunQueries, head_dim]
   Side k_, v_;
