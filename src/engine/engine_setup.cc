@@ -150,7 +150,8 @@ Engine::Impl::Impl(Parts parts)
                     evictor_model(source->config(), options.n_context));
   }
   if (options.kv.prefix_caching) {
-    prefixes.emplace(plan.shape, pool, cache_fingerprint(*source, format_name()));
+    const std::string keys = plan.keys == nullptr ? "" : plan.keys->digest;
+    prefixes.emplace(plan.shape, pool, cache_fingerprint(*source, format_name() + keys));
   }
 }
 
@@ -284,7 +285,8 @@ std::string Engine::Impl::description() const {
                      options.kv.block_tokens, format_bytes(pool.budget_bytes()), options.n_context,
                      options.n_sequences,
                      options.n_context > trained ? fmt::format(" (trained for {})", trained) : "",
-                     plan.eviction ? ", " + eviction_text(options.kv) : "");
+                     (plan.keys == nullptr ? "" : ", keys by " + options.kv.calibration) +
+                         (plan.eviction ? ", " + eviction_text(options.kv) : ""));
 }
 
 }  // namespace larder

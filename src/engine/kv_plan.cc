@@ -20,6 +20,13 @@ std::string row_text(const KvPlan& plan, const ModelConfig& config) {
 
 Result<void> check_storable(const KvFormats& formats, const ModelConfig& config,
                             std::uint32_t layer, const KvShape& shape) {
+  if (config.has_latent() && formats.k->before_rope != nullptr) {
+    return fail(
+        Errc::unsupported,
+        "layer {}: K (the rotated key) cannot be stored as {}: latent attention has no keys "
+        "of heads before rope; choose another cache-type-k",
+        layer, formats.k->name);
+  }
   const std::string k = refusal_of_k(*formats.k, shape), v = refusal_of_v(*formats.v, shape);
   if (k.empty() && v.empty()) return {};
   const bool latent = config.has_latent();
@@ -181,6 +188,17 @@ bool moves_whole_blocks(const EvictionOptions& eviction, std::uint32_t block_tok
          eviction.budget.n_tokens != 0 && eviction.budget.n_tokens % block_tokens == 0;
 }
 
+/// What turns keys to their positions is told by their places in the table.
+Result<void> check_turned_drops(const EngineOptions& options, const KvPlan& plan,
+                                std::uint32_t layer) {
+  if (plan.formats[layer].k->before_rope == nullptr) return {};
+  return fail(Errc::unsupported,
+              "kv-policy '{}' cannot be used with cache-type-k {} of layer {}: keys are stored as "
+              "they were before rope, and where rows were dropped a block does not know its "
+              "positions",
+              options.kv.policy, plan.formats[layer].k->name, layer);
+}
+
 /// Rows cannot be taken out of a sealed block; and whether a block is raw is told by its place in
 /// the table, so that raw first ones must not go either: those behind them would take their places.
 Result<void> check_sealed_drops(const EngineOptions& options, const KvPlan& plan,
@@ -237,6 +255,7 @@ Result<void> limit_rows(const ModelConfig& config, const EngineOptions& options,
   LARDER_ASSIGN(const std::vector<std::uint32_t> layers, dropping_layers(config, options, plan));
   LARDER_TRY(budget_in_tokens(options.kv.keep, layers, plan));
   for (const std::uint32_t l : layers) {
+    LARDER_TRY(check_turned_drops(options, plan, l));
     if (plan.shape.layers[l].seals()) LARDER_TRY(check_sealed_drops(options, plan, l));
   }
   const std::uint32_t n_keep = rows_to_keep(policy, plan.eviction->budget, options.n_context);
@@ -301,6 +320,8 @@ Result<KvPlan> plan_kv(const ModelConfig& config, const EngineOptions& options,
   LARDER_TRY(lay_out(config, options.kv.block_tokens, plan));
   LARDER_ASSIGN(plan.eviction, eviction_options(options.kv));
   LARDER_TRY(limit_rows(config, options, plan));
+  LARDER_ASSIGN(plan.keys, calibrated_keys(config, options, plan.formats));
+  if (plan.keys != nullptr) set_keys(config, *plan.keys, plan.layouts);
   std::vector<std::uint64_t> n_extents(plan.pool.classes.size());
   count_for_context(plan.shape, plan.pool.classes, options.n_context, options.n_batch, n_extents);
   plan.bytes_per_sequence = budget_for(plan.pool.classes, n_extents);

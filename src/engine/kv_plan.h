@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "engine/calibrated_keys.h"
 #include "engine/eviction_options.h"
 #include "engine/kv_formats.h"
 #include "kernels/attention.h"
@@ -24,6 +26,9 @@ struct KvPlan {
   std::vector<KvLayout> layouts;   // [n_layers], without the addresses; of a layer that reads
                                    // another's rows, the other's
   std::optional<EvictionOptions> eviction;
+  /// What layouts of kvq formats refer to; null without. Owners: this and its copies, whose layouts
+  /// refer to the same.
+  std::shared_ptr<const CalibratedKeys> keys;
   std::uint64_t bytes_per_sequence = 0;  // a sequence of n_context tokens at its fullest
   std::uint64_t bytes_per_token = 0;     // of a full block, all layers and heads
 };

@@ -82,7 +82,8 @@ INSTANTIATE_TEST_SUITE_P(Models, PrefixOf,
                          testing::Values(kStories, kMistral, kGemma3, kCla, kLatent, kExperts,
                                          kRotated, kMixed, kInt8, kInt4, kRawLayer, kClaSealed,
                                          kStreaming, kSealedStreaming, kRawSinks, kKeysKept,
-                                         kLotsKept, kHeavy, kObserved, kSplit, kPyramid),
+                                         kLotsKept, kHeavy, kObserved, kSplit, kPyramid, kTurned,
+                                         kTurnedCla),
                          testing::PrintToStringParamName());
 
 /// Random schedules over one engine whose cache stays from round to round.
