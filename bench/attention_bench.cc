@@ -208,6 +208,7 @@ int main(int argc, char** argv) {
         ->Unit(benchmark::kMicrosecond);
     for (const larder::simd::Table* table : larder::simd::available()) {
       for (const larder::KvCodec* codec : larder::kv_codecs()) {
+        if (codec->before_rope != nullptr) continue;  // not for values
         const KvFormat format = codec->format;
         for (const std::uint32_t head_dim : {64U, 128U}) {
           for (const std::uint32_t n_past : {4095U, 16383U, 32767U}) {

@@ -47,6 +47,8 @@ void add_rows(std::span<const float> rows, std::size_t n_embd, std::vector<doubl
   add_outer_products(memory, n_embd + 1, sum);
 }
 
+}  // namespace
+
 Result<void> run_windows(Engine& engine, std::span<const TokenId> tokens) {
   ProgressBar bar("calibrate");
   const InterruptGuard guard;
@@ -65,8 +67,6 @@ Result<void> run_windows(Engine& engine, std::span<const TokenId> tokens) {
   }
   return {};
 }
-
-}  // namespace
 
 Result<InputMoments> measure_input_moments(const CalibrationOptions& options) {
   LARDER_ASSIGN(const std::string text, read_text_file(options.text_path, kMaxTextBytes));

@@ -1,5 +1,6 @@
 // larder eval: how good a model is, through the path that serves.
 #include "commands.h"
+#include "eval_calibrate.h"
 #include "eval_heads.h"
 #include "eval_kl.h"
 #include "eval_perplexity.h"
@@ -18,6 +19,7 @@ void add_eval_command(CLI::App& app, int& exit_code) {
   add_eval_sweep_command(*eval, exit_code);
   add_eval_sensitivity_command(*eval, exit_code);
   add_eval_heads_command(*eval, exit_code);
+  add_eval_calibrate_command(*eval, exit_code);
 }
 
 }  // namespace larder

@@ -242,6 +242,9 @@ class Engine {
   /// hears.
   void observe_attention(
       std::function<void(std::uint32_t layer, std::span<const float> rows)> observer);
+  /// The same of the keys that each layer caches, as they are before rope: rows [n_rows,
+  /// n_kv_heads, head_dim]. Not with latent attention.
+  void observe_keys(std::function<void(std::uint32_t layer, std::span<const float> rows)> observer);
 
   const Tokenizer& tokenizer() const;
   const ModelConfig& config() const;

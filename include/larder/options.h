@@ -18,17 +18,20 @@ struct KvOptions {
   std::string policy;               // which rows stay when there are more than `keep`; empty: all
   std::string keep;                 // "512" rows per layer and head, or "0.25" of the prompt's
   bool prefix_caching = false;      // what was computed stays for those who begin alike
+  std::string calibration;          // file that kvq formats read: `larder eval calibrate`
 };
 template <class F>
 void for_each_field(KvOptions& o, F&& f) {
   f("cache-type-k", o.type_k,
     "storage format of keys: f32, f16, bf16, q8_0, int8, fp8, rot8, rot5, q4_0, rot4, int4, kivi4, "
-    "rot3, rot2, kivi2");
-  f("cache-type-v", o.type_v, "storage format of values: as for keys");
+    "rot3, rot2, kivi2; with kv-calibration also kvq4, kvq4o, kvq3, kvq3o, kvq2, kvq2o");
+  f("cache-type-v", o.type_v, "storage format of values: as for keys, but none of kvq");
   f("kv-layers", o.layers,
     "formats of single layers, K/V or one for both, e.g. 0-1:bf16,2-:rot4/int4; others as above");
   f("kv-raw-blocks", o.raw_blocks,
     "first blocks of a sequence that are not encoded (attention sinks): 0 to 64");
+  f("kv-calibration", o.calibration,
+    "file of what is known of the model's keys, for kvq formats: larder eval calibrate writes it");
   f("block-size", o.block_tokens, "tokens per KV block: a power of two, 16 to 128");
   f("kv-policy", o.policy,
     "which cached rows stay, or are read: larder policies lists them (empty: all)");

@@ -31,7 +31,20 @@ enum class KvFormat : std::uint8_t {
   kivi4,
   kivi2,
   q8_0,
-  q4_0
+  q4_0,
+  kvq4,
+  kvq4o,
+  kvq3,
+  kvq3o,
+  kvq2,
+  kvq2o
+};
+
+/// A sealed format of keys as they were before rope (codec/key_codes.h): codes of a table that was
+/// made for the layer's keys, and perhaps 1 % of the elements of a block kept apart.
+struct BeforeRope {
+  std::uint32_t bits;
+  bool keeps_apart;
 };
 
 /// What the run-time choice of a format comes to. One constant table per format (see `kv_codec`);
@@ -87,6 +100,9 @@ struct KvCodec {
                  std::uint32_t to_row) = nullptr;
   void (*move_v)(const std::byte* from, std::uint32_t from_row, BlockShape shape, std::byte* to,
                  std::uint32_t to_row) = nullptr;
+  /// Or keys as they were before rope; encoding and decoding them takes what is known of the layer
+  /// (kernels/turned_keys.h), and `read_k` is not to be called.
+  const BeforeRope* before_rope = nullptr;
 
   bool is_raw() const noexcept { return raw == format; }
 };

@@ -105,6 +105,11 @@ void Engine::observe_attention(
   impl_->forward.observe_attention(std::move(observer));
 }
 
+void Engine::observe_keys(
+    std::function<void(std::uint32_t layer, std::span<const float> rows)> observer) {
+  impl_->forward.observe_keys(std::move(observer));
+}
+
 const Tokenizer& Engine::tokenizer() const { return *impl_->tokenizer; }
 const ModelConfig& Engine::config() const { return impl_->source->config(); }
 const GenerationDefaults& Engine::generation_defaults() const {

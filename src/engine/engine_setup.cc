@@ -175,7 +175,8 @@ Engine::Impl::Impl(Parts parts)
                                       : std::vector<TokenKind>{}));
   }
   if (options.kv.prefix_caching) {
-    prefixes.emplace(plan.shape, pool, cache_fingerprint(*source, format_name()));
+    const std::string keys = plan.keys == nullptr ? "" : plan.keys->digest;
+    prefixes.emplace(plan.shape, pool, cache_fingerprint(*source, format_name() + keys));
   }
 }
 
@@ -312,9 +313,10 @@ std::string Engine::Impl::description() const {
                      options.kv.block_tokens, format_bytes(pool.budget_bytes()), options.n_context,
                      options.n_sequences,
                      options.n_context > trained ? fmt::format(" (trained for {})", trained) : "",
-                     plan.eviction  ? ", " + eviction_text(options.kv)
-                     : plan.reading ? ", " + reading_text(options.kv)
-                                    : "");
+                     (plan.keys == nullptr ? "" : ", keys by " + options.kv.calibration) +
+                         (plan.eviction  ? ", " + eviction_text(options.kv)
+                          : plan.reading ? ", " + reading_text(options.kv)
+                                         : ""));
 }
 
 }  // namespace larder

@@ -1,5 +1,6 @@
 #include "engine/fingerprint.h"
 
+#include <fmt/format.h>
 #include <openssl/evp.h>
 
 #include <algorithm>
@@ -34,6 +35,15 @@ StripeDigest cache_fingerprint(const ModelSource& source, std::string_view forma
   StripeDigest digest;
   unsigned n = 0;
   LARDER_CHECK(EVP_DigestFinal_ex(context.get(), digest.data(), &n) == 1 && n == digest.size());
+  return digest;
+}
+
+std::string text_digest(std::string_view text) {
+  StripeDigest sha;
+  unsigned n = 0;
+  LARDER_CHECK(EVP_Digest(text.data(), text.size(), sha.data(), &n, EVP_sha256(), nullptr) == 1);
+  std::string digest;
+  for (std::size_t i = 0; i < 16; ++i) digest += fmt::format("{:02x}", sha[i]);
   return digest;
 }
 

@@ -22,6 +22,13 @@ std::string row_text(const KvPlan& plan, const ModelConfig& config) {
 
 Result<void> check_storable(const KvFormats& formats, const ModelConfig& config,
                             std::uint32_t layer, const KvShape& shape) {
+  if (config.has_latent() && formats.k->before_rope != nullptr) {
+    return fail(
+        Errc::unsupported,
+        "layer {}: K (the rotated key) cannot be stored as {}: latent attention has no keys "
+        "of heads before rope; choose another cache-type-k",
+        layer, formats.k->name);
+  }
   const std::string k = refusal_of_k(*formats.k, shape), v = refusal_of_v(*formats.v, shape);
   if (k.empty() && v.empty()) return {};
   const bool latent = config.has_latent();
@@ -208,6 +215,17 @@ std::string repacking_refusal(const Policy& policy, const KvLayout& layout,
   return "";
 }
 
+/// What turns keys to their positions is told by their places in the table.
+Result<void> check_turned_drops(const EngineOptions& options, const KvPlan& plan,
+                                std::uint32_t layer) {
+  if (plan.formats[layer].k->before_rope == nullptr) return {};
+  return fail(Errc::unsupported,
+              "kv-policy '{}' cannot be used with cache-type-k {} of layer {}: keys are stored as "
+              "they were before rope, and where rows were dropped a block does not know its "
+              "positions",
+              options.kv.policy, plan.formats[layer].k->name, layer);
+}
+
 /// Rows move in whole blocks, or one by one with their codes; and whether a block is raw is told by
 /// its place in the table, so that raw first ones must not go: those behind them would take their
 /// places.
@@ -283,6 +301,7 @@ Result<void> limit_rows(const ModelConfig& config, const EngineOptions& options,
   }
   bool repacks = false;  // in whole blocks, and then all layers have budgets of such
   for (const std::uint32_t l : layers) {
+    LARDER_TRY(check_turned_drops(options, plan, l));
     if (plan.shape.layers[l].seals()) LARDER_TRY(check_sealed_drops(options, plan, l));
     repacks = repacks || plan.shape.layers[l].repacks;
   }
@@ -357,6 +376,8 @@ Result<KvPlan> plan_kv(const ModelConfig& config, const EngineOptions& options,
   if (plan.reading) plan.eviction.reset();
   plan.max_rows = options.n_context;
   LARDER_TRY(limit_rows(config, options, plan));
+  LARDER_ASSIGN(plan.keys, calibrated_keys(config, options, plan.formats));
+  if (plan.keys != nullptr) set_keys(config, *plan.keys, plan.layouts);
   std::vector<std::uint64_t> n_extents(plan.pool.classes.size());
   // Windows hold what is read again beside their own rows.
   count_for_context(plan.shape, plan.pool.classes, plan.max_rows,

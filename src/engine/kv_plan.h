@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "engine/calibrated_keys.h"
 #include "engine/eviction_options.h"
 #include "engine/kv_formats.h"
 #include "engine/reading_plan.h"
@@ -26,6 +28,9 @@ struct KvPlan {
                                    // another's rows, the other's
   std::optional<EvictionOptions> eviction;  // of a policy that drops rows
   std::optional<ReadingPlan> reading;       // of one that does not
+  /// What layouts of kvq formats refer to; null without. Owners: this and its copies, whose layouts
+  /// refer to the same.
+  std::shared_ptr<const CalibratedKeys> keys;
   std::uint32_t max_rows = 0;  // of a sequence: the context, and what is read again behind it
   std::uint64_t bytes_per_sequence = 0;  // a sequence of n_context tokens at its fullest
   std::uint64_t bytes_per_token = 0;     // of a full block, all layers and heads

@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "kernels/attention.h"
 #include "kernels/key_bounds.h"
+#include "kernels/turned_keys.h"
 
 namespace larder {
 namespace {
@@ -74,6 +75,9 @@ struct Append {
     std::byte* v_part = k_part + layout.v_offset;
     if (layout.k->codes != nullptr) {
       compute.simd.encode_codes_k(*layout.k->codes, raw_k, shape.k, k_part);
+    } else if (layout.k->before_rope != nullptr) {
+      encode_keys(compute.simd, key_coding(layout, shape.k.head_dim, {head, block}), raw_k, shape.k,
+                  k_part);
     } else if (layout.k->encode_k != nullptr) {
       layout.k->encode_k(compute.simd)(raw_k, shape.k, k_part);
     } else {

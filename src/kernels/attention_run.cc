@@ -124,8 +124,9 @@ class TogetherRun {
         scores_(space.scores),
         parts_(context, queries),
         n_raw_(n_raw_blocks(context.layout, queries.blocks)),
-        sealed_(context, parts_.k_from(n_raw_), parts_.v_from(n_raw_), queries.end - queries.begin,
-                space.decoded) {}
+        sealed_(context, parts_.k_from(n_raw_), parts_.v_from(n_raw_),
+                {tile.kv_head, queries.blocks.begin + static_cast<std::uint32_t>(n_raw_)},
+                queries.end - queries.begin, space.decoded) {}
 
   // Queries [begin, begin + n), kRunQueries at most.
   void attend(std::size_t begin, std::size_t n, const StateTile& states);

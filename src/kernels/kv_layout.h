@@ -10,6 +10,8 @@
 namespace larder {
 
 struct AttentionItem;
+struct KeyTable;
+class BlockAngles;
 
 /// The K and the V part of a block: as many rows, perhaps of other widths (latent attention).
 struct KvShape {
@@ -50,6 +52,9 @@ struct KvLayout {
   /// What queries choose blocks by, behind the parts of those that are full and not as open ones.
   BlockMarks marks = BlockMarks::none;
   std::size_t marks_offset = 0;
+  // Where k->before_rope: what is known of the layer's keys, and rope (kernels/turned_keys.h).
+  const KeyTable* key_table = nullptr;
+  const BlockAngles* angles = nullptr;
 
   bool seals() const noexcept { return open_k != nullptr; }
   bool is_raw(std::uint32_t block) const noexcept { return !seals() || block < raw_blocks; }

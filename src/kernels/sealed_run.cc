@@ -14,14 +14,16 @@ bool has_row_scales(const KvCodec& codec) {
 }  // namespace
 
 SealedRun::SealedRun(const AttentionContext& context, const simd::KvRun& k, const simd::KvRun& v,
-                     std::size_t n_queries, float* decoded)
+                     const KeyPlace& place, std::size_t n_queries, float* decoded)
     : context_(context),
       block_{context.shape.block_tokens, context.shape.head_dim},
+      place_(place),
       in_registers_(n_queries <= kFewQueries && context.simd.run_scores_codes != nullptr) {
   set_side(k_, *context.layout.k, k, decoded);
   k_.n_bytes = k_.codec->k_bytes(block_);
   k_.decode_codes = context.simd.decode_codes_k;
   if (k_.codec->decode_k != nullptr) k_.decode_rows = k_.codec->decode_k(context.simd);
+  if (k_.codec->before_rope != nullptr) k_.decodes = true;
   set_side(v_, *context.layout.v, v, decoded + side_floats(block_.head_dim));
   v_.n_bytes = v_.codec->v_bytes(block_);
   v_.decode_codes = context.simd.decode_codes_v;
@@ -51,6 +53,12 @@ void SealedRun::decode(Side& side, std::size_t n_blocks) const {
     side.parts[b] = to;
     if (side.decode_rows != nullptr) {
       side.decode_rows(part, block_, to);
+      continue;
+    }
+    if (side.codec->before_rope != nullptr) {
+      const KeyPlace place{place_.kv_head, place_.block + static_cast<std::uint32_t>(b)};
+      decode_keys(context_.simd, key_coding(context_.layout, block_.head_dim, place), part, block_,
+                  side.rows + b * part_bytes);
       continue;
     }
     const simd::CodeBook& codes = *side.codec->codes;

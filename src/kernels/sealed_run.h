@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/attention_run.h"
+#include "kernels/turned_keys.h"
 
 namespace larder {
 
@@ -23,9 +24,10 @@ class SealedRun {
   }
   static constexpr std::size_t n_floats(std::size_t head_dim) { return 2 * side_floats(head_dim); }
 
-  /// `k` and `v`: parts of the same blocks. `decoded` [n_floats(head_dim)] is overwritten.
+  /// `k` and `v`: parts of the same blocks, which begin with that at `place`. `decoded`
+  /// [n_floats(head_dim)] is overwritten.
   SealedRun(const AttentionContext& context, const simd::KvRun& k, const simd::KvRun& v,
-            std::size_t n_queries, float* decoded);
+            const KeyPlace& place, std::size_t n_queries, float* decoded);
 
   /// scores of `n_q` queries against the first `n_blocks` blocks.
   void scores(const float* q, std::size_t n_blocks, simd::ScoreTile scores);
@@ -53,6 +55,7 @@ class SealedRun {
 
   const AttentionContext& context_;
   const simd::BlockShape block_;
+  const KeyPlace place_;
   const bool in_registers_;  // codes are decoded there
   Side k_, v_;
 };

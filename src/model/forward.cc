@@ -198,6 +198,9 @@ void ForwardPass::grouped_attention(std::uint32_t layer, const ForwardBatch& bat
     head_norm(q_, config_.n_heads, w.q_norm);
     if (owns_kv) head_norm(k_, config_.n_kv_heads, w.k_norm);
   }
+  if (key_observer_ && owns_kv) {
+    key_observer_(layer, k_.span().first(std::size_t{n_rows_} * kv_width));
+  }
 
   if (!batch.observed.empty() && shape.window == 0) observe_queries(layer, batch);
   const Rope& rope = ropes_[ropes_.size() > 1 && shape.window != 0 ? 1 : 0];

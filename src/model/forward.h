@@ -31,6 +31,9 @@ class ForwardPass {
   /// call returns. On the thread that runs the batch.
   using AttentionObserver = std::function<void(std::uint32_t layer, std::span<const float> rows)>;
   void observe_attention(AttentionObserver observer) { observer_ = std::move(observer); }
+  /// The same of the keys that a layer is about to cache, before rope: [n_rows, n_kv_heads,
+  /// head_dim]. Nothing is heard of latent attention.
+  void observe_keys(AttentionObserver observer) { key_observer_ = std::move(observer); }
 
   /// `layouts` [n_layers]; of a layer that reads another's rows, the other's.
   ForwardPass(const Weights& weights, const Compute& compute, std::span<const KvLayout> layouts,
@@ -76,8 +79,8 @@ class ForwardPass {
   std::vector<KvLayout> layouts_;  // [n_layers]
   const std::uint32_t block_tokens_;
   const ForwardLimits limits_;
-  std::uint32_t n_rows_ = 0;    // of the batch at work
-  AttentionObserver observer_;  // usually none
+  std::uint32_t n_rows_ = 0;                   // of the batch at work
+  AttentionObserver observer_, key_observer_;  // usually none
 
   struct Rope {  // one kind of layer: global, or local (Gemma 3)
     RopeTable table;

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "simd/code_book.h"
+#include "simd/key_turn.h"
 #include "tensor/dtype.h"
 #include "tensor/packed.h"
 
@@ -147,6 +148,16 @@ using CodeScoresFn = void (*)(const CodeBook& book, const float* q, const KvRun&
 using CodeAccumulateFn = void (*)(const CodeBook& book, ScoreTile weights, const KvRun& v,
                                   BlockShape shape, std::uint32_t n_tokens, float* out);
 
+// Keys as they were before rope (simd/key_turn.h), in bf16 K parts. The same bits in all sets.
+/// Stored values y, finite, become keys, in place.
+using TurnKeysFn = void (*)(const KeyTurn& turn, BlockShape shape, std::byte* bf16);
+/// Keys become stored values `y`. NaN counts as zero, what is beyond +-65504 as that.
+using TurnBackFn = void (*)(const KeyTurn& turn, const std::byte* bf16, BlockShape shape,
+                            std::byte* y);
+/// The codes of the table's values nearest to those of a K part, finite ones, without a scale: the
+/// part is codes alone. Tables below 8 bits; REQUIRES what blocks of codes do.
+using PackCodesFn = EncodeCodesFn;
+
 /// Bytes of the codes of a part; its scales stand behind them.
 [[gnu::always_inline]] constexpr std::size_t code_bytes(const CodeBook& book,
                                                         BlockShape shape) noexcept {
@@ -214,6 +225,9 @@ struct Table {
   DecodeCodesFn decode_codes_k, decode_codes_v;
   EncodeRowsFn encode_q8_0_k, encode_q8_0_v, encode_q4_0_k, encode_q4_0_v;
   DecodeRowsFn decode_q8_0_k, decode_q8_0_v, decode_q4_0_k, decode_q4_0_v;
+  TurnKeysFn turn_keys;
+  TurnBackFn turn_back_keys;
+  PackCodesFn pack_codes_k;
   /// f16 -> f32, as scales stand in parts; n a multiple of 16.
   void (*read_halves)(const std::byte* halves, std::size_t n, float* out);
   CodeScoresFn run_scores_codes;          // null in sets that only decode

@@ -85,7 +85,7 @@ INSTANTIATE_TEST_SUITE_P(Models, PrefixOf,
                                          kLotsKept, kHeavy, kObserved, kSplit, kPyramid, kReread,
                                          kRereadWindows, kSealedNorms, kSealedWindows,
                                          kLatentWindow, kQuest, kQuestSealed, kRetrieved,
-                                         kRetrievedSealed),
+                                         kRetrievedSealed, kTurned, kTurnedCla),
                          testing::PrintToStringParamName());
 
 /// Random schedules over one engine whose cache stays from round to round.

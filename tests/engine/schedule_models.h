@@ -12,6 +12,7 @@
 #include <string_view>
 #include <utility>
 
+#include "engine/fitted_keys.h"
 #include "engine/fixture_source.h"
 #include "larder/engine.h"
 #include "model/scratch_dir.h"
@@ -61,6 +62,13 @@ inline constexpr Model kInt8{"phi3_long", 80, 160, 100, "int8", "int8"};
 inline constexpr Model kInt4{"bf16", 512, 160, 100, "rot4", "int4", "", "", "", 2};
 inline constexpr Model kClaSealed{"cla_bf16", 512, 160, 100, "int8", "rot4"};
 inline constexpr Model kRawLayer{"phi3_long", 80, 160, 100, "bf16", "bf16", "1:rot4/int8"};
+// Keys as they were before rope: of adjacent pairs, of halves, of half the channels with an
+// amplitude, behind windows, and rows that two layers read.
+inline constexpr Model kTurned{"bf16", 512, 160, 100, "kvq4o", "rot4", "", "", "", 1};
+inline constexpr Model kTurnedHalf{"phi3_long", 80, 160, 100, "kvq2o", "bf16"};
+inline constexpr Model kTurnedWindows{"gemma2", 80, 160, 130, "kvq4", "int8", "1:kvq2/kivi4"};
+inline constexpr Model kTurnedCla{"cla_bf16", 512, 160, 100, "kvq4", "f16"};
+inline constexpr Model kTurnedWide{"wide_bf16", 512, 160, 100, "kvq3", "int4", "1:kvq3o/rot4"};
 inline constexpr Model kStreaming{
     "stories260K", 512, 160, 100, "bf16", "bf16", "", "streaming-llm:every=16", "40"};
 inline constexpr Model kSealedStreaming{
@@ -189,6 +197,10 @@ inline ModelConfig random_config(std::string_view kind) {
   if (kind == "experts") return small_experts_config();
   ModelConfig config = small_dense_config();
   if (kind == "shallow") config.n_layers = 1;
+  if (kind == "wide") {
+    config.n_embd = 128;
+    config.head_dim = config.rope.n_rot = 32;
+  }
   if (kind == "cla") {
     config.arch = "larder_cla";
     config.n_layers = 4;
@@ -200,7 +212,7 @@ inline ModelConfig random_config(std::string_view kind) {
 inline std::string model_path(const Model& model) {
   static const ScratchDir random_models;
   const std::string_view name = model.name;
-  for (const std::string_view kind : {"experts", "cla", "shallow", ""}) {
+  for (const std::string_view kind : {"experts", "cla", "shallow", "wide", ""}) {
     if (!name.starts_with(kind)) continue;
     const auto type = parse_dtype(name.substr(kind.empty() ? 0 : kind.size() + 1));
     if (!type) continue;
@@ -215,6 +227,26 @@ inline std::string model_path(const Model& model) {
   return fmt::format("{}/models/{}", LARDER_TEST_DATA, model.name);
 }
 
+inline std::unique_ptr<Engine> open_engine(const EngineOptions& options) {
+  auto engine =
+      options.model_path.ends_with(".gguf") ? Engine::open(options) : open_fixture(options);
+  EXPECT_TRUE(engine.has_value()) << engine.error().message;
+  return engine ? std::move(*engine) : nullptr;
+}
+
+/// What formats of keys before rope need, from random tokens.
+inline std::string calibration_path(const Model& model) {
+  static const ScratchDir files;
+  const std::string name = fmt::format("{}.keys", model.name);
+  if (std::filesystem::exists(files.path(name))) return files.path(name);
+  EngineOptions options;
+  options.model_path = model_path(model);
+  options.n_context = model.n_context;
+  options.n_threads = 1;
+  files.write(name, key_calibration_text(fitted_keys(*open_engine(options))));
+  return files.path(name);
+}
+
 inline EngineOptions base_options(const Model& model = kStories) {
   EngineOptions options;
   options.model_path = model_path(model);
@@ -227,14 +259,10 @@ inline EngineOptions base_options(const Model& model = kStories) {
   options.kv.raw_blocks = model.raw_blocks;
   options.kv.policy = model.policy;
   options.kv.keep = model.keep;
+  if (std::string_view(model.k).starts_with("kvq")) {
+    options.kv.calibration = calibration_path(model);
+  }
   return options;
-}
-
-inline std::unique_ptr<Engine> open_engine(const EngineOptions& options) {
-  auto engine =
-      options.model_path.ends_with(".gguf") ? Engine::open(options) : open_fixture(options);
-  EXPECT_TRUE(engine.has_value()) << engine.error().message;
-  return engine ? std::move(*engine) : nullptr;
 }
 
 }  // namespace larder::schedule

@@ -21,7 +21,8 @@ INSTANTIATE_TEST_SUITE_P(Models, ScheduleOf,
                          testing::Values(kStories, kMistral, kGemma3, kCla, kLatent, kExperts, kQ8,
                                          kQ4, kBf16, kExpertsQ8, kExpertsBf16, kRotated, kMixed,
                                          kInt8, kInt4, kRawLayer, kClaSealed, kLatentSealed,
-                                         kLatentMixed),
+                                         kLatentMixed, kTurned, kTurnedHalf, kTurnedWindows,
+                                         kTurnedCla, kTurnedWide),
                          testing::PrintToStringParamName());
 
 TEST_P(ScheduleOf, SameTokensForAnyScheduleChunkAndThreadCount) {
@@ -102,7 +103,7 @@ void check_preempted_samples(const Model& model) {
 }
 
 TEST(Schedule, SamplesAreTheSameWhenPreempted) {
-  for (const Model& model : {kStories, kInt4}) {
+  for (const Model& model : {kStories, kInt4, kTurned}) {
     SCOPED_TRACE(testing::Message() << model);
     check_preempted_samples(model);
   }
@@ -173,7 +174,7 @@ TEST(Schedule, LongContextsOfSeveralRunsAreExactToo) {
   request.ignore_eos = true;
   request.sampling.temperature = 0.9F;
   request.n_logprobs = 0;
-  for (const Model& model : {kStories, kInt4}) {
+  for (const Model& model : {kStories, kInt4, kTurnedWide}) {
     EngineOptions options = base_options(model);
     options.n_context = 1200;
     options.kv.block_tokens = 32;
@@ -229,6 +230,7 @@ TEST(Schedule, ManyBehindOneLongPrefixGetWhatEachGetsAlone) {
 }
 TEST(Schedule, ManyBehindOneLongPrefixOfSealedBlocksToo) {
   check_many_behind_one(kInt4, 4 * 1060 + 672);  // whole blocks of the first
+  check_many_behind_one(kTurned, 4 * 1060 + 672);
 }
 
 TEST(Schedule, CancelGivesEverythingBack) {

@@ -4,12 +4,14 @@
 #include <algorithm>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <numeric>
 #include <random>
 #include <utility>
 #include <vector>
 
 #include "kernels/attention.h"
+#include "kernels/random_keys.h"
 
 namespace larder {
 
@@ -81,6 +83,12 @@ class PagedCache {
     const BlockShape block{c.shape.block_tokens, c.shape.head_dim};
     layout_ = make_kv_layout(kv_codec(c.k), kv_codec(c.v), block, c.marks);
     layout_.raw_blocks = c.raw_blocks;
+    if (layout_.k->before_rope != nullptr) {
+      const std::uint32_t longest = *std::max_element(c.lengths.begin(), c.lengths.end());
+      keys_ = random_keys(*layout_.k->before_rope, c.shape, longest);
+      layout_.key_table = &keys_->table;
+      layout_.angles = &keys_->angles;
+    }
     // Open blocks stand among the others.
     block_bytes_ = std::max(kv_block_bytes(layout_, block), layout_.open_bytes);
     std::vector<std::uint32_t> ids;
@@ -198,6 +206,7 @@ class PagedCache {
   }
 
   const AttentionCase& case_;
+  std::unique_ptr<const RandomKeys> keys_;  // of formats before rope
   KvLayout layout_;
   std::size_t block_bytes_ = 0;
   Buffer<std::byte> pool_;

@@ -5,6 +5,8 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/turned_keys.h"
+
 namespace larder::reference {
 namespace {
 
@@ -27,7 +29,12 @@ class Rows {
       const KvCodec& k = is_open ? *layout.open_k : *layout.k;
       const KvCodec& v = is_open ? *layout.open_v : *layout.v;
       const std::byte* v_part = block + (is_open ? layout.open_v_offset : layout.v_offset);
-      k.read_k(block, t % shape.block_tokens, block_, at(k_, t));
+      if (k.before_rope == nullptr) {
+        k.read_k(block, t % shape.block_tokens, block_, at(k_, t));
+      } else {
+        if (t % shape.block_tokens == 0) turn_block(layout, block, {head, t / shape.block_tokens});
+        kv_codec(KvFormat::bf16).read_k(turned_.data(), t % shape.block_tokens, block_, at(k_, t));
+      }
       v.read_v(v_part, t % shape.block_tokens, block_, at(v_, t));
     }
     seals_ = layout.seals();
@@ -49,6 +56,11 @@ class Rows {
   }
 
  private:
+  void turn_block(const KvLayout& layout, const std::byte* part, const KeyPlace& place) {
+    turned_.resize(std::size_t{block_.block_tokens} * block_.head_dim * 2);
+    decode_keys(simd::scalar_table(), key_coding(layout, block_.head_dim, place), part, block_,
+                turned_.data());
+  }
   bool is_open(std::uint32_t t, std::uint32_t position) const {
     return seals_ && t / shape_.block_tokens == position / shape_.block_tokens;
   }
@@ -60,6 +72,7 @@ class Rows {
   std::uint32_t first_ = 0;
   bool seals_ = false;
   std::vector<float> k_, v_, open_k_, open_v_;
+  std::vector<std::byte> turned_;  // a block of keys that were stored as they were before rope
 };
 
 void attend_one(const AttentionShape& shape, Rows& rows, const float* q, std::uint32_t position,

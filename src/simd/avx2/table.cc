@@ -7,6 +7,7 @@
 #include "simd/avx2/row_scores.h"
 #include "simd/kv_run.h"
 #include "simd/scalar/ggml_rows.h"
+#include "simd/scalar/key_turn.h"
 
 namespace larder::simd::avx2 {
 
@@ -67,6 +68,9 @@ constinit const Table kTable = {
     .decode_q8_0_v = decode_q8_0_v,
     .decode_q4_0_k = decode_q4_0_k,
     .decode_q4_0_v = decode_q4_0_v,
+    .turn_keys = scalar::turn_keys,
+    .turn_back_keys = scalar::turn_back_keys,
+    .pack_codes_k = scalar::pack_codes_k,
     .read_halves = read_halves,
     .run_scores_codes = run_scores_codes,
     .run_accumulate_codes = run_accumulate_codes,

@@ -2,6 +2,7 @@
 #include "simd/avx512/codes.h"
 #include "simd/avx512/ggml_rows.h"
 #include "simd/avx512/hadamard.h"
+#include "simd/avx512/key_turn.h"
 #include "simd/avx512/kv.h"
 #include "simd/avx512/primitives.h"
 #include "simd/avx512/row_scores.h"
@@ -66,6 +67,9 @@ constinit const Table kTable = {
     .decode_q8_0_v = decode_q8_0_v,
     .decode_q4_0_k = decode_q4_0_k,
     .decode_q4_0_v = decode_q4_0_v,
+    .turn_keys = turn_keys,
+    .turn_back_keys = turn_back_keys,
+    .pack_codes_k = pack_codes_k,
     .read_halves = read_halves,
     .run_scores_codes = run_scores_codes,
     .run_accumulate_codes = run_accumulate_codes,

@@ -3,6 +3,7 @@
 #include "simd/scalar/codes.h"
 #include "simd/scalar/ggml_rows.h"
 #include "simd/scalar/hadamard.h"
+#include "simd/scalar/key_turn.h"
 #include "simd/scalar/kv.h"
 #include "simd/scalar/primitives.h"
 #include "simd/scalar/row_scores.h"
@@ -66,6 +67,9 @@ constinit const Table kTable = {
     .decode_q8_0_v = decode_q8_0_v,
     .decode_q4_0_k = decode_q4_0_k,
     .decode_q4_0_v = decode_q4_0_v,
+    .turn_keys = turn_keys,
+    .turn_back_keys = turn_back_keys,
+    .pack_codes_k = pack_codes_k,
     .read_halves = read_halves,
     .run_scores_codes = nullptr,
     .run_accumulate_codes = nullptr,
