@@ -4,7 +4,7 @@
 
 #include "base/fail.h"
 #include "engine/rereading.h"
-#include "kernels/repack_rows.h"
+#include "engine/sealed_policies.h"
 #include "model/kv_shape.h"
 
 namespace larder {
@@ -183,72 +183,6 @@ Result<void> budget_in_tokens(const std::string& keep, std::span<const std::uint
       policy.sinks, policy.recent);
 }
 
-/// Whether rows stay or go a block at a time, so that none has to be taken out of one.
-bool moves_whole_blocks(const EvictionOptions& eviction, std::uint32_t block_tokens) {
-  const Policy& policy = eviction.policy;
-  return policy.score == Score::position && !policy.at_prompt_end &&
-         policy.head_file == HeadFile::none && policy.merging == Merging::none &&
-         policy.sinks % block_tokens == 0 && policy.every % block_tokens == 0 &&
-         eviction.budget.n_tokens != 0 && eviction.budget.n_tokens % block_tokens == 0;
-}
-
-/// Why rows that the policy drops cannot be taken out of sealed blocks one by one; empty: they can.
-std::string repacking_refusal(const Policy& policy, const KvLayout& layout,
-                              std::uint32_t block_tokens) {
-  if (!moves_sealed_rows(layout)) {
-    return "formats whose rows have scales in common give no single rows away without rounding the "
-           "others a second time";
-  }
-  if (policy.sink_distance != SinkDistance::in_text) {
-    return fmt::format(
-        "sealed formats hold whole blocks, so sinks, every and kv-keep must be "
-        "multiples of {} tokens",
-        block_tokens);
-  }
-  if (policy.splits_heads || policy.fits_patterns || policy.head_file != HeadFile::none) {
-    return "KV heads that keep different numbers of rows need raw formats: f32, f16 or bf16";
-  }
-  if (policy.merging != Merging::none) {
-    return "values that take up others would be rounded a second time: merging needs raw formats, "
-           "f32, f16 or bf16";
-  }
-  return "";
-}
-
-/// What turns keys to their positions is told by their places in the table.
-Result<void> check_turned_drops(const EngineOptions& options, const KvPlan& plan,
-                                std::uint32_t layer) {
-  if (plan.formats[layer].k->before_rope == nullptr) return {};
-  return fail(Errc::unsupported,
-              "kv-policy '{}' cannot be used with cache-type-k {} of layer {}: keys are stored as "
-              "they were before rope, and where rows were dropped a block does not know its "
-              "positions",
-              options.kv.policy, plan.formats[layer].k->name, layer);
-}
-
-/// Rows move in whole blocks, or one by one with their codes; and whether a block is raw is told by
-/// its place in the table, so that raw first ones must not go: those behind them would take their
-/// places.
-Result<void> check_sealed_drops(const EngineOptions& options, KvPlan& plan, std::uint32_t layer) {
-  const std::uint32_t n = options.kv.block_tokens;
-  if (!moves_whole_blocks(*plan.eviction, n)) {
-    const std::string refusal = repacking_refusal(plan.eviction->policy, plan.layouts[layer], n);
-    if (!refusal.empty()) {
-      return fail(Errc::unsupported,
-                  "kv-policy '{}' cannot be used with cache-type {} of layer {}: {}",
-                  options.kv.policy, formats_text({plan.formats[layer]}), layer, refusal);
-    }
-    plan.shape.layers[layer].repacks = true;
-  }
-  const std::uint32_t n_raw = plan.shape.raw_blocks;
-  if (plan.eviction->policy.sinks >= n_raw * n) return {};
-  return fail(
-      Errc::unsupported,
-      "kv-policy '{}' has {} sinks, but kv-raw-blocks {} are the first {} rows of layer {}, "
-      "which must all be sinks: name more of these (at most {}), or fewer raw blocks",
-      options.kv.policy, plan.eviction->policy.sinks, n_raw, n_raw * n, layer, kMaxSinks);
-}
-
 /// The layers whose rows are the policy's to drop: windows drop rows by themselves.
 Result<std::vector<std::uint32_t>> dropping_layers(const ModelConfig& config,
                                                    const EngineOptions& options,
@@ -301,7 +235,6 @@ Result<void> limit_rows(const ModelConfig& config, const EngineOptions& options,
   }
   bool repacks = false;  // in whole blocks, and then all layers have budgets of such
   for (const std::uint32_t l : layers) {
-    LARDER_TRY(check_turned_drops(options, plan, l));
     if (plan.shape.layers[l].seals()) LARDER_TRY(check_sealed_drops(options, plan, l));
     repacks = repacks || plan.shape.layers[l].repacks;
   }
@@ -371,6 +304,7 @@ Result<KvPlan> plan_kv(const ModelConfig& config, const EngineOptions& options,
   plan.shape.raw_blocks = any_seals ? options.kv.raw_blocks : 0;
   LARDER_ASSIGN(plan.reading, reading_plan(options.kv));
   if (plan.reading) LARDER_TRY(check_reading(config, *plan.reading, options.kv));
+  if (plan.reading) LARDER_TRY(check_sealed_choice(options, plan));
   LARDER_TRY(lay_out(config, options.kv.block_tokens, plan));
   LARDER_ASSIGN(plan.eviction, eviction_options(options.kv));
   if (plan.reading) plan.eviction.reset();
