@@ -41,7 +41,8 @@ class SealedOpenBlocks {
 
  private:
   BlockId id_of(const std::byte* at) const {
-    return BlockId{static_cast<std::uint32_t>((at - bytes_.data()) / kBlockQuantum)};
+    const auto offset = static_cast<std::size_t>(at - bytes_.data());
+    return BlockId{static_cast<std::uint32_t>(offset / kBlockQuantum)};
   }
   KvLayout layout_;
   std::size_t head_bytes_;

@@ -123,26 +123,26 @@ inline constexpr Model kLatentLots{
 inline constexpr Model kSealedNorms{
     "bf16", 512, 160, 100, "rot4", "int8", "", "knorm:sinks=3,recent=6,every=24", "40"};
 inline constexpr Model kSealedWindows{
-    "gemma3", 80, 160, 100, "int8", "fp8", "", "keydiff:sinks=16,recent=5,every=0", "0.4", 1};
+    "gemma2", 80, 160, 100, "int8", "fp8", "", "keydiff:sinks=16,recent=5,every=0", "0.4", 1};
 inline constexpr Model kSealedExpected{
-    "q8_0", 512, 160, 100, "rot3", "int4", "1:bf16/rot5", "expected-attention:recent=6,every=30",
+    "q8_0", 512, 160, 100, "rot2", "int4", "1:bf16/rot4", "expected-attention:recent=6,every=30",
     "36"};
 inline constexpr Model kSealedLots{
     "cla_bf16", 512, 160, 100, "fp8", "f16", "", "random:recent=1,every=33", "29"};
 inline constexpr Model kSealedHeavy{"phi3_long",    80,  160, 100, "int8", "rot4", "",
                                     "h2o:every=20", "30"};
 inline constexpr Model kSealedWindow{
-    "bf16", 512, 160, 100, "rot5", "rot3", "", "snapkv:sinks=32,recent=8,window=8,every=40",
+    "bf16", 512, 160, 100, "rot8", "rot2", "", "snapkv:sinks=32,recent=8,window=8,every=40",
     "50",   2};
 inline constexpr Model kSealedPyramid{
     "cla_bf16", 512,    160,         100,
-    "f16",      "int8", "0:fp8/fp8", "pyramidinfer:recent=6,window=9,every=25",
-    "28"};
+    "f16",      "int8", "0:fp8/fp8", "pyramidinfer:recent=6,window=9,every=17",
+    "48"};
 // The prompt is read again, in parts.
 inline constexpr Model kReread{
     "stories260K", 512, 160, 100, "bf16", "bf16", "", "kvzip:sinks=1,recent=5,chunk=20", "0.4"};
 inline constexpr Model kRereadWindows{
-    "gemma3", 80, 160, 100, "f32", "bf16", "", "kvzip:sinks=2,recent=3,chunk=64", "24"};
+    "gemma3", 80, 160, 100, "f32", "bf16", "", "kvzip:sinks=2,recent=3,chunk=9", "24"};
 inline constexpr Model kRereadShared{
     "cla_bf16", 512, 160, 100, "bf16", "f16", "", "kvzip:floor-percent=50,recent=4,chunk=33", "30"};
 // Heads keep the rows of the pattern that is enough for them.
