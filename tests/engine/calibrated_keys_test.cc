@@ -74,6 +74,15 @@ TEST(CalibratedKeys, ALayerThatTheFileIsSilentOfIsNamed) {
   EXPECT_TRUE(Engine::open(o));
 }
 
+TEST(CalibratedKeys, BlocksMustKeepTheirPlaces) {
+  EngineOptions o = schedule::base_options(kTurned);
+  o.kv.keep = "0.5";
+  o.kv.policy = "knorm";
+  EXPECT_THAT(refusal(o), HasSubstr("a block does not know its positions"));
+  o.kv.policy = "quest:full-layers=0";
+  EXPECT_THAT(refusal(o), HasSubstr("of blocks that were chosen the position is not known"));
+}
+
 /// Layers with a window may have a rope of their own.
 TEST(CalibratedKeys, EachLayerHasItsRope) {
   const ScratchDir dir;
