@@ -1,11 +1,13 @@
 #include "policy/policy_file.h"
 
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <array>
 #include <exception>
 #include <span>
+#include <sstream>
 #include <vector>
 
 #include "base/fail.h"
@@ -170,14 +172,40 @@ Result<void> check_mixture(const PolicyFile& file, const std::string& origin) {
   return fail(Errc::invalid_argument, "{}: {}", origin, problem);
 }
 
+/// Hears of a document and remembers nothing.
+class Deaf : public YAML::EventHandler {
+ public:
+  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+};
+
+/// Looks at two at most: behind a stray comma the library finds empty ones without end.
+bool has_one_document(const std::string& text) {
+  std::istringstream in(text);
+  YAML::Parser parser(in);
+  Deaf handler;
+  return parser.HandleNextDocument(handler) && !parser.HandleNextDocument(handler);
+}
+
 Result<std::vector<Entry>> read_entries(std::string_view text, const std::string& origin) {
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
-    if (documents.size() != 1 || !documents[0].IsMap()) {
+    const std::string copy(text);
+    const YAML::Node document = has_one_document(copy) ? YAML::Load(copy) : YAML::Node();
+    if (!document.IsMap()) {
       return fail(Errc::invalid_argument, "{}: is not one mapping of names to values", origin);
     }
     std::vector<Entry> entries;
-    for (const auto& entry : documents[0]) {
+    for (const auto& entry : document) {
       const std::string where = fmt::format("{}, line {}", origin, entry.first.Mark().line + 1);
       if (!entry.first.IsScalar() || !entry.second.IsScalar()) {
         return fail(Errc::invalid_argument, "{}: is no name with one value", where);

@@ -54,8 +54,9 @@ TEST(PolicyFile, RefusalsNameTheFileAndTheLine) {
   EXPECT_EQ(refusal("score: [attention]"), "p.yaml, line 1: is no name with one value");
   EXPECT_EQ(refusal("depth: 3").find("p.yaml, line 1: there is no parameter 'depth'"), 0U);
   EXPECT_EQ(refusal("method: h3o"), "p.yaml, line 1: method 'h3o' is not known");
-  for (const char* text : {"", "- a", "score", "a: b: c", "{", "---\nsinks: 1\n---\nsinks: 2",
-                           "&a [*a]", "? [a]\n: b", "every: 0\nat-prompt-end: false"}) {
+  for (const char* text :
+       {"", "- a", "score", "a: b: c", "{", "---\nsinks: 1\n---\nsinks: 2", ",46M",
+        "sinks: 4\n, every: 5", "&a [*a]", "? [a]\n: b", "every: 0\nat-prompt-end: false"}) {
     EXPECT_EQ(refusal(text).find("p.yaml"), 0U) << text;
   }
   EXPECT_NE(refusal(std::string(60000, '[')), "accepted");
