@@ -167,6 +167,7 @@ ColumnScratch::ColumnScratch(unsigned n_threads, std::uint32_t max_rows, std::ui
 void add_column_sums(const Compute& compute, const AttentionShape& shape, const KvLayout& layout,
                      std::span<const AttentionItem> items, const float* q,
                      const Observation& observation) {
+  if (observation.rows.empty()) return;  // of queries that count otherwise
   ColumnScratch& scratch = observation.scratch;
   LARDER_CHECK(shape.window == 0 && (!layout.seals() || scratch.seals_));
   compute.pool.for_each(

@@ -23,10 +23,10 @@ INSTANTIATE_TEST_SUITE_P(Policies, EvictionOf,
                                          kObserved, kExpected, kPyramid, kSplit, kSplitExpected,
                                          kSplitShared, kCapped, kSealedCapped, kUnimportant, kNoisy,
                                          kRising, kByFile, kClasses, kSharedOut, kJoined, kReread,
-                                         kRereadWindows, kRereadShared, kPatterns, kPatternsShared,
-                                         kRuns, kRunsLong, kSealedNorms, kSealedWindows,
-                                         kSealedExpected, kSealedLots, kSealedHeavy, kSealedWindow,
-                                         kSealedPyramid, kLatentWindow, kLatentLots),
+                                         kRereadShared, kPatterns, kPatternsShared, kRuns,
+                                         kRunsLong, kSealedNorms, kSealedWindows, kSealedExpected,
+                                         kSealedLots, kSealedHeavy, kSealedWindow, kSealedPyramid,
+                                         kLatentWindow, kLatentLots),
                          testing::PrintToStringParamName());
 
 TEST_P(EvictionOf, SameTokensForAnyScheduleChunkAndThreadCount) {
