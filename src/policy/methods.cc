@@ -91,7 +91,7 @@ constexpr std::array kMethods = {
            {.score = Score::position, .recent = 0},
            kWindowParameters},
     Method{"duo-attention",
-           "every row of the heads that look far, by --kv-heads, and window for the others",
+           "every row of the heads that look far, told by a file, and window for the others",
            "Xiao et al. 2024, arXiv:2410.10819",
            true,
            {.score = Score::position,
