@@ -83,7 +83,7 @@ Result<HeadShares> head_shares(const Policy& policy, const HeadWeights& weights,
   const double sum = std::accumulate(heads.begin(), heads.end(), 0.0, [&](double s, std::size_t i) {
     return s + double{weights.weights[i]};
   });
-  if (sum == 0) return fail(Errc::invalid_argument, "kv-heads: the weights are all 0");
+  if (sum == 0) return fail(Errc::invalid_argument, "heads: the weights are all 0");
   for (const std::size_t i : heads) {
     shares.shares[i] =
         static_cast<float>(double{weights.weights[i]} / sum * static_cast<double>(heads.size()));
