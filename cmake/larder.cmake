@@ -39,14 +39,6 @@ function(larder_precompile target)
   endif()
 endfunction()
 
-# larder_unite(TARGET): in builds for checks, whose code need not be fast, sources are compiled many
-# at a time, which takes a quarter of the time. Those with options of their own stay alone.
-function(larder_unite target)
-  if(LARDER_SANITIZE)
-    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 16)
-  endif()
-endfunction()
-
 # larder_module(NAME [DEPS ...]): a static library of the .cc files below this folder; it links only
 # what the include directions of docs/architecture.md allow.
 function(larder_module name)
@@ -54,7 +46,6 @@ function(larder_module name)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
   add_library(larder_${name} STATIC ${sources})
   target_link_libraries(larder_${name} PUBLIC larder_settings fmt::fmt ${ARG_DEPS})
-  larder_unite(larder_${name})
 endfunction()
 
 # larder_tests(NAME [DEPS ...]): one GoogleTest program of the *_test.cc files below this folder.
