@@ -98,6 +98,7 @@ struct Policy {
   Reading reading = Reading::all;
   std::uint32_t full_layers = 2;      // the first layers, which read everything
   std::uint32_t representatives = 4;  // keys of a block
+  bool operator==(const Policy&) const = default;
 };
 
 inline constexpr std::uint32_t kMaxSinks = 128;
