@@ -41,12 +41,12 @@ larder:
 test:              ## everything CI runs: includes, fuzz (short), release, trainer's, thread and sanitizer tests
 	@scripts/setup.sh build test
 	scripts/check_includes.py
-	cmake --preset fuzz --log-level=WARNING
-	cmake --build --preset fuzz --target fuzzers
-	scripts/fuzz.sh $(FUZZ_SECONDS)
 	scripts/run_tests.sh release
 	scripts/python_tests.sh build/release/bin/larder
 	scripts/run_tests.sh tsan/server
+	cmake --preset dev --log-level=WARNING
+	cmake --build --preset dev --target fuzzers
+	scripts/fuzz.sh $(FUZZ_SECONDS)
 	scripts/run_tests.sh dev
 
 test-python:       ## the trainer's tests alone, PyTorch in build/python (or PYTHON=/path/to/python)
@@ -108,6 +108,7 @@ eviction:          ## memory, quality and speed of eviction policies (hours): MO
 	cmake --preset release --log-level=WARNING
 	cmake --build --preset release --target larder
 	mkdir -p docs/results docs/img
+	build/release/bin/larder eval heads -m $(MODEL) -o build/eviction-heads.tsv
 	build/release/bin/larder eval sweep -m $(MODEL) --text $(TEXT) --configs scripts/eviction.txt \
 	  --contexts 2048,4096 --passkey 2048,4096 --task-lengths 2048,4096 \
 	  --tasks niah_single,niah_multikey,niah_multivalue,niah_multiquery,variable_tracking,common_words \
@@ -116,8 +117,8 @@ eviction:          ## memory, quality and speed of eviction policies (hours): MO
 
 fuzz:              ## every fuzz target for LONG_FUZZ_SECONDS (default 1800)
 	@scripts/setup.sh build test
-	cmake --preset fuzz --log-level=WARNING
-	cmake --build --preset fuzz --target fuzzers
+	cmake --preset dev --log-level=WARNING
+	cmake --build --preset dev --target fuzzers
 	scripts/fuzz.sh $(LONG_FUZZ_SECONDS)
 
 tsan:              ## tests of threads, scheduling, the server and kernels under the thread sanitizer

@@ -4,7 +4,7 @@
 set -eu
 seconds=${1:?usage: scripts/fuzz.sh SECONDS [TARGET...]}
 shift
-bin=build/fuzz/bin
+bin=build/dev/bin
 if [ $# -eq 0 ]; then
   for source in fuzz/*_fuzz.cc; do
     set -- "$@" "$(basename "$source" .cc)"
