@@ -1,6 +1,7 @@
 """Every kind of attention: against transformers where it knows the kind, and through files."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -196,12 +197,25 @@ def test_window_counts_the_token_itself():
     assert window_mask(5, 2, "cpu").sum(dim=1).tolist() == [1, 2, 2, 2, 2]
 
 
-@pytest.mark.parametrize("change, word", [
+@pytest.mark.parametrize("change, words", [
     ({"attention": "linear"}, "linear"), ({"family": "gpt"}, "gpt"), ({"n_kv_heads": 3}, "3"),
-    ({"head_dim": 15}, "15"), ({"n_layers": 0}, "n_layers"), ({"window_layers": [1]}, "window"),
-    ({"window": 4, "window_layers": [9]}, "9")])
-def test_wrong_options_are_named(change, word):
-    with pytest.raises(InputError, match=word):
+    ({"head_dim": 15}, "15"), ({"n_layers": 0}, "n_layers: 0"), ({"vocab_size": 0}, "vocab_size"),
+    ({"window_layers": [1]}, "window: 0 and window_layers: .1."),
+    ({"window": 4}, "window: 4 and window_layers"), ({"window": 4, "window_layers": [9]}, "9"),
+    ({"window": 4, "window_layers": [-1]}, "-1"),
+    ({"window": 4, "window_layers": [1], "family": "llama"}, "need the family qwen3"),
+    ({"attention": "cla", "cla_factor": 0}, "cla_factor: 0 is not 1 or more"),
+    ({"attention": "cla", "cla_factor": -2}, "cla_factor: -2"),
+    *[({"attention": "mla", name: value}, f"{name}: {value} is not 1 or more")
+      for name in ("kv_latent", "nope_dim", "rope_dim", "v_dim") for value in (0, -8)],
+    ({"attention": "mla", "q_latent": -1}, "q_latent: -1"),
+    *[({name: value}, f"{name}: {value} is not more than 0")
+      for name in ("rope_theta", "norm_eps") for value in (0.0, -1.0, math.nan, math.inf)],
+    ({"rope_divisors": [1.0] * 7 + [0.0]}, "rope_divisors: 0.0"),
+    ({"rope_divisors": [1.0]}, "rope_divisors: 1 numbers, need 8"),
+], ids=str)
+def test_wrong_options_are_named(change, words):
+    with pytest.raises(InputError, match=words):
         validated(ModelOptions(**(SMALL | {"attention": "gqa", "n_kv_heads": 2} | change)))
 
 

@@ -183,7 +183,43 @@ def test_bad_input_is_one_sentence(tmp_path, capsys):
         assert main(arguments) == 2
         error = capsys.readouterr().err
         assert error.startswith(f"larder_train {arguments[0]}: ") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("flag, words", [
+    ("step-tokens=0", "step_tokens: 0 is not 1 or more"), ("micro-tokens=-1", "micro_tokens: -1"),
+    ("tokens=0", "tokens: 0"), ("lr=0", "lr: 0.0 is not more than 0"), ("lr=nan", "lr: nan"),
+    ("lr=inf", "lr: inf"), ("warmup=1.5", "warmup: 1.5 is not 0 to 1"), ("decay=-0.1", "decay"),
+    ("min-lr=2", "min_lr: 2.0"), ("clip=0", "clip: 0.0"), ("weight-decay=-1", "weight_decay"),
+    ("beta2=1", "beta2: 1.0 is not 0 or more, below 1"), ("keep=0", "keep: 0"),
+    ("task-share=1.1", "task_share"), ("mix=books=-1", "mix: -1.0"), ("seed=-1", "seed: -1"),
+    ("n-layers=0", "n_layers: 0"), ("cla-factor=0", "cla_factor: 0"),
+    ("uptrain fraction=0", "fraction: 0.0 is not more than 0, at most 1"),
+    ("uptrain fraction=nan", "fraction: nan"), ("uptrain teacher-share=2", "teacher_share: 2.0"),
+    ("evaluate samples=0", "samples: 0"), ("evaluate lengths=512,0", "lengths: 0"),
+    ("evaluate context=1", "context: 1 is not 2 or more"), ("measure lengths=-1", "lengths: -1"),
+    ("compare rounds=0", "rounds: 0"), ("tokenizer share=0", "share: 0.0"),
+])
+def test_numbers_out_of_range_are_named(flag, words, capsys):
+    command, flag = flag.split() if " " in flag else ("train", flag)
+    assert main([command, "--" + flag]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"larder_train {command}: {words}") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("text, words", [
+    ('[{"lr": 1}]', "is not an object"), ('{"lr": "fast"}', "lr: 'fast' is not of type float"),
+    ('{"tokens": 1.5}', "tokens: 1.5 is not of type int"), ('{"lr": true}', "lr: True"),
+    ('{"tied": 1}', "tied: 1 is not of type bool"), ('{"lr": null}', "lr: None"),
+    ('{"stages": "512:1"}', "stages: '512:1' is not of type list"),
+    ('{"stages": [512]}', "stages: 512 is not of type str"),
+    ('{"mix": {"books": "half"}}', "mix: 'half' is not of type float"),
+    ('{"lr": NaN}', "lr: nan is not more than 0"), ('{"layers": 3}', "unknown option layers"),
+    ('{"lr": ', "Expecting value"),
+])
+def test_a_wrong_config_is_one_sentence(text, words, tmp_path, capsys):
     config = tmp_path / "c.json"
-    config.write_text('{"layers": 3}')
+    config.write_text(text)
     assert main(["train", "--config", str(config)]) == 2
-    assert "unknown option layers" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith(f"larder_train train: {config}: ") or words.startswith("lr: nan")
+    assert words in error and error.count("\n") == 1

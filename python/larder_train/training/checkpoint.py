@@ -24,7 +24,7 @@ def save_checkpoint(run: pathlib.Path, step: int, state: dict, keep: int) -> Non
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
-    for old in checkpoints(run)[:-max(1, keep)]:
+    for old in checkpoints(run)[:-keep]:
         old.unlink()
 
 
