@@ -1,7 +1,12 @@
 """Runs of seconds: learning, resuming to the bit, every kind through all commands."""
 
 import json
+import os
 import pathlib
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -64,13 +69,9 @@ def test_a_tiny_model_learns_to_copy(optimizer):
     assert losses[0] > 2.5 and np.mean(losses[-10:]) < 0.1, losses[-10:]
 
 
-@pytest.mark.parametrize("more", [[], ["--optimizer", "muon", "--dtype", "bf16"]], ids=str)
-def test_resuming_is_exact_to_the_bit(cache, tmp_path, more):
-    assert _train(cache, tmp_path / "whole", *more) == 0
-    for _ in range(3):
-        assert _train(cache, tmp_path / "parts", "--max-steps", "3", *more) == 0
-    whole, parts = _weights(tmp_path / "whole"), _weights(tmp_path / "parts")
-    assert whole["step"] == parts["step"] == 8
+def _assert_same_bits(whole_run: pathlib.Path, parts_run: pathlib.Path, n_steps: int) -> None:
+    whole, parts = _weights(whole_run), _weights(parts_run)
+    assert whole["step"] == parts["step"] == n_steps
     assert whole["sampler"] == parts["sampler"]
     for name, weight in whole["model"].items():
         assert torch.equal(weight, parts["model"][name]), name
@@ -78,7 +79,54 @@ def test_resuming_is_exact_to_the_bit(cache, tmp_path, more):
         for key, state in a["state"].items():
             for name, value in state.items():
                 assert torch.equal(torch.as_tensor(value), torch.as_tensor(b["state"][key][name]))
-    assert read_metrics(tmp_path / "whole") == read_metrics(tmp_path / "parts")
+    assert read_metrics(whole_run) == read_metrics(parts_run)
+
+
+@pytest.mark.parametrize("more", [
+    ["--attention", "gqa"], ["--attention", "mla"], ["--attention", "cla"],
+    ["--window", "24", "--window-layers", "1"], ["--optimizer", "muon", "--dtype", "bf16"],
+], ids=str)
+def test_resuming_is_exact_to_the_bit(cache, tmp_path, more):
+    assert _train(cache, tmp_path / "whole", *more) == 0
+    for _ in range(2):
+        assert _train(cache, tmp_path / "parts", "--max-steps", "5", *more) == 0
+    _assert_same_bits(tmp_path / "whole", tmp_path / "parts", 8)
+
+
+def test_a_killed_run_ends_with_the_same_bits(cache, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    n_steps = 30
+    more = ["--tokens", str(n_steps * 512), "--stages", "128:1"]
+    assert _train(cache, whole, *more) == 0
+    arguments = ["train", "--cache", cache, "--out", parts, *TINY, *RUN, *more]
+    with subprocess.Popen(
+            [sys.executable, "-m", "larder_train", *map(str, arguments), "--save-minutes", "0"],
+            cwd=pathlib.Path(__file__).parents[1], stderr=subprocess.DEVNULL) as process:
+        while len(read_metrics(parts)) < 4 and process.poll() is None:
+            time.sleep(0.002)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert 0 < _weights(parts)["step"] < n_steps
+    (parts / "checkpoints" / "step_00000099.tmp").write_bytes(b"half a checkpoint")
+    assert _train(cache, parts, *more) == 0
+    _assert_same_bits(whole, parts, n_steps)
+    assert not list((parts / "checkpoints").glob("*.tmp"))
+
+
+def test_sigterm_saves_first(cache, tmp_path, monkeypatch):
+    step = Trainer.train_step
+
+    def step_and_signal(self):
+        row = step(self)
+        if self.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return row
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(Trainer, "train_step", step_and_signal)
+    assert _train(cache, tmp_path) == 0
+    assert _weights(tmp_path)["step"] == 3
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.parametrize("kind", KINDS)
