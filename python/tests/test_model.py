@@ -158,6 +158,28 @@ def test_llama3_rope_is_that_of_transformers(family, key, tmp_path):
         assert not torch.allclose(read(ids), model(ids), atol=1e-2)
 
 
+def test_weights_in_several_files(tmp_path):
+    model = _model(QWEN)
+    save_hf(model, tmp_path, eos=0)
+    weights = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    shards = {name: f"model-{i % 3 + 1:05}-of-00003.safetensors" for i, name in enumerate(weights)}
+    for shard in set(shards.values()):
+        save_file({name: weights[name] for name in weights if shards[name] == shard},
+                  tmp_path / shard)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": shards}))
+    with torch.no_grad():
+        assert torch.equal(model(_ids(20)), load_hf(tmp_path)(_ids(20)))
+    (tmp_path / "model-00002-of-00003.safetensors").unlink()
+    with pytest.raises(InputError, match="model-00002-of-00003.safetensors"):
+        load_hf(tmp_path)
+    for content in ("{", "[]", '{"weight_map": {}}', '{"weight_map": {"a": "../a"}}'):
+        index.write_text(content)
+        with pytest.raises(InputError, match="model.safetensors.index.json"):
+            load_hf(tmp_path)
+
+
 @pytest.mark.parametrize("kind", STANDARD + CLA, ids=str)
 def test_no_token_sees_a_later_one(kind):
     model, ids = _model(kind), _ids(24)

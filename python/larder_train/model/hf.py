@@ -26,22 +26,44 @@ def save_hf(model: Transformer, folder: pathlib.Path, eos: int,
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def load_hf(folder: pathlib.Path) -> Transformer:
-    """Reads a directory of one of the four kinds, all weights as float32."""
-    config_path, weights_path = folder / "config.json", folder / "model.safetensors"
-    for path in (config_path, weights_path):
-        if not path.is_file():
-            raise InputError(f"{path}: no such file")
-    model = Transformer(options_of(json.loads(config_path.read_text()), str(config_path)))
+def _read_json(path: pathlib.Path) -> object:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
     try:
-        weights = {k: v.float() for k, v in load_file(weights_path).items()}
-    except SafetensorError as error:
-        raise InputError(f"{weights_path}: {error}") from error
+        return json.loads(path.read_text())
+    except ValueError as error:  # no JSON, or no text
+        raise InputError(f"{path}: {error}") from error
+
+
+def _weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """model.safetensors, or the files that model.safetensors.index.json names."""
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.is_file() or not index.is_file():
+        return [whole]
+    content = _read_json(index)
+    names = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(names, dict) or not names or \
+            any(not isinstance(n, str) or pathlib.PurePath(n).name != n for n in names.values()):
+        raise InputError(f"{index}: weight_map does not name files beside it")
+    return [folder / name for name in sorted(set(names.values()))]
+
+
+def load_hf(folder: pathlib.Path) -> Transformer:
+    """Reads a directory of one of the four kinds, its weights in one file or in several, all as
+    float32."""
+    config_path = folder / "config.json"
+    model = Transformer(options_of(_read_json(config_path), str(config_path)))
+    weights = {}
+    for path in _weight_files(folder):
+        try:
+            weights |= {name: weight.float() for name, weight in load_file(path).items()}
+        except (SafetensorError, FileNotFoundError) as error:
+            raise InputError(f"{path}: {error}") from error
     if model.lm_head is None:  # tied: under one name, the other, or both
         if (output := weights.pop("lm_head.weight", None)) is not None:
             weights.setdefault("model.embed_tokens.weight", output)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise InputError(f"{weights_path}: {error}") from error
+        raise InputError(f"{folder}: {error}") from error
     return model
