@@ -1,5 +1,6 @@
 """Runs of seconds: learning, resuming to the bit, every kind through all commands."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from larder_train.model.hf import load_hf
 from larder_train.model.loss import Targets, linear_cross_entropy
 from larder_train.model.transformer import Transformer
 from larder_train.options import ModelOptions, TrainOptions
+from larder_train.training import trainer as training
 from larder_train.training.checkpoint import checkpoints, load_checkpoint
 from larder_train.training.curve import read_metrics
 from larder_train.training.optim import learning_rate
@@ -183,6 +186,39 @@ def test_a_cut_checkpoint_or_log_does_not_crash(cache, tmp_path, capsys):
     path.write_bytes(path.read_bytes()[:1000])
     assert _train(cache, tmp_path) == 2
     assert path.name in capsys.readouterr().err
+
+
+def test_weights_that_are_not_finite_are_not_saved(cache, tmp_path, capsys):
+    assert _train(cache, tmp_path, "--lr", "1e39", "--max-steps", "1", "--dtype", "f32") == 2
+    error = capsys.readouterr().err
+    assert "larder_train train: step 1: weights of model." in error and "are not finite" in error
+    assert checkpoints(tmp_path) == []
+
+
+def test_progress_counts_the_tokens_that_were_read(cache, tmp_path, capsys, monkeypatch):
+    ticks = itertools.count()  # one second from each look at the clock to the next
+    monkeypatch.setattr(training, "time", types.SimpleNamespace(monotonic=lambda: next(ticks)))
+    assert _train(cache, tmp_path, "--step-tokens", "100", "--stages", "256:1", "--max-steps",
+                  "1") == 0
+    assert ", 256 tokens/s, rows of 256" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("kind", ["gqa", "mla"])
+def test_cuda_trains_resumes_and_exports(kind, cache, tmp_path):
+    run, out = tmp_path / "run", tmp_path / "hf"
+    for _ in range(2):
+        assert _train(cache, run, "--attention", kind, "--device", "cuda", "--max-steps", "5") == 0
+    state = _weights(run)
+    assert state["step"] == 8 and len(read_metrics(run)) == 8
+    assert main(["export", "--run", str(run), "--out", str(out)]) == 0
+    exported = load_hf(out)
+    for name, weight in exported.state_dict().items():
+        assert torch.equal(weight, state["model"][name]), name
+    ids = torch.arange(40)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(exported.to("cuda")(ids.to("cuda")).cpu(),
+                                   exported.to("cpu")(ids), atol=1e-3, rtol=1e-3)
 
 
 def test_loss_is_cross_entropy_and_its_gradient():
