@@ -1,4 +1,4 @@
-"""Every option of the commands: one dataclass per part; flags and JSON files come from the fields."""
+"""Every option of the commands: one dataclass per part; flags and JSON files are its fields."""
 
 import dataclasses
 import math
@@ -41,8 +41,9 @@ def checked(options):
         if not (numbers := field.metadata["numbers"]):
             continue
         value = getattr(options, field.name)
-        for x in value.values() if isinstance(value, dict) else \
-                value if isinstance(value, list) else [value]:
+        values = value.values() if isinstance(value, dict) else \
+            value if isinstance(value, list) else [value]
+        for x in values:
             if not (math.isfinite(x) and _RANGES[numbers](x)):
                 raise InputError(f"{field.name}: {x} is not {numbers}")
     return options
@@ -78,8 +79,8 @@ class ModelOptions:
     n_ff: int = _field(640, "width of the feed-forward", "1 or more")
     context: int = _field(4096, "longest sequence", "1 or more")
     rope_theta: float = _field(100000.0, "base of the rotary frequencies", "more than 0")
-    rope_divisors: list[float] = _field([], "of each rotary frequency, as conversions to mla choose "
-                                            "them; empty: none", "more than 0")
+    rope_divisors: list[float] = _field([], "of each rotary frequency, as conversions to mla "
+                                            "choose them; empty: none", "more than 0")
     norm_eps: float = _field(1e-6, "epsilon of the RMS norms", "more than 0")
     tied: bool = _field(True, "the output matrix is the embedding")
     window: int = _field(0, "sliding window in tokens, 0: none", "0 or more")

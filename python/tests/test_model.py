@@ -171,6 +171,10 @@ def test_weights_in_several_files(tmp_path):
     index.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": shards}))
     with torch.no_grad():
         assert torch.equal(model(_ids(20)), load_hf(tmp_path)(_ids(20)))
+    index.write_text(json.dumps({"weight_map": {"": "model-00001-of-00003.safetensors"}}))
+    with pytest.raises(InputError, match=r"Missing key\(s\) [^\n]*$"):
+        load_hf(tmp_path)
+    index.write_text(json.dumps({"weight_map": shards}))
     (tmp_path / "model-00002-of-00003.safetensors").unlink()
     with pytest.raises(InputError, match="model-00002-of-00003.safetensors"):
         load_hf(tmp_path)

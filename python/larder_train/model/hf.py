@@ -65,5 +65,5 @@ def load_hf(folder: pathlib.Path) -> Transformer:
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise InputError(f"{folder}: {error}") from error
+        raise InputError(f"{folder}: {' '.join(str(error).split())}") from error
     return model
