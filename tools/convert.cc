@@ -20,6 +20,7 @@
 #include "json_output.h"
 #include "progress.h"
 #include "table.h"
+#include "text_input.h"
 
 namespace larder {
 namespace {
@@ -122,6 +123,9 @@ Result<ConvertOptions> settled(const ConvertFlags& flags) {
   if (runs && options.input.ends_with(".bin") && flags.reference.empty()) {
     return fail(Errc::invalid_argument, "{}: cannot run; give its GGUF form as --reference",
                 options.input);
+  }
+  for (const std::string& text : {flags.report.text_path, flags.calibration.text_path}) {
+    if (!text.empty()) LARDER_TRY(check_text_file(text, kMaxTextBytes));
   }
   return options;
 }

@@ -12,6 +12,14 @@
 namespace larder {
 namespace {
 
+using File = std::unique_ptr<std::FILE, int (*)(std::FILE*)>;
+
+Result<File> open_text(const std::string& path) {
+  File file(std::fopen(path.c_str(), "rb"), std::fclose);
+  if (!file) return fail(Errc::not_found, "{}: {}", path, std::strerror(errno));
+  return file;
+}
+
 /// What can be said before the first byte is read.
 Result<void> check(std::FILE* file, const std::string& origin, std::uint64_t max_bytes) {
   struct stat status {};
@@ -47,10 +55,18 @@ Result<std::string> read_all(std::FILE* file, const std::string& origin, std::ui
 }  // namespace
 
 Result<std::string> read_text_file(const std::string& path, std::uint64_t max_bytes) {
-  const auto close = [](std::FILE* file) { std::fclose(file); };
-  const std::unique_ptr<std::FILE, decltype(close)> file(std::fopen(path.c_str(), "rb"), close);
-  if (!file) return fail(Errc::not_found, "{}: {}", path, std::strerror(errno));
+  LARDER_ASSIGN(const auto file, open_text(path));
   return read_all(file.get(), path, max_bytes);
+}
+
+Result<void> check_text_file(const std::string& path, std::uint64_t max_bytes) {
+  struct stat status {};
+  const bool known = stat(path.c_str(), &status) == 0;
+  if (known && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode)) return {};
+  LARDER_ASSIGN(const auto file, open_text(path));
+  LARDER_TRY(check(file.get(), path, max_bytes));
+  if (!known || status.st_size != 0) return {};
+  return fail(Errc::invalid_argument, "{}: the text is empty", path);
 }
 
 Result<std::string> read_stdin(std::uint64_t max_bytes) {

@@ -16,4 +16,8 @@ inline constexpr std::uint64_t kMaxTextBytes = 256ULL << 20;
 Result<std::string> read_text_file(const std::string& path, std::uint64_t max_bytes);
 Result<std::string> read_stdin(std::uint64_t max_bytes);
 
+/// For a text that is read after hours of work: the errors of `read_text_file` that show before the
+/// first byte, and invalid_argument for an empty file. Pipes and devices are left unopened.
+Result<void> check_text_file(const std::string& path, std::uint64_t max_bytes);
+
 }  // namespace larder

@@ -67,10 +67,17 @@ def _values(parsed: argparse.Namespace, classes: list[type]) -> dict[str, object
     path = given.pop("config", None)
     if path is None:
         return given
-    values = json.loads(pathlib.Path(path).read_text())
-    known = {field.name for cls in classes for field in dataclasses.fields(cls)}
-    if unknown := sorted(set(values) - known):
+    try:
+        values = json.loads(pathlib.Path(path).read_text())
+    except ValueError as error:  # no JSON, or no text
+        raise InputError(f"{path}: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: is not an object with options by name")
+    kinds = {name: kind for cls in classes for name, kind in typing.get_type_hints(cls).items()}
+    if unknown := sorted(set(values) - set(kinds)):
         raise InputError(f"{path}: unknown option {', '.join(unknown)}")
+    values = {name: opt.typed(f"{path}: {name}", value, kinds[name])
+              for name, value in values.items()}
     return values | given
 
 
@@ -78,7 +85,7 @@ def _build(values: dict[str, object], classes: list[type]) -> list:
     built = []
     for cls in classes:
         names = {field.name for field in dataclasses.fields(cls)}
-        built.append(cls(**{k: v for k, v in values.items() if k in names}))
+        built.append(opt.checked(cls(**{k: v for k, v in values.items() if k in names})))
     return built
 
 

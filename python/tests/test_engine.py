@@ -20,6 +20,11 @@ KINDS = [
     {"attention": "mla"},
     {"attention": "mla", "q-latent": 48, "v-dim": 32, "tied": "false"},
     {"attention": "cla"}, {"attention": "cla", "family": "llama", "cla-factor": 4},
+    {"attention": "cla", "cla-factor": 3},  # the last owner has no reader
+    {"attention": "cla", "window": 24, "window-layers": "0,1"},
+    {"attention": "cla", "window": 24, "window-layers": "1,2"},  # one of a pair
+    {"attention": "gqa", "family": "llama",
+     "rope-divisors": "1.0,0.5,2.0,8.0,1.5,3.0,40.0,1.0"},
 ]
 PROMPT = "The river is a garden. The letter, 12345; and a candle by the window: summer? " * 3 + "A"
 N_TOKENS = 6  # decoded one by one, after a prompt of more tokens than two cache blocks

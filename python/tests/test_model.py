@@ -1,6 +1,7 @@
 """Every kind of attention: against transformers where it knows the kind, and through files."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from larder_train.errors import InputError
 from larder_train.model.hf import load_hf, save_hf
+from larder_train.model.hf_config import config_of, options_of
 from larder_train.model.layers import attend_in_chunks, window_mask
 from larder_train.model.transformer import Transformer, kv_owners, validated
 from larder_train.options import ModelOptions
@@ -82,6 +84,106 @@ def test_tied_matrix_under_the_other_name(tmp_path):
         assert torch.equal(model(_ids(20)), load_hf(tmp_path)(_ids(20)))
 
 
+QWEN = {"attention": "gqa", "n_kv_heads": 2}
+WINDOWS = {"use_sliding_window": True, "layer_types": None, "max_window_layers": 2}
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+          "original_max_position_embeddings": 32}
+
+
+def _config(change: dict, **kind) -> dict:
+    """What config.json says of a Qwen 3, changed; "absent" takes a field away."""
+    config = config_of(validated(ModelOptions(**(SMALL | QWEN | kind))), eos=0) | change
+    return {key: value for key, value in config.items() if value != "absent"}
+
+
+@pytest.mark.parametrize("change, expected", [
+    ({"rope_theta": "absent"}, {"rope_theta": 10000.0}),
+    ({"rope_theta": "absent", "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}},
+     {"rope_theta": 5e5}),
+    ({"rope_theta": 7e4, "rope_parameters": {}}, {"rope_theta": 7e4}),
+    ({"tie_word_embeddings": "absent"}, {"tied": False}),
+    ({"num_key_value_heads": "absent"}, {"n_kv_heads": 4}),
+    ({"num_key_value_heads": None}, {"n_kv_heads": 4}),
+    ({"rms_norm_eps": "absent"}, {"norm_eps": 1e-6}),
+    ({"hidden_act": "absent"}, {}),
+    (WINDOWS | {"sliding_window": 9}, {"window": 9, "window_layers": [2, 3]}),
+    (WINDOWS | {"sliding_window": "absent"}, {"window": 4096, "window_layers": [2, 3]}),
+    (WINDOWS | {"max_window_layers": "absent"}, {"window": 0, "window_layers": []}),
+    (WINDOWS | {"use_sliding_window": "absent"}, {"window": 0, "window_layers": []}),
+], ids=str)
+def test_absent_fields_mean_what_they_mean_elsewhere(change, expected):
+    options = validated(options_of(_config(change), "config.json"))
+    assert {name: getattr(options, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"hidden_act": "gelu"}, "hidden_act = 'gelu'"), ({"attention_bias": True}, "attention_bias"),
+    ({"hidden_size": "64"}, "hidden_size is '64'"), ({"hidden_size": "absent"}, "hidden_size"),
+    ({"vocab_size": "absent"}, "vocab_size"), ({"num_hidden_layers": 2.5}, "num_hidden_layers"),
+    ({"num_attention_heads": True}, "num_attention_heads"), ({"rope_theta": "1"}, "rope_theta"),
+    ({"num_attention_heads": 0, "head_dim": "absent"}, "num_attention_heads"),
+    ({"rope_theta": float("nan")}, "rope_theta"), ({"tie_word_embeddings": 1}, "tie_word"),
+    ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "linear"),
+    ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "yarn"),
+    ({"rope_parameters": {"full_attention": {"rope_theta": 5.0}}}, "each kind of layer"),
+    ({"rope_scaling": LLAMA3 | {"high_freq_factor": 1.0}}, "makes no sense"),
+    ({"rope_scaling": LLAMA3 | {"factor": "8"}}, "factor is '8'"),
+    ({"rope_scaling": "linear"}, "not an object"), ({"partial_rotary_factor": 0.5}, "partial"),
+    ({"use_sliding_window": True, "layer_types": ["full_attention"]}, "layer_types"),
+    ({"use_sliding_window": True, "layer_types": ["linear_attention"] * 4}, "linear_attention"),
+], ids=str)
+def test_what_the_trainer_cannot_build_is_refused(change, words):
+    with pytest.raises(InputError, match=words):
+        validated(options_of(_config(change), "config.json"))
+    with pytest.raises(InputError, match="not an object"):
+        options_of([_config(change)], "config.json")
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+@pytest.mark.parametrize("key", ["rope_scaling", "rope_parameters"])
+def test_llama3_rope_is_that_of_transformers(family, key, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    model = _model(QWEN | {"family": family})
+    save_hf(model, tmp_path, eos=0)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"rope_scaling": LLAMA3}))
+    other = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    theta = config.pop("rope_theta") if key == "rope_parameters" else None
+    (tmp_path / "config.json").write_text(json.dumps(
+        config | {"rope_scaling": None, key: LLAMA3 | ({"rope_theta": theta} if theta else {})}))
+    read, ids = load_hf(tmp_path), _ids(40)
+    assert min(read.options.rope_divisors) == 1 and max(read.options.rope_divisors) == 8
+    with torch.no_grad():
+        torch.testing.assert_close(read(ids), other(ids).logits, atol=1e-4, rtol=1e-4)
+        assert not torch.allclose(read(ids), model(ids), atol=1e-2)
+
+
+def test_weights_in_several_files(tmp_path):
+    model = _model(QWEN)
+    save_hf(model, tmp_path, eos=0)
+    weights = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    shards = {name: f"model-{i % 3 + 1:05}-of-00003.safetensors" for i, name in enumerate(weights)}
+    for shard in set(shards.values()):
+        save_file({name: weights[name] for name in weights if shards[name] == shard},
+                  tmp_path / shard)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": shards}))
+    with torch.no_grad():
+        assert torch.equal(model(_ids(20)), load_hf(tmp_path)(_ids(20)))
+    index.write_text(json.dumps({"weight_map": {"": "model-00001-of-00003.safetensors"}}))
+    with pytest.raises(InputError, match=r"Missing key\(s\) [^\n]*$"):
+        load_hf(tmp_path)
+    index.write_text(json.dumps({"weight_map": shards}))
+    (tmp_path / "model-00002-of-00003.safetensors").unlink()
+    with pytest.raises(InputError, match="model-00002-of-00003.safetensors"):
+        load_hf(tmp_path)
+    for content in ("{", "[]", '{"weight_map": {}}', '{"weight_map": {"a": "../a"}}'):
+        index.write_text(content)
+        with pytest.raises(InputError, match="model.safetensors.index.json"):
+            load_hf(tmp_path)
+
+
 @pytest.mark.parametrize("kind", STANDARD + CLA, ids=str)
 def test_no_token_sees_a_later_one(kind):
     model, ids = _model(kind), _ids(24)
@@ -121,12 +223,25 @@ def test_window_counts_the_token_itself():
     assert window_mask(5, 2, "cpu").sum(dim=1).tolist() == [1, 2, 2, 2, 2]
 
 
-@pytest.mark.parametrize("change, word", [
+@pytest.mark.parametrize("change, words", [
     ({"attention": "linear"}, "linear"), ({"family": "gpt"}, "gpt"), ({"n_kv_heads": 3}, "3"),
-    ({"head_dim": 15}, "15"), ({"n_layers": 0}, "n_layers"), ({"window_layers": [1]}, "window"),
-    ({"window": 4, "window_layers": [9]}, "9")])
-def test_wrong_options_are_named(change, word):
-    with pytest.raises(InputError, match=word):
+    ({"head_dim": 15}, "15"), ({"n_layers": 0}, "n_layers: 0"), ({"vocab_size": 0}, "vocab_size"),
+    ({"window_layers": [1]}, "window: 0 and window_layers: .1."),
+    ({"window": 4}, "window: 4 and window_layers"), ({"window": 4, "window_layers": [9]}, "9"),
+    ({"window": 4, "window_layers": [-1]}, "-1"),
+    ({"window": 4, "window_layers": [1], "family": "llama"}, "need the family qwen3"),
+    ({"attention": "cla", "cla_factor": 0}, "cla_factor: 0 is not 1 or more"),
+    ({"attention": "cla", "cla_factor": -2}, "cla_factor: -2"),
+    *[({"attention": "mla", name: value}, f"{name}: {value} is not 1 or more")
+      for name in ("kv_latent", "nope_dim", "rope_dim", "v_dim") for value in (0, -8)],
+    ({"attention": "mla", "q_latent": -1}, "q_latent: -1"),
+    *[({name: value}, f"{name}: {value} is not more than 0")
+      for name in ("rope_theta", "norm_eps") for value in (0.0, -1.0, math.nan, math.inf)],
+    ({"rope_divisors": [1.0] * 7 + [0.0]}, "rope_divisors: 0.0"),
+    ({"rope_divisors": [1.0]}, "rope_divisors: 1 numbers, need 8"),
+], ids=str)
+def test_wrong_options_are_named(change, words):
+    with pytest.raises(InputError, match=words):
         validated(ModelOptions(**(SMALL | {"attention": "gqa", "n_kv_heads": 2} | change)))
 
 

@@ -1,7 +1,14 @@
 """Runs of seconds: learning, resuming to the bit, every kind through all commands."""
 
+import itertools
 import json
+import os
 import pathlib
+import signal
+import subprocess
+import sys
+import time
+import types
 
 import numpy as np
 import pytest
@@ -13,6 +20,7 @@ from larder_train.model.hf import load_hf
 from larder_train.model.loss import Targets, linear_cross_entropy
 from larder_train.model.transformer import Transformer
 from larder_train.options import ModelOptions, TrainOptions
+from larder_train.training import trainer as training
 from larder_train.training.checkpoint import checkpoints, load_checkpoint
 from larder_train.training.curve import read_metrics
 from larder_train.training.optim import learning_rate
@@ -64,13 +72,9 @@ def test_a_tiny_model_learns_to_copy(optimizer):
     assert losses[0] > 2.5 and np.mean(losses[-10:]) < 0.1, losses[-10:]
 
 
-@pytest.mark.parametrize("more", [[], ["--optimizer", "muon", "--dtype", "bf16"]], ids=str)
-def test_resuming_is_exact_to_the_bit(cache, tmp_path, more):
-    assert _train(cache, tmp_path / "whole", *more) == 0
-    for _ in range(3):
-        assert _train(cache, tmp_path / "parts", "--max-steps", "3", *more) == 0
-    whole, parts = _weights(tmp_path / "whole"), _weights(tmp_path / "parts")
-    assert whole["step"] == parts["step"] == 8
+def _assert_same_bits(whole_run: pathlib.Path, parts_run: pathlib.Path, n_steps: int) -> None:
+    whole, parts = _weights(whole_run), _weights(parts_run)
+    assert whole["step"] == parts["step"] == n_steps
     assert whole["sampler"] == parts["sampler"]
     for name, weight in whole["model"].items():
         assert torch.equal(weight, parts["model"][name]), name
@@ -78,7 +82,54 @@ def test_resuming_is_exact_to_the_bit(cache, tmp_path, more):
         for key, state in a["state"].items():
             for name, value in state.items():
                 assert torch.equal(torch.as_tensor(value), torch.as_tensor(b["state"][key][name]))
-    assert read_metrics(tmp_path / "whole") == read_metrics(tmp_path / "parts")
+    assert read_metrics(whole_run) == read_metrics(parts_run)
+
+
+@pytest.mark.parametrize("more", [
+    ["--attention", "gqa"], ["--attention", "mla"], ["--attention", "cla"],
+    ["--window", "24", "--window-layers", "1"], ["--optimizer", "muon", "--dtype", "bf16"],
+], ids=str)
+def test_resuming_is_exact_to_the_bit(cache, tmp_path, more):
+    assert _train(cache, tmp_path / "whole", *more) == 0
+    for _ in range(2):
+        assert _train(cache, tmp_path / "parts", "--max-steps", "5", *more) == 0
+    _assert_same_bits(tmp_path / "whole", tmp_path / "parts", 8)
+
+
+def test_a_killed_run_ends_with_the_same_bits(cache, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    n_steps = 30
+    more = ["--tokens", str(n_steps * 512), "--stages", "128:1"]
+    assert _train(cache, whole, *more) == 0
+    arguments = ["train", "--cache", cache, "--out", parts, *TINY, *RUN, *more]
+    with subprocess.Popen(
+            [sys.executable, "-m", "larder_train", *map(str, arguments), "--save-minutes", "0"],
+            cwd=pathlib.Path(__file__).parents[1], stderr=subprocess.DEVNULL) as process:
+        while len(read_metrics(parts)) < 4 and process.poll() is None:
+            time.sleep(0.002)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert 0 < _weights(parts)["step"] < n_steps
+    (parts / "checkpoints" / "step_00000099.tmp").write_bytes(b"half a checkpoint")
+    assert _train(cache, parts, *more) == 0
+    _assert_same_bits(whole, parts, n_steps)
+    assert not list((parts / "checkpoints").glob("*.tmp"))
+
+
+def test_sigterm_saves_first(cache, tmp_path, monkeypatch):
+    step = Trainer.train_step
+
+    def step_and_signal(self):
+        row = step(self)
+        if self.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return row
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(Trainer, "train_step", step_and_signal)
+    assert _train(cache, tmp_path) == 0
+    assert _weights(tmp_path)["step"] == 3
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -137,6 +188,39 @@ def test_a_cut_checkpoint_or_log_does_not_crash(cache, tmp_path, capsys):
     assert path.name in capsys.readouterr().err
 
 
+def test_weights_that_are_not_finite_are_not_saved(cache, tmp_path, capsys):
+    assert _train(cache, tmp_path, "--lr", "1e39", "--max-steps", "1", "--dtype", "f32") == 2
+    error = capsys.readouterr().err
+    assert "larder_train train: step 1: weights of model." in error and "are not finite" in error
+    assert checkpoints(tmp_path) == []
+
+
+def test_progress_counts_the_tokens_that_were_read(cache, tmp_path, capsys, monkeypatch):
+    ticks = itertools.count()  # one second from each look at the clock to the next
+    monkeypatch.setattr(training, "time", types.SimpleNamespace(monotonic=lambda: next(ticks)))
+    assert _train(cache, tmp_path, "--step-tokens", "100", "--stages", "256:1", "--max-steps",
+                  "1") == 0
+    assert ", 256 tokens/s, rows of 256" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("kind", ["gqa", "mla"])
+def test_cuda_trains_resumes_and_exports(kind, cache, tmp_path):
+    run, out = tmp_path / "run", tmp_path / "hf"
+    for _ in range(2):
+        assert _train(cache, run, "--attention", kind, "--device", "cuda", "--max-steps", "5") == 0
+    state = _weights(run)
+    assert state["step"] == 8 and len(read_metrics(run)) == 8
+    assert main(["export", "--run", str(run), "--out", str(out)]) == 0
+    exported = load_hf(out)
+    for name, weight in exported.state_dict().items():
+        assert torch.equal(weight, state["model"][name]), name
+    ids = torch.arange(40)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(exported.to("cuda")(ids.to("cuda")).cpu(),
+                                   exported.to("cpu")(ids), atol=1e-3, rtol=1e-3)
+
+
 def test_loss_is_cross_entropy_and_its_gradient():
     generator = torch.Generator().manual_seed(1)
     hidden = torch.randn(1100, 12, generator=generator, requires_grad=True)
@@ -183,7 +267,43 @@ def test_bad_input_is_one_sentence(tmp_path, capsys):
         assert main(arguments) == 2
         error = capsys.readouterr().err
         assert error.startswith(f"larder_train {arguments[0]}: ") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("flag, words", [
+    ("step-tokens=0", "step_tokens: 0 is not 1 or more"), ("micro-tokens=-1", "micro_tokens: -1"),
+    ("tokens=0", "tokens: 0"), ("lr=0", "lr: 0.0 is not more than 0"), ("lr=nan", "lr: nan"),
+    ("lr=inf", "lr: inf"), ("warmup=1.5", "warmup: 1.5 is not 0 to 1"), ("decay=-0.1", "decay"),
+    ("min-lr=2", "min_lr: 2.0"), ("clip=0", "clip: 0.0"), ("weight-decay=-1", "weight_decay"),
+    ("beta2=1", "beta2: 1.0 is not 0 or more, below 1"), ("keep=0", "keep: 0"),
+    ("task-share=1.1", "task_share"), ("mix=books=-1", "mix: -1.0"), ("seed=-1", "seed: -1"),
+    ("n-layers=0", "n_layers: 0"), ("cla-factor=0", "cla_factor: 0"),
+    ("uptrain fraction=0", "fraction: 0.0 is not more than 0, at most 1"),
+    ("uptrain fraction=nan", "fraction: nan"), ("uptrain teacher-share=2", "teacher_share: 2.0"),
+    ("evaluate samples=0", "samples: 0"), ("evaluate lengths=512,0", "lengths: 0"),
+    ("evaluate context=1", "context: 1 is not 2 or more"), ("measure lengths=-1", "lengths: -1"),
+    ("compare rounds=0", "rounds: 0"), ("tokenizer share=0", "share: 0.0"),
+])
+def test_numbers_out_of_range_are_named(flag, words, capsys):
+    command, flag = flag.split() if " " in flag else ("train", flag)
+    assert main([command, "--" + flag]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"larder_train {command}: {words}") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("text, words", [
+    ('[{"lr": 1}]', "is not an object"), ('{"lr": "fast"}', "lr: 'fast' is not of type float"),
+    ('{"tokens": 1.5}', "tokens: 1.5 is not of type int"), ('{"lr": true}', "lr: True"),
+    ('{"tied": 1}', "tied: 1 is not of type bool"), ('{"lr": null}', "lr: None"),
+    ('{"stages": "512:1"}', "stages: '512:1' is not of type list"),
+    ('{"stages": [512]}', "stages: 512 is not of type str"),
+    ('{"mix": {"books": "half"}}', "mix: 'half' is not of type float"),
+    ('{"lr": NaN}', "lr: nan is not more than 0"), ('{"layers": 3}', "unknown option layers"),
+    ('{"lr": ', "Expecting value"),
+])
+def test_a_wrong_config_is_one_sentence(text, words, tmp_path, capsys):
     config = tmp_path / "c.json"
-    config.write_text('{"layers": 3}')
+    config.write_text(text)
     assert main(["train", "--config", str(config)]) == 2
-    assert "unknown option layers" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith(f"larder_train train: {config}: ") or words.startswith("lr: nan")
+    assert words in error and error.count("\n") == 1

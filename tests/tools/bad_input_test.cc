@@ -42,6 +42,8 @@ TEST(BadInput, Files) {
   const std::string text = temporary_file("not-a-model.gguf", "this is no model file, only text");
   expect_refused({"run", "-m", text, "-p", "x"}, {text});
   expect_refused({"inspect", text}, {text});
+  expect_refused({"convert", text, temporary_path("never.gguf")},
+                 {text, "is it neither GGUF nor a llama2.c checkpoint?"});
   const std::string empty = temporary_file("empty.gguf", "");
   expect_refused({"run", "-m", empty, "-p", "x"}, {empty});
   expect_refused(run_tiny({"-f", "/nonexistent/prompt.txt"}), {"/nonexistent/prompt.txt"});

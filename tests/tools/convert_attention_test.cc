@@ -57,7 +57,9 @@ TEST(ConvertAttention, RefusesWhatMakesNoSense) {
     return outcome.err;
   };
   EXPECT_THAT(error_of({"convert", stories_model(), out, "--kv-heads", "3"}),
-              HasSubstr("kv-heads is 3; the model has 4 KV heads"));
+              HasSubstr("kv-heads is 3; the model has 4 KV heads, which can become 1 or 2"));
+  EXPECT_THAT(error_of({"convert", stories_model(), out, "--kv-heads", "4"}),
+              HasSubstr("which can become 1 or 2"));
   EXPECT_THAT(error_of({"convert", stories_model(), out, "--align"}),
               HasSubstr("--align goes with --kv-heads"));
   EXPECT_THAT(error_of({"convert", stories_model(), out}), HasSubstr("a GGUF file already"));
@@ -71,6 +73,32 @@ TEST(ConvertAttention, RefusesWhatMakesNoSense) {
               HasSubstr("have different vocabularies"));
   EXPECT_THAT(error_of({"eval", "kl", "-m", stories_model(), "/nowhere"}), HasSubstr("/nowhere"));
   EXPECT_FALSE(std::ifstream(out).good());
+}
+
+TEST(ConvertAttention, LooksForTheTextsBeforeItWrites) {
+  const std::string out = temporary_path("unwritten.gguf");
+  const std::string empty = temporary_file("empty.txt", "");
+  const auto expect_refused = [&](const std::vector<std::string>& more, const std::string& words) {
+    std::vector<std::string> arguments = {"convert", stories_model(), out};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Outcome outcome = run_larder(arguments);
+    EXPECT_EQ(outcome.exit_code, 2) << outcome.out;
+    EXPECT_THAT(outcome.err, HasSubstr(words));
+    EXPECT_FALSE(std::ifstream(out).good());
+  };
+  expect_refused({"--kv-heads", "2", "--report", "/nowhere.txt"}, "/nowhere.txt: No such file");
+  expect_refused({"--kv-heads", "2", "--report", "/"}, "/: is a directory");
+  expect_refused({"--mla", "--report", empty}, empty + ": the text is empty");
+  expect_refused({"--mla", "--calibrate", "/nowhere.txt"}, "/nowhere.txt: No such file");
+  expect_refused({"--mla", "--calibrate", story(), "--report", "/nowhere.txt"}, "/nowhere.txt");
+}
+
+TEST(ConvertAttention, ALatentModelIsLatentAlready) {
+  const std::string latent = temporary_path("latent.gguf"), out = temporary_path("twice.gguf");
+  ASSERT_EQ(run_larder({"convert", stories_model(), latent, "--mla"}).exit_code, 0);
+  const Outcome outcome = run_larder({"convert", latent, out, "--mla"});
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.err, HasSubstr("deepseek2 has latent attention already\n"));
 }
 
 TEST(EvalKl, OfAModelAgainstItselfIsZero) {

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from larder_train.errors import InputError
 from larder_train.model.layers import Layer, RmsNorm, rope_tables, rope_width, window_mask
-from larder_train.options import ModelOptions
+from larder_train.options import ModelOptions, checked
 
 
 def validated(options: ModelOptions) -> ModelOptions:
@@ -19,19 +19,21 @@ def validated(options: ModelOptions) -> ModelOptions:
     if o.family not in ("llama", "qwen3"):
         raise InputError(f"family: '{o.family}' is not llama or qwen3")
     o.n_kv_heads = {"mha": o.n_heads, "mla": o.n_heads, "mqa": 1}.get(o.attention, o.n_kv_heads)
-    for name in ("vocab_size", "n_embd", "n_layers", "n_heads", "n_kv_heads", "n_ff", "context"):
-        if getattr(o, name) <= 0:
-            raise InputError(f"{name}: {getattr(o, name)} is not positive")
+    checked(o)
+    if o.vocab_size == 0:  # which only stands for the tokenizer's
+        raise InputError("vocab_size: 0 is not 1 or more")
     if o.n_heads % o.n_kv_heads:
         raise InputError(f"n_heads: {o.n_heads} is not a multiple of n_kv_heads {o.n_kv_heads}")
     rotated = rope_width(o)
-    if rotated <= 0 or rotated % 2:
-        raise InputError(f"rope width: {rotated} is not a positive even number")
-    if o.rope_divisors and (len(o.rope_divisors) != rotated // 2 or min(o.rope_divisors) <= 0):
-        raise InputError(f"rope_divisors: {o.rope_divisors}, need {rotated // 2} positive numbers")
-    if o.window_layers and (o.window <= 0 or o.family != "qwen3" or o.attention == "mla"):
-        raise InputError("window_layers: need a window and the family qwen3, not mla")
-    if any(not 0 <= i < o.n_layers for i in o.window_layers):
+    if rotated % 2:
+        raise InputError(f"rope width: {rotated} is not even")
+    if o.rope_divisors and len(o.rope_divisors) != rotated // 2:
+        raise InputError(f"rope_divisors: {len(o.rope_divisors)} numbers, need {rotated // 2}")
+    if bool(o.window) != bool(o.window_layers):
+        raise InputError(f"window: {o.window} and window_layers: {o.window_layers} need each other")
+    if o.window_layers and (o.family != "qwen3" or o.attention == "mla"):
+        raise InputError("window_layers: need the family qwen3, not mla")
+    if any(i >= o.n_layers for i in o.window_layers):
         raise InputError(f"window_layers: {o.window_layers} of {o.n_layers} layers")
     return o
 

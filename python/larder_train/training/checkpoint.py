@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, so that a kill at any moment loses minutes only."""
+"""Files that are whole or not there, so that a kill at any moment loses minutes only."""
 
 import os
 import pathlib
@@ -13,8 +13,16 @@ def checkpoints(run: pathlib.Path) -> list[pathlib.Path]:
     return sorted((run / "checkpoints").glob("step_*.pt"))
 
 
+def write_whole(path: pathlib.Path, text: str) -> None:
+    """Writes beside and renames."""
+    beside = path.with_name(path.name + ".tmp")
+    beside.write_text(text)
+    beside.replace(path)
+
+
 def save_checkpoint(run: pathlib.Path, step: int, state: dict, keep: int) -> None:
-    """Writes beside, syncs, renames; then deletes all but the newest `keep`."""
+    """Writes beside, syncs, renames; then deletes all but the newest `keep`, and what a
+    kill left half written."""
     folder = run / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step_{step:08d}.pt"
@@ -24,7 +32,7 @@ def save_checkpoint(run: pathlib.Path, step: int, state: dict, keep: int) -> Non
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
-    for old in checkpoints(run)[:-max(1, keep)]:
+    for old in [*folder.glob("*.tmp"), *checkpoints(run)[:-keep]]:
         old.unlink()
 
 

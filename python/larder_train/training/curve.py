@@ -3,6 +3,8 @@
 import json
 import pathlib
 
+from larder_train.training.checkpoint import write_whole
+
 _WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 900, 420, 60, 40, 20, 50
 _SERIES = [("loss", "text", "#2563a8"), ("answer_loss", "answers of tasks", "#c2571a")]
 
@@ -23,7 +25,7 @@ def read_metrics(run: pathlib.Path, before_step: int | None = None) -> list[dict
 
 def write_metrics(run: pathlib.Path, rows: list[dict]) -> None:
     """Replaces metrics.jsonl."""
-    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_whole(run / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _smoothed(rows: list[dict], key: str) -> list[tuple[int, float]]:

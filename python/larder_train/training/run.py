@@ -11,7 +11,7 @@ from larder_train.errors import InputError
 from larder_train.model.hf import load_hf
 from larder_train.model.transformer import Transformer, validated
 from larder_train.options import DataOptions, ModelOptions, TrainOptions, UptrainOptions
-from larder_train.training.checkpoint import checkpoints, load_checkpoint
+from larder_train.training.checkpoint import checkpoints, load_checkpoint, write_whole
 from larder_train.training.trainer import Teacher, Trainer, run_to_end
 
 # Options that may differ when a run goes on; all others decide what the run is.
@@ -31,7 +31,7 @@ def _fix_options(run: pathlib.Path, parts: dict[str, object]) -> None:
                 if old != value and key not in _FREE and key != "out":
                     raise InputError(f"{path}: the run has {key} = {old}, not {value}")
     run.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(current, indent=2) + "\n")
+    write_whole(path, json.dumps(current, indent=2) + "\n")
 
 
 def _require(command: str, **paths: str) -> None:

@@ -96,8 +96,8 @@ class Trainer:
         nll = self._accumulate(rows, max(1, o.micro_tokens // row_tokens))
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), o.clip)
         if not torch.isfinite(norm):
-            raise InputError(f"step {self.step}: gradient norm {norm.item()}; lower --lr or resume "
-                             "from an older checkpoint with another --seed")
+            raise InputError(f"step {self.step}: gradient norm {norm.item()}; begin again in "
+                             "another --out with a lower --lr")
         for optimizer in self._optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -165,10 +165,10 @@ def run_to_end(trainer: Trainer, options: TrainOptions, title: str) -> bool:
     try:
         with open(run / "metrics.jsonl", "a", encoding="utf-8") as log:
             while trainer.step < trainer.n_steps and not stop.wanted:
-                began = time.monotonic()
+                began, n_read = time.monotonic(), trainer.tokens
                 row = trainer.train_step()
                 now = time.monotonic()
-                rate = options.step_tokens / (now - began)
+                rate = (trainer.tokens - n_read) / (now - began)
                 rows.append(row)
                 log.write(json.dumps(row) + "\n")
                 log.flush()
@@ -194,5 +194,9 @@ def _summary(row: dict, rate: float) -> str:
 
 
 def _save(run: pathlib.Path, trainer: Trainer, keep: int, rows: list[dict], title: str) -> None:
+    for name, weight in trainer.model.state_dict().items():
+        if not torch.isfinite(weight).all():
+            raise InputError(f"step {trainer.step}: weights of {name} are not finite, and are not "
+                             "saved; begin again in another --out with a lower --lr")
     checkpoint.save_checkpoint(run, trainer.step, trainer.state(), keep)
     curve.write_curve(run, rows, title)

@@ -74,7 +74,11 @@ Result<Header> read_header(std::span<const std::byte> bytes, const std::string& 
                 bytes.size());
   }
   if (read_at<std::uint32_t>(bytes, 0) != kMagic) {
-    LARDER_TRY(read_sizes(bytes, 0, origin, header));
+    if (const auto sizes = read_sizes(bytes, 0, origin, header); !sizes) {
+      // The oldest version has no magic number: any file can come here.
+      return fail(sizes.error().code, "{}; is it neither GGUF nor a llama2.c checkpoint?",
+                  sizes.error().message);
+    }
     return header;
   }
   if (bytes.size() < kHeaderBytes) {

@@ -22,7 +22,9 @@ Result<void> check_expressible(const ModelSource& source) {
     return fail(Errc::unsupported, "{}: {} has {}, which deepseek2 cannot express", source.path(),
                 c.arch, what);
   };
-  if (c.has_latent()) return refuse("latent attention already");
+  if (c.has_latent()) {
+    return fail(Errc::unsupported, "{}: {} has latent attention already", source.path(), c.arch);
+  }
   if (!c.kv_owner.empty()) return refuse("layers that share K and V");
   if (c.qk_norm) return refuse("norms on q and k heads");
   if (c.post_norms) return refuse("norms behind the layers' parts");

@@ -2,6 +2,7 @@
 
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/fail.h"
 #include "model/surgery/replaced_source.h"
@@ -29,6 +30,15 @@ Matrix stacked(const Matrix& a, const Matrix& b) {
   out.rows += b.rows;
   out.values.insert(out.values.end(), b.values.begin(), b.values.end());
   return out;
+}
+
+std::string possible_heads(std::uint32_t n_kv_heads) {
+  std::vector<std::uint32_t> divisors;
+  for (std::uint32_t n = 1; n <= n_kv_heads / 2; ++n) {
+    if (n_kv_heads % n == 0) divisors.push_back(n);
+  }
+  if (divisors.empty()) return "which cannot become fewer";
+  return fmt::format("which can become {}", fmt::join(divisors, " or "));
 }
 
 }  // namespace
@@ -61,10 +71,8 @@ Result<std::unique_ptr<ModelSource>> pool_model(std::unique_ptr<ModelSource> sou
   }
   if (to.n_kv_heads == 0 || from.n_kv_heads % to.n_kv_heads != 0 ||
       to.n_kv_heads == from.n_kv_heads) {
-    return fail(Errc::invalid_argument,
-                "{}: kv-heads is {}; the model has {} KV heads, and a part of them that divides "
-                "{} is wanted",
-                source->path(), to.n_kv_heads, from.n_kv_heads, from.n_kv_heads);
+    return fail(Errc::invalid_argument, "{}: kv-heads is {}; the model has {} KV heads, {}",
+                source->path(), to.n_kv_heads, from.n_kv_heads, possible_heads(from.n_kv_heads));
   }
   ModelConfig config = from;
   config.n_kv_heads = to.n_kv_heads;
