@@ -3,6 +3,7 @@
 #include "simd/avx512/code_runs.h"
 #include "simd/avx512/codes.h"
 #include "simd/avx512/planes.h"
+#include "simd/by_bits.h"
 #include "simd/unroll.h"
 
 namespace larder::simd::avx512 {
@@ -174,18 +175,7 @@ constexpr Kernels kKernels = {
     {add_run<kBits, 1>, add_run<kBits, 2>, add_run<kBits, 3>, add_run<kBits, 4>}};
 
 const Kernels& kernels(std::uint32_t bits) {
-  switch (bits) {
-    case 2:
-      return kKernels<2>;
-    case 3:
-      return kKernels<3>;
-    case 4:
-      return kKernels<4>;
-    case 5:
-      return kKernels<5>;
-    default:
-      return kKernels<8>;
-  }
+  return by_bits(bits, [](auto n) -> const Kernels& { return kKernels<n()>; });
 }
 
 }  // namespace
