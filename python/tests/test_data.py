@@ -180,7 +180,6 @@ def test_drills_can_be_answered_from_what_was_read(corpus, maker):
             period = int(np.flatnonzero(task.kinds == ANSWER)[0])
             assert len(task.ids) == n and (task.kinds[:period] == NOISE).all()
             assert np.array_equal(task.ids[period:], task.ids[:-period])
-            assert len(set(task.ids[:period])) == period  # one token tells the next
             table = drills.table(rng, n)
             at = np.flatnonzero(table.kinds == ANSWER)
             for run in np.split(at, np.flatnonzero(np.diff(at) > 1) + 1) if len(at) else []:

@@ -51,6 +51,10 @@ constexpr KvCodec make_q8_0() {
   codec.encode_v = [](const simd::Table& table) { return table.encode_q8_0_v; };
   codec.decode_k = [](const simd::Table& table) { return table.decode_q8_0_k; };
   codec.decode_v = [](const simd::Table& table) { return table.decode_q8_0_v; };
+  codec.unpack_k = [](const simd::Table& table) { return table.unpack_q8_0_k; };
+  codec.unpack_v = [](const simd::Table& table) { return table.unpack_q8_0_v; };
+  codec.run_scores = [](const simd::Table& table) { return table.run_scores_q8_0; };
+  codec.run_accumulate = [](const simd::Table& table) { return table.run_accumulate_q8_0; };
   return codec;
 }
 constexpr KvCodec make_q4_0() {
@@ -59,6 +63,10 @@ constexpr KvCodec make_q4_0() {
   codec.encode_v = [](const simd::Table& table) { return table.encode_q4_0_v; };
   codec.decode_k = [](const simd::Table& table) { return table.decode_q4_0_k; };
   codec.decode_v = [](const simd::Table& table) { return table.decode_q4_0_v; };
+  codec.unpack_k = [](const simd::Table& table) { return table.unpack_q4_0_k; };
+  codec.unpack_v = [](const simd::Table& table) { return table.unpack_q4_0_v; };
+  codec.run_scores = [](const simd::Table& table) { return table.run_scores_q4_0; };
+  codec.run_accumulate = [](const simd::Table& table) { return table.run_accumulate_q4_0; };
   return codec;
 }
 constexpr KvCodec kQ8 = make_q8_0(), kQ4 = make_q4_0();

@@ -85,6 +85,7 @@ struct KvCodec {
   simd::ScoresFn (*scores)(const simd::Table& table) = nullptr;
   simd::AccumulateFn (*accumulate)(const simd::Table& table) = nullptr;
   simd::RowScoresFn (*row_scores)(const simd::Table& table) = nullptr;
+  /// And of one that unpacks, as they are; null in sets that only unpack.
   simd::RunScoresFn (*run_scores)(const simd::Table& table) = nullptr;
   simd::RunAccumulateFn (*run_accumulate)(const simd::Table& table) = nullptr;
   /// Sealed formats only: the table of their codes, or
@@ -94,6 +95,10 @@ struct KvCodec {
   simd::EncodeRowsFn (*encode_v)(const simd::Table& table) = nullptr;
   simd::DecodeRowsFn (*decode_k)(const simd::Table& table) = nullptr;
   simd::DecodeRowsFn (*decode_v)(const simd::Table& table) = nullptr;
+  /// Of these, formats that attention multiplies by integers (simd/integer_rows.h): how a part
+  /// becomes an integer part.
+  simd::UnpackRowsFn (*unpack_k)(const simd::Table& table) = nullptr;
+  simd::UnpackRowsFn (*unpack_v)(const simd::Table& table) = nullptr;
   /// Sealed formats whose rows stand on their own: copies row `from_row` of a part, codes and
   /// scale, to row `to_row` of another, or of the same. Null: rows have something in common.
   void (*move_k)(const std::byte* from, std::uint32_t from_row, BlockShape shape, std::byte* to,
@@ -105,6 +110,10 @@ struct KvCodec {
   const BeforeRope* before_rope = nullptr;
 
   bool is_raw() const noexcept { return raw == format; }
+  /// Decoded values of a row are yet to be multiplied by its scale.
+  bool has_row_scales() const noexcept {
+    return codes != nullptr && codes->fit != simd::CodeFit::range;
+  }
 };
 
 const KvCodec& kv_codec(KvFormat format) noexcept;

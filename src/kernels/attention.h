@@ -84,8 +84,8 @@ class AttentionScratch {
   ///   min(16 MiB, 4 * ceil(max_context / 512) * (head_dim + 2) * (t * group + q)), where
   ///   t = min(8 * n_threads, n_kv_heads * max_sequences): decoding contexts and one prefill tile.
   /// When partial states run out, fewer contexts are split: slower, the same bits.
-  /// `decodes`: some layer has a sealed format; per thread 4096 + 2048 * head_dim bytes more, for a
-  /// run that many queries read.
+  /// `decodes`: some layer has a sealed format; per thread 4096 + 2176 * head_dim bytes more at
+  /// most, for a run that many queries read.
   AttentionScratch(const AttentionShape& shape, unsigned n_threads, std::uint32_t max_rows,
                    std::uint32_t max_context, std::uint32_t max_sequences, bool decodes = false);
   ~AttentionScratch();

@@ -56,7 +56,7 @@ class ColumnScratch {
  public:
   ColumnScratch() = default;
   /// For items that see at most `max_rows` rows; 48 bytes per thread and row, and with `seals`, for
-  /// layers whose rows are decoded, 2 more for each channel.
+  /// layers whose rows are decoded, 2 1/8 more for each channel.
   ColumnScratch(unsigned n_threads, std::uint32_t max_rows, std::uint32_t head_dim,
                 bool seals = false);
 

@@ -9,8 +9,6 @@
 namespace larder {
 namespace {
 
-constexpr float kTiny = 1e-12F;  // norms below count as this
-
 struct BlockOf {
   const std::byte* begin;
   bool is_open;  // or raw like an open one, where the layer seals
@@ -59,14 +57,14 @@ void key_spread_scores(const Compute& compute, const KeyRows& keys, std::span<fl
     float* scores = out.data() + head * keys.n_rows;
     for (std::uint32_t row = 0; row < keys.n_rows; ++row) {
       read_key(keys, head, row, key.data());
-      const float norm = std::max(std::sqrt(compute.simd.sum_squares(key.data(), n)), kTiny);
+      const float norm = std::max(std::sqrt(compute.simd.sum_squares(key.data(), n)), kLeastNorm);
       compute.simd.axpy(1.0F / norm, key.data(), mean.data(), n);
     }
     // The mean's own length changes no order.
-    const float length = std::max(std::sqrt(compute.simd.sum_squares(mean.data(), n)), kTiny);
+    const float length = std::max(std::sqrt(compute.simd.sum_squares(mean.data(), n)), kLeastNorm);
     for (std::uint32_t row = 0; row < keys.n_rows; ++row) {
       read_key(keys, head, row, key.data());
-      const float norm = std::max(std::sqrt(compute.simd.sum_squares(key.data(), n)), kTiny);
+      const float norm = std::max(std::sqrt(compute.simd.sum_squares(key.data(), n)), kLeastNorm);
       scores[row] = -compute.simd.dot(key.data(), mean.data(), n) / (norm * length);
     }
   });

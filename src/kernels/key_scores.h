@@ -18,6 +18,9 @@ struct KeyRows {
   std::uint32_t n_rows;           // from row 0 on
 };
 
+/// Norms below it count as this where keys are compared by direction.
+inline constexpr float kLeastNorm = 1e-12F;
+
 /// Row `row` of a head as floats [head_dim].
 void read_key(const KeyRows& keys, std::size_t head, std::uint32_t row, float* out);
 void read_value(const KeyRows& keys, std::size_t head, std::uint32_t row, float* out);

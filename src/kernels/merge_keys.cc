@@ -8,8 +8,6 @@
 namespace larder {
 namespace {
 
-constexpr float kTiny = 1e-12F;  // norms below count as this
-
 /// Turns keys from their position to another.
 class KeyTurn {
  public:
@@ -47,7 +45,7 @@ void neighbour_likeness(const Compute& compute, const KeyRows& keys, std::size_t
     const float norms = std::sqrt(compute.simd.sum_squares(key.data(), d)) *
                         std::sqrt(compute.simd.sum_squares(next.data(), d));
     turn.turn(i, i + 1, key.data());
-    out[i] = compute.simd.dot(key.data(), next.data(), d) / std::max(norms, kTiny);
+    out[i] = compute.simd.dot(key.data(), next.data(), d) / std::max(norms, kLeastNorm);
     std::swap(key, next);
   }
 }

@@ -15,12 +15,12 @@ void SealedKeys::score(const float* q, std::uint32_t n_blocks, simd::ScoreTile s
       continue;
     }
     const std::byte* decoded = rows(b);
-    kv_codec(KvFormat::bf16).run_scores(compute_.simd)(q, {&decoded, 1, 0}, shape_, tile);
-    if (layout_.k->codes == nullptr) continue;  // scaled already
-    const float* of_rows = scales(b);
+    const bool unpacks = layout_.k->unpack_k != nullptr;
+    const simd::Table& simd = compute_.simd;
+    (unpacks ? simd.run_scores_integers : simd.run_scores_bf16)(q, {&decoded, 1, 0}, shape_, tile);
+    if (!layout_.k->has_row_scales()) continue;
     for (std::size_t i = 0; i < tile.n_q; ++i) {
-      float* row = tile.data + i * tile.stride;
-      for (std::uint32_t t = 0; t < shape_.block_tokens; ++t) row[t] *= of_rows[t];
+      simd.multiply(scales(b), tile.data + i * tile.stride, shape_.block_tokens);
     }
   }
 }
@@ -28,12 +28,13 @@ void SealedKeys::score(const float* q, std::uint32_t n_blocks, simd::ScoreTile s
 void SealedKeys::decode(std::uint32_t block) {
   if (layout_.is_raw(block) || layout_.k->is_raw()) return;
   const std::byte* part = layout_.pool + to_offset(blocks_[block]);
-  if (layout_.k->codes == nullptr) {
-    layout_.k->decode_k(compute_.simd)(part, shape_, rows(block));
+  if (layout_.k->unpack_k != nullptr) {
+    layout_.k->unpack_k(compute_.simd)(part, shape_, rows(block));
     return;
   }
   const simd::CodeBook& codes = *layout_.k->codes;
   compute_.simd.decode_codes_k(codes, part, shape_, rows(block));
+  if (!layout_.k->has_row_scales()) return;
   compute_.simd.read_halves(part + simd::code_bytes(codes, shape_), shape_.block_tokens,
                             scales(block));
 }

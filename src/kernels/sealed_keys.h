@@ -6,16 +6,17 @@
 #include <span>
 
 #include "kernels/attention.h"
+#include "simd/integer_rows.h"
 
 namespace larder {
 
-/// The full blocks of one KV head of a layer that seals. Those whose rows are codes are decoded to
-/// bf16 once, the first time they are asked for. Not thread-safe.
+/// The full blocks of one KV head of a layer that seals. Those whose rows are codes are decoded
+/// once, the first time they are asked for, as SealedRun does for many queries. Not thread-safe.
 class SealedKeys {
  public:
   /// Memory for `max_rows` rows, in floats.
   static constexpr std::size_t n_floats(std::size_t max_rows, std::size_t head_dim) {
-    return max_rows * (head_dim / 2 + 1);
+    return max_rows * (1 + head_dim / 2 + head_dim / simd::kGroupChannels);
   }
   /// Borrows all; `memory` [n_floats] is overwritten. REQUIRES: layout.seals()
   SealedKeys(const Compute& compute, const KvLayout& layout, BlockShape shape,

@@ -7,10 +7,6 @@ namespace {
 constexpr std::size_t kFewQueries = 8;
 constexpr std::size_t kFetchedAhead = 4;  // parts
 
-bool has_row_scales(const KvCodec& codec) {
-  return codec.codes != nullptr && codec.codes->fit != simd::CodeFit::range;
-}
-
 }  // namespace
 
 SealedRun::SealedRun(const AttentionContext& context, const simd::KvRun& k, const simd::KvRun& v,
@@ -18,72 +14,77 @@ SealedRun::SealedRun(const AttentionContext& context, const simd::KvRun& k, cons
     : context_(context),
       block_{context.shape.block_tokens, context.shape.head_dim},
       place_(place),
-      in_registers_(n_queries <= kFewQueries && context.simd.run_scores_codes != nullptr) {
+      are_few_(n_queries <= kFewQueries) {
+  const simd::Table& simd = context.simd;
   set_side(k_, *context.layout.k, k, decoded);
   k_.n_bytes = k_.codec->k_bytes(block_);
-  k_.decode_codes = context.simd.decode_codes_k;
-  if (k_.codec->decode_k != nullptr) k_.decode_rows = k_.codec->decode_k(context.simd);
+  k_.decode_codes = simd.decode_codes_k;
+  if (k_.unpacks) k_.unpack = k_.codec->unpack_k(simd);
   if (k_.codec->before_rope != nullptr) k_.decodes = true;
   set_side(v_, *context.layout.v, v, decoded + side_floats(block_.head_dim));
   v_.n_bytes = v_.codec->v_bytes(block_);
-  v_.decode_codes = context.simd.decode_codes_v;
-  if (v_.codec->decode_v != nullptr) v_.decode_rows = v_.codec->decode_v(context.simd);
+  v_.decode_codes = simd.decode_codes_v;
+  if (v_.unpacks) v_.unpack = v_.codec->unpack_v(simd);
 }
 
 void SealedRun::set_side(Side& side, const KvCodec& codec, const simd::KvRun& run,
                          float* memory) const {
   side.codec = &codec;
   side.run = run;
-  side.decode_rows = nullptr;
-  side.decodes = codec.codes != nullptr ? !in_registers_ : codec.decode_k != nullptr;
-  side.has_scales = has_row_scales(codec);
+  side.unpacks = codec.unpack_k != nullptr;
+  const bool reads_codes = side.unpacks ? codec.run_scores(context_.simd) != nullptr
+                                        : context_.simd.run_scores_codes != nullptr;
+  side.decodes = (codec.codes != nullptr || side.unpacks) && !(are_few_ && reads_codes);
+  side.decoded_bytes = side.unpacks ? simd::integer_part_bytes(block_)
+                                    : std::size_t{block_.block_tokens} * block_.head_dim * 2;
   side.n_decoded = 0;
   side.scales = memory;
   side.rows = reinterpret_cast<std::byte*>(memory + kRunTokens);
 }
 
 void SealedRun::decode(Side& side, std::size_t n_blocks) const {
-  const std::size_t part_bytes = std::size_t{block_.block_tokens} * block_.head_dim * 2;
   for (std::size_t& b = side.n_decoded; b < n_blocks; ++b) {
     const std::byte* const part = side.run.parts[b];
     if (b + kFetchedAhead < side.run.n_blocks + side.run.n_next) {
       context_.simd.fetch(side.run.parts[b + kFetchedAhead], side.n_bytes);
     }
-    std::byte* const to = side.rows + b * part_bytes;
+    std::byte* const to = side.rows + b * side.decoded_bytes;
     side.parts[b] = to;
-    if (side.decode_rows != nullptr) {
-      side.decode_rows(part, block_, to);
+    if (side.unpacks) {
+      side.unpack(part, block_, to);
       continue;
     }
     if (side.codec->before_rope != nullptr) {
       const KeyPlace place{place_.kv_head, place_.block + static_cast<std::uint32_t>(b)};
       decode_keys(context_.simd, key_coding(context_.layout, block_.head_dim, place), part, block_,
-                  side.rows + b * part_bytes);
+                  to);
       continue;
     }
     const simd::CodeBook& codes = *side.codec->codes;
     side.decode_codes(codes, part, block_, to);
-    if (!side.has_scales) continue;
+    if (!side.codec->has_row_scales()) continue;
     context_.simd.read_halves(part + simd::code_bytes(codes, block_), block_.block_tokens,
                               side.scales + b * block_.block_tokens);
   }
 }
 
 void SealedRun::scores(const float* q, std::size_t n_blocks, simd::ScoreTile scores) {
+  const simd::Table& simd = context_.simd;
   if (!k_.decodes) {
-    const simd::KvRun run{k_.run.parts, n_blocks, k_.run.n_blocks - n_blocks + k_.run.n_next};
+    const simd::KvRun run = coded_parts(k_, n_blocks);
     if (k_.codec->codes != nullptr) {
-      context_.simd.run_scores_codes(*k_.codec->codes, q, run, block_, scores);
+      simd.run_scores_codes(*k_.codec->codes, q, run, block_, scores);
     } else {
-      context_.scores(q, run, block_, scores);
+      k_.codec->run_scores(simd)(q, run, block_, scores);
     }
     return;
   }
   decode(k_, n_blocks);
-  context_.scores(q, {k_.parts.data(), n_blocks, 0}, block_, scores);
-  for (std::size_t i = 0; k_.has_scales && i < scores.n_q; ++i) {
-    context_.simd.multiply(k_.scales, scores.data + i * scores.stride,
-                           n_blocks * block_.block_tokens);
+  const auto run_scores = k_.unpacks ? simd.run_scores_integers : context_.scores;
+  run_scores(q, {k_.parts.data(), n_blocks, 0}, block_, scores);
+  if (!k_.codec->has_row_scales()) return;
+  for (std::size_t i = 0; i < scores.n_q; ++i) {
+    simd.multiply(k_.scales, scores.data + i * scores.stride, n_blocks * block_.block_tokens);
   }
 }
 
@@ -96,21 +97,23 @@ void SealedRun::fetch_scales(std::size_t n_blocks) const {
 }
 
 void SealedRun::accumulate(simd::ScoreTile weights, std::size_t n_blocks, float* out) {
+  const simd::Table& simd = context_.simd;
   const auto n_tokens = static_cast<std::uint32_t>(n_blocks * block_.block_tokens);
   if (!v_.decodes) {
-    const simd::KvRun run{v_.run.parts, n_blocks, v_.run.n_blocks - n_blocks + v_.run.n_next};
+    const simd::KvRun run = coded_parts(v_, n_blocks);
     if (v_.codec->codes != nullptr) {
-      context_.simd.run_accumulate_codes(*v_.codec->codes, weights, run, block_, n_tokens, out);
+      simd.run_accumulate_codes(*v_.codec->codes, weights, run, block_, n_tokens, out);
     } else {
-      context_.accumulate(weights, run, block_, n_tokens, out);
+      v_.codec->run_accumulate(simd)(weights, run, block_, n_tokens, out);
     }
     return;
   }
   decode(v_, n_blocks);
-  for (std::size_t i = 0; v_.has_scales && i < weights.n_q; ++i) {
-    context_.simd.multiply(v_.scales, weights.data + i * weights.stride, n_tokens);
+  for (std::size_t i = 0; v_.codec->has_row_scales() && i < weights.n_q; ++i) {
+    simd.multiply(v_.scales, weights.data + i * weights.stride, n_tokens);
   }
-  context_.accumulate(weights, {v_.parts.data(), n_blocks, 0}, block_, n_tokens, out);
+  const auto run_accumulate = v_.unpacks ? simd.run_accumulate_integers : context_.accumulate;
+  run_accumulate(weights, {v_.parts.data(), n_blocks, 0}, block_, n_tokens, out);
 }
 
 }  // namespace larder

@@ -7,20 +7,23 @@
 
 #include "kernels/attention_run.h"
 #include "kernels/turned_keys.h"
+#include "simd/integer_rows.h"
 
 namespace larder {
 
 inline constexpr std::uint32_t kMinBlockTokens = 16;
 inline constexpr std::uint32_t kMaxRunBlocks = kRunTokens / kMinBlockTokens;
 
-/// Multiplies queries and weights with sealed blocks. Parts that many queries read are decoded to
-/// bf16 once, the first time they are asked for; few queries go through the kernels that decode in
-/// registers, where format and instruction set have them. Both give the same bits.
+/// Multiplies queries and weights with sealed blocks. Parts that many queries read are decoded
+/// once, the first time they are asked for, to bf16 or to integers (simd/integer_rows.h); few
+/// queries go through the kernels that decode in registers, where format and instruction set have
+/// them. Both give the same bits.
 class SealedRun {
  public:
-  /// Of one side, K or V, of a run, in floats: decoded rows and their scales.
+  /// Of one side, K or V, of a run, in floats: scales of rows, and decoded rows with perhaps a
+  /// scale for each group of channels.
   static constexpr std::size_t side_floats(std::size_t head_dim) {
-    return kRunTokens * (head_dim / 2 + 1);
+    return kRunTokens * (1 + head_dim / 2 + head_dim / simd::kGroupChannels);
   }
   static constexpr std::size_t n_floats(std::size_t head_dim) { return 2 * side_floats(head_dim); }
 
@@ -41,22 +44,26 @@ class SealedRun {
     const KvCodec* codec;
     simd::KvRun run;
     simd::DecodeCodesFn decode_codes;
-    simd::DecodeRowsFn decode_rows;  // null where there are codes, or raw rows
+    simd::UnpackRowsFn unpack;
+    bool unpacks;  // parts, when they are decoded, become integers
     bool decodes;
-    bool has_scales;            // of rows, beside the decoded values
     std::size_t n_bytes;        // of a part
+    std::size_t decoded_bytes;  // of a decoded one
     std::size_t n_decoded = 0;  // blocks
     std::byte* rows;
     float* scales;  // [rows of the run]
     std::array<const std::byte*, kMaxRunBlocks> parts;
   };
   void set_side(Side& side, const KvCodec& codec, const simd::KvRun& run, float* memory) const;
+  simd::KvRun coded_parts(const Side& side, std::size_t n_blocks) const {
+    return {side.run.parts, n_blocks, side.run.n_blocks - n_blocks + side.run.n_next};
+  }
   void decode(Side& side, std::size_t n_blocks) const;
 
   const AttentionContext& context_;
   const simd::BlockShape block_;
   const KeyPlace place_;
-  const bool in_registers_;  // codes are decoded there
+  const bool are_few_;  // queries
   Side k_, v_;
 };
 

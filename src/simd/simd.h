@@ -126,6 +126,8 @@ inline constexpr std::size_t kMaxHeadDim = 1024;  // of a model (ModelConfig)
 /// Parts that are rows of ggml blocks, [n][d / 32] (tensor/quant_blocks.h), as bf16 parts; values
 /// are rounded to bf16. REQUIRES: head_dim a multiple of 32.
 using DecodeRowsFn = void (*)(const std::byte* part, BlockShape shape, std::byte* bf16);
+/// Such parts as integer parts (simd/integer_rows.h), the same bytes in all sets.
+using UnpackRowsFn = void (*)(const std::byte* part, BlockShape shape, std::byte* integers);
 /// A full bf16 part -> rows of ggml blocks, the same bytes in all sets. NaN counts as zero, what is
 /// beyond +-65504 as that.
 using EncodeRowsFn = void (*)(const std::byte* bf16, BlockShape shape, std::byte* part);
@@ -225,6 +227,13 @@ struct Table {
   DecodeCodesFn decode_codes_k, decode_codes_v;
   EncodeRowsFn encode_q8_0_k, encode_q8_0_v, encode_q4_0_k, encode_q4_0_v;
   DecodeRowsFn decode_q8_0_k, decode_q8_0_v, decode_q4_0_k, decode_q4_0_v;
+  UnpackRowsFn unpack_q8_0_k, unpack_q8_0_v, unpack_q4_0_k, unpack_q4_0_v;
+  /// Over integer parts, and over parts of ggml blocks, to the bit the same, in all sets; see
+  /// simd/integer_rows.h. REQUIRES: n_tokens is a whole number of blocks.
+  RunScoresFn run_scores_integers;
+  RunAccumulateFn run_accumulate_integers;
+  RunScoresFn run_scores_q8_0, run_scores_q4_0;              // null in sets that only unpack
+  RunAccumulateFn run_accumulate_q8_0, run_accumulate_q4_0;  // null where those are
   TurnKeysFn turn_keys;
   TurnBackFn turn_back_keys;
   PackCodesFn pack_codes_k;

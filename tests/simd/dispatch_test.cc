@@ -46,6 +46,12 @@ TEST(Dispatch, EveryEntryIsFilled) {
         << t->name;
     EXPECT_TRUE(t->decode_q8_0_k && t->decode_q8_0_v && t->decode_q4_0_k && t->decode_q4_0_v)
         << t->name;
+    EXPECT_TRUE(t->unpack_q8_0_k && t->unpack_q8_0_v && t->unpack_q4_0_k && t->unpack_q4_0_v)
+        << t->name;
+    EXPECT_TRUE(t->run_scores_integers && t->run_accumulate_integers) << t->name;
+    EXPECT_EQ(t->run_scores_q8_0 == nullptr, t->run_accumulate_q8_0 == nullptr) << t->name;
+    EXPECT_EQ(t->run_scores_q8_0 == nullptr, t->run_scores_q4_0 == nullptr) << t->name;
+    EXPECT_EQ(t->run_scores_q8_0 == nullptr, t->run_accumulate_q4_0 == nullptr) << t->name;
     EXPECT_TRUE(t->fetch && t->hadamard && t->read_halves && t->bound_scores) << t->name;
   }
 }

@@ -13,7 +13,6 @@ import time
 from larder_train.compare.report import write_report
 from larder_train.compare.variants import TITLES, cached_numbers, n_weights, variant
 from larder_train.data.corpus import Corpus
-from larder_train.data.sampler import parse_stages, stage_at
 from larder_train.engine import Engine
 from larder_train.errors import InputError
 from larder_train.measure import measure_file
@@ -115,20 +114,13 @@ class Comparison:
         o, t = self.options, self.training
         figures = {"models": [json.loads(self._result(name).read_text()) for name in names],
                    "speed": json.loads(self._result("speed").read_text()),
-                   "training": {"tokens": self._tokens_read(), "step_tokens": t.step_tokens,
+                   "training": {"tokens": t.tokens, "step_tokens": t.step_tokens,
                                 "stages": self.data.stages, "optimizer": t.optimizer, "lr": t.lr,
                                 "seed": t.seed, "uptrain_fraction": o.fraction},
                    "shape": dataclasses.asdict(self.base)}
         if o.report:
             write_report(pathlib.Path(o.report), figures)
         return figures
-
-    def _tokens_read(self) -> int:
-        """Of one run: a row longer than a step's tokens is a step of its own."""
-        n_steps = max(1, self.training.tokens // self.training.step_tokens)
-        stages = parse_stages(self.data, self.base.context)
-        rows = [stage_at(stages, step / n_steps).row_tokens for step in range(n_steps)]
-        return sum(max(1, self.training.step_tokens // row) * row for row in rows)
 
     def is_measured(self, name: str) -> bool:
         """Whether that stage is done with these options."""

@@ -26,16 +26,16 @@ class DrillMaker:
         self._forms = [tuple(tokenizer.encode(part).ids for part in form) for form in FORMS]
 
     def draw(self, rng: np.random.Generator, n_tokens: int) -> Task:
-        """Two tables of codes for one repetition."""
-        return (self.repetition if rng.random() < 1 / 3 else self.table)(rng, n_tokens)
+        """Two repetitions for one table of codes."""
+        return (self.table if rng.random() < 1 / 3 else self.repetition)(rng, n_tokens)
 
     def repetition(self, rng: np.random.Generator, n_tokens: int) -> Task:
-        """Different tokens again and again with a short period: none comes twice in a period, so
-        that one token of context tells the next."""
-        alphabet = self._words if rng.random() < 0.5 else self._all
-        longest = max(SHORTEST_PERIOD + 1, min(len(alphabet), n_tokens // 2))
+        """Random tokens again and again with a short period; digits need more than one token of
+        context to be told apart."""
+        alphabet = self._alphabet(rng)
+        longest = max(SHORTEST_PERIOD + 1, n_tokens // 5)
         period = int(math.exp(rng.uniform(math.log(SHORTEST_PERIOD), math.log(longest))))
-        ids = np.resize(rng.permutation(alphabet)[:period], n_tokens)
+        ids = np.resize(alphabet[rng.integers(0, len(alphabet), period)], n_tokens)
         kinds = np.full(n_tokens, ANSWER, np.uint8)
         kinds[:period] = NOISE
         return Task(ids.astype(np.uint16), kinds)
@@ -57,3 +57,11 @@ class DrillMaker:
             kinds += [ANSWER if i in seen else NOISE] * len(codes[i]) + [TEXT] * len(after)
             seen.add(i)
         return Task(np.asarray(ids[:n_tokens], np.uint16), np.asarray(kinds[:n_tokens], np.uint8))
+
+    def _alphabet(self, rng: np.random.Generator) -> np.ndarray:
+        draw = rng.random()
+        if draw < 0.3:
+            return self._digits
+        if draw < 0.6:
+            return self._words[rng.permutation(len(self._words))[:int(rng.integers(8, 65))]]
+        return self._words if draw < 0.8 else self._all

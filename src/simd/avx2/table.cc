@@ -2,6 +2,7 @@
 #include "simd/avx2/codes.h"
 #include "simd/avx2/ggml_rows.h"
 #include "simd/avx2/hadamard.h"
+#include "simd/avx2/integer_rows.h"
 #include "simd/avx2/kv.h"
 #include "simd/avx2/primitives.h"
 #include "simd/avx2/row_scores.h"
@@ -68,6 +69,16 @@ constinit const Table kTable = {
     .decode_q8_0_v = decode_q8_0_v,
     .decode_q4_0_k = decode_q4_0_k,
     .decode_q4_0_v = decode_q4_0_v,
+    .unpack_q8_0_k = unpack_q8_0_k,
+    .unpack_q8_0_v = unpack_q8_0_v,
+    .unpack_q4_0_k = unpack_q4_0_k,
+    .unpack_q4_0_v = unpack_q4_0_v,
+    .run_scores_integers = run_scores_integers,
+    .run_accumulate_integers = run_accumulate_integers,
+    .run_scores_q8_0 = nullptr,
+    .run_scores_q4_0 = nullptr,
+    .run_accumulate_q8_0 = nullptr,
+    .run_accumulate_q4_0 = nullptr,
     .turn_keys = scalar::turn_keys,
     .turn_back_keys = scalar::turn_back_keys,
     .pack_codes_k = scalar::pack_codes_k,

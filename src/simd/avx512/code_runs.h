@@ -46,5 +46,25 @@ inline void pack_pairs(const float* x, std::size_t n, std::uint32_t* out) {
   }
 }
 
+/// Scores of n packed queries are made by the n-th of kQueries functions.
+using ScoreRun = void (*)(const CodeBook&, const std::uint32_t*, const KvRun&, BlockShape,
+                          ScoreTile);
+
+/// Scores of any number of queries [scores.n_q, head_dim], kQueries of them at a time.
+inline void score_packed(const ScoreRun (&run)[kQueries], const CodeBook& book, const float* q,
+                         const KvRun& k, BlockShape shape, ScoreTile scores) {
+  alignas(64) std::uint32_t packed[kQueries * kQueryPairs];
+  while (scores.n_q > 0) {
+    const std::size_t n = scores.n_q < kQueries ? scores.n_q : kQueries;
+    for (std::size_t i = 0; i < n; ++i) {
+      pack_pairs(q + i * shape.head_dim, shape.head_dim, packed + i * kQueryPairs);
+    }
+    run[n - 1](book, packed, k, shape, scores);
+    q += n * shape.head_dim;
+    scores.data += n * scores.stride;
+    scores.n_q -= n;
+  }
+}
+
 }  // namespace
 }  // namespace larder::simd::avx512

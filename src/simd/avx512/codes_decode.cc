@@ -2,6 +2,7 @@
 #include "simd/avx512/codes.h"
 #include "simd/avx512/planes.h"
 #include "simd/avx512/range_planes.h"
+#include "simd/by_bits.h"
 
 namespace larder::simd::avx512 {
 namespace {
@@ -97,18 +98,7 @@ void decode_codes_k(const CodeBook& book, const std::byte* part, BlockShape shap
         n_pairs * 64, 64};
     return decode_ranges(book, planes, part + code_bytes(book, shape));
   }
-  switch (book.bits) {
-    case 2:
-      return decode_k<2>(book, part, shape, bf16);
-    case 3:
-      return decode_k<3>(book, part, shape, bf16);
-    case 4:
-      return decode_k<4>(book, part, shape, bf16);
-    case 5:
-      return decode_k<5>(book, part, shape, bf16);
-    default:
-      return decode_k<8>(book, part, shape, bf16);
-  }
+  by_bits(book.bits, [&](auto n) { decode_k<n()>(book, part, shape, bf16); });
 }
 
 void decode_codes_v(const CodeBook& book, const std::byte* part, BlockShape shape,
@@ -124,18 +114,7 @@ void decode_codes_v(const CodeBook& book, const std::byte* part, BlockShape shap
                              std::size_t{shape.head_dim} * 4};
     return decode_ranges(book, planes, part + code_bytes(book, shape));
   }
-  switch (book.bits) {
-    case 2:
-      return decode_v<2>(book, part, shape, bf16);
-    case 3:
-      return decode_v<3>(book, part, shape, bf16);
-    case 4:
-      return decode_v<4>(book, part, shape, bf16);
-    case 5:
-      return decode_v<5>(book, part, shape, bf16);
-    default:
-      return decode_v<8>(book, part, shape, bf16);
-  }
+  by_bits(book.bits, [&](auto n) { decode_v<n()>(book, part, shape, bf16); });
 }
 
 void read_halves(const std::byte* halves, std::size_t n, float* out) {

@@ -2,6 +2,7 @@
 // of values, as in the blocks themselves, so that codes need no shuffling either.
 #include "simd/avx512/code_writer.h"
 #include "simd/avx512/codes.h"
+#include "simd/by_bits.h"
 
 namespace larder::simd::avx512 {
 namespace {
@@ -143,35 +144,13 @@ void encode_v(const CodeBook& book, const std::byte* bf16, BlockShape shape, std
 void encode_codes_k(const CodeBook& book, const std::byte* bf16, BlockShape shape,
                     std::byte* part) {
   if (book.fit == CodeFit::range) return encode_ranges_k(book, bf16, shape, part);
-  switch (book.bits) {
-    case 2:
-      return encode_k<2>(book, bf16, shape, part);
-    case 3:
-      return encode_k<3>(book, bf16, shape, part);
-    case 4:
-      return encode_k<4>(book, bf16, shape, part);
-    case 5:
-      return encode_k<5>(book, bf16, shape, part);
-    default:
-      return encode_k<8>(book, bf16, shape, part);
-  }
+  by_bits(book.bits, [&](auto n) { encode_k<n()>(book, bf16, shape, part); });
 }
 
 void encode_codes_v(const CodeBook& book, const std::byte* bf16, BlockShape shape,
                     std::byte* part) {
   if (book.fit == CodeFit::range) return encode_ranges_v(book, bf16, shape, part);
-  switch (book.bits) {
-    case 2:
-      return encode_v<2>(book, bf16, shape, part);
-    case 3:
-      return encode_v<3>(book, bf16, shape, part);
-    case 4:
-      return encode_v<4>(book, bf16, shape, part);
-    case 5:
-      return encode_v<5>(book, bf16, shape, part);
-    default:
-      return encode_v<8>(book, bf16, shape, part);
-  }
+  by_bits(book.bits, [&](auto n) { encode_v<n()>(book, bf16, shape, part); });
 }
 
 }  // namespace larder::simd::avx512

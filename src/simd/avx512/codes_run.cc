@@ -3,6 +3,7 @@
 #include "simd/avx512/code_runs.h"
 #include "simd/avx512/codes.h"
 #include "simd/avx512/planes.h"
+#include "simd/by_bits.h"
 #include "simd/unroll.h"
 
 namespace larder::simd::avx512 {
@@ -161,8 +162,6 @@ inline void pack_scaled(const float* x, const float* scales, std::size_t n, std:
   }
 }
 
-using ScoreRun = void (*)(const CodeBook&, const std::uint32_t*, const KvRun&, BlockShape,
-                          ScoreTile);
 using AddRun = void (*)(const CodeBook&, const std::uint32_t*, const KvRun&, BlockShape, float*);
 struct Kernels {
   ScoreRun score[kQueries];
@@ -174,18 +173,7 @@ constexpr Kernels kKernels = {
     {add_run<kBits, 1>, add_run<kBits, 2>, add_run<kBits, 3>, add_run<kBits, 4>}};
 
 const Kernels& kernels(std::uint32_t bits) {
-  switch (bits) {
-    case 2:
-      return kKernels<2>;
-    case 3:
-      return kKernels<3>;
-    case 4:
-      return kKernels<4>;
-    case 5:
-      return kKernels<5>;
-    default:
-      return kKernels<8>;
-  }
+  return by_bits(bits, [](auto n) -> const Kernels& { return kKernels<n()>; });
 }
 
 }  // namespace
@@ -193,18 +181,7 @@ const Kernels& kernels(std::uint32_t bits) {
 void run_scores_codes(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
                       ScoreTile scores) {
   if (book.fit == CodeFit::range) return run_scores_ranges(book, q, k, shape, scores);
-  alignas(64) std::uint32_t packed[kQueries * kQueryPairs];
-  const Kernels& run = kernels(book.bits);
-  while (scores.n_q > 0) {
-    const std::size_t n = scores.n_q < kQueries ? scores.n_q : kQueries;
-    for (std::size_t i = 0; i < n; ++i) {
-      pack_pairs(q + i * shape.head_dim, shape.head_dim, packed + i * kQueryPairs);
-    }
-    run.score[n - 1](book, packed, k, shape, scores);
-    q += n * shape.head_dim;
-    scores.data += n * scores.stride;
-    scores.n_q -= n;
-  }
+  score_packed(kernels(book.bits).score, book, q, k, shape, scores);
 }
 
 void run_accumulate_codes(const CodeBook& book, ScoreTile weights, const KvRun& v, BlockShape shape,

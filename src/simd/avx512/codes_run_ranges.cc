@@ -161,8 +161,6 @@ void add_run(const CodeBook& book, const std::uint32_t* weights, const Values& v
   }
 }
 
-using ScoreRun = void (*)(const CodeBook&, const std::uint32_t*, const KvRun&, BlockShape,
-                          ScoreTile);
 using AddRun = void (*)(const CodeBook&, const std::uint32_t*, const Values&, BlockShape, float*);
 struct Kernels {
   ScoreRun score[kQueries];
@@ -179,18 +177,7 @@ const Kernels& kernels(std::uint32_t bits) { return bits == 2 ? kKernels<2> : kK
 
 void run_scores_ranges(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
                        ScoreTile scores) {
-  alignas(64) std::uint32_t packed[kQueries * kQueryPairs];
-  const Kernels& run = kernels(book.bits);
-  while (scores.n_q > 0) {
-    const std::size_t n = scores.n_q < kQueries ? scores.n_q : kQueries;
-    for (std::size_t i = 0; i < n; ++i) {
-      pack_pairs(q + i * shape.head_dim, shape.head_dim, packed + i * kQueryPairs);
-    }
-    run.score[n - 1](book, packed, k, shape, scores);
-    q += n * shape.head_dim;
-    scores.data += n * scores.stride;
-    scores.n_q -= n;
-  }
+  score_packed(kernels(book.bits).score, book, q, k, shape, scores);
 }
 
 void run_accumulate_ranges(const CodeBook& book, ScoreTile weights, const KvRun& v,

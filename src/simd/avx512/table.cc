@@ -2,6 +2,7 @@
 #include "simd/avx512/codes.h"
 #include "simd/avx512/ggml_rows.h"
 #include "simd/avx512/hadamard.h"
+#include "simd/avx512/integer_rows.h"
 #include "simd/avx512/key_turn.h"
 #include "simd/avx512/kv.h"
 #include "simd/avx512/primitives.h"
@@ -67,6 +68,16 @@ constinit const Table kTable = {
     .decode_q8_0_v = decode_q8_0_v,
     .decode_q4_0_k = decode_q4_0_k,
     .decode_q4_0_v = decode_q4_0_v,
+    .unpack_q8_0_k = unpack_q8_0_k,
+    .unpack_q8_0_v = unpack_q8_0_v,
+    .unpack_q4_0_k = unpack_q4_0_k,
+    .unpack_q4_0_v = unpack_q4_0_v,
+    .run_scores_integers = run_scores_integers,
+    .run_accumulate_integers = run_accumulate_integers,
+    .run_scores_q8_0 = run_scores_q8_0,
+    .run_scores_q4_0 = run_scores_q4_0,
+    .run_accumulate_q8_0 = run_accumulate_q8_0,
+    .run_accumulate_q4_0 = run_accumulate_q4_0,
     .turn_keys = turn_keys,
     .turn_back_keys = turn_back_keys,
     .pack_codes_k = pack_codes_k,

@@ -3,6 +3,7 @@
 #include "simd/scalar/codes.h"
 #include "simd/scalar/ggml_rows.h"
 #include "simd/scalar/hadamard.h"
+#include "simd/scalar/integer_rows.h"
 #include "simd/scalar/key_turn.h"
 #include "simd/scalar/kv.h"
 #include "simd/scalar/primitives.h"
@@ -67,6 +68,16 @@ constinit const Table kTable = {
     .decode_q8_0_v = decode_q8_0_v,
     .decode_q4_0_k = decode_q4_0_k,
     .decode_q4_0_v = decode_q4_0_v,
+    .unpack_q8_0_k = unpack_q8_0_k,
+    .unpack_q8_0_v = unpack_q8_0_v,
+    .unpack_q4_0_k = unpack_q4_0_k,
+    .unpack_q4_0_v = unpack_q4_0_v,
+    .run_scores_integers = run_scores_integers,
+    .run_accumulate_integers = run_accumulate_integers,
+    .run_scores_q8_0 = nullptr,
+    .run_scores_q4_0 = nullptr,
+    .run_accumulate_q8_0 = nullptr,
+    .run_accumulate_q4_0 = nullptr,
     .turn_keys = turn_keys,
     .turn_back_keys = turn_back_keys,
     .pack_codes_k = pack_codes_k,
