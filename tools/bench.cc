@@ -235,8 +235,9 @@ void add_bench_command(CLI::App& app, int& exit_code) {
   CLI::App* bench = app.add_subcommand("bench", "tokens per second, with llama-bench's flags");
   add_model_flags(*bench, *command);
   add_case_flags(*bench, command->bench);
-  add_engine_flags(*bench, command->bench.engine,
-                   {"model", "threads", "parallel", "cache-type-k", "cache-type-v"});
+  add_engine_flags(
+      *bench, command->bench.engine,
+      {"model", "threads", "parallel", "cache-type-k", "cache-type-v", "kv-keep-total"});
   bench->callback([command, &exit_code] {
     const auto outcome = run(*command);
     exit_code = outcome ? kExitOk : report_failure(outcome.error());

@@ -45,9 +45,10 @@ void add_eval_calibrate_command(CLI::App& eval, int& exit_code) {
       ->required();
   command->add_option("-o,--output", flags->output_path, "file to write")->required();
   add_number(*command, "--max-tokens", options.max_tokens, "tokens of the text (0: all)");
-  add_engine_flags(*command, options.engine,
-                   {"parallel", "cache-type-k", "cache-type-v", "kv-layers", "kv-raw-blocks",
-                    "kv-calibration", "block-size", "kv-policy", "kv-keep", "kv-memory", "isa"});
+  add_engine_flags(
+      *command, options.engine,
+      {"parallel", "cache-type-k", "cache-type-v", "kv-layers", "kv-raw-blocks", "kv-calibration",
+       "block-size", "kv-policy", "kv-keep", "kv-keep-total", "kv-memory", "isa"});
   command->callback([flags, &exit_code] {
     const auto outcome = run(*flags);
     exit_code = outcome ? kExitOk : report_failure(outcome.error());

@@ -96,10 +96,10 @@ void add_eval_heads_command(CLI::App& eval, int& exit_code) {
   add_number(*command, "--recent", options.recent, "newest tokens that every head keeps");
   add_number(*command, "--seed", options.seed, "of the passages");
   command->add_flag("--json", flags->json, "one JSON object instead of text");
-  add_engine_flags(
-      *command, options.engine,
-      {"parallel", "ctx-size", "cache-type-k", "cache-type-v", "kv-layers", "kv-raw-blocks",
-       "kv-calibration", "block-size", "kv-policy", "kv-keep", "kv-memory", "isa"});
+  add_engine_flags(*command, options.engine,
+                   {"parallel", "ctx-size", "cache-type-k", "cache-type-v", "kv-layers",
+                    "kv-raw-blocks", "kv-calibration", "block-size", "kv-policy", "kv-keep",
+                    "kv-keep-total", "kv-memory", "isa"});
   command->callback([flags, &exit_code] {
     const auto outcome = run(*flags);
     exit_code = outcome ? kExitOk : report_failure(outcome.error());

@@ -73,7 +73,7 @@ void add_eval_kl_command(CLI::App& eval, int& exit_code) {
   add_number(*command, "--max-tokens", measure.max_tokens, "tokens of the text (0: all)");
   add_context_flags(*command, flags->contexts);
   command->add_flag("--json", flags->json, "one JSON object instead of text");
-  add_engine_flags(*command, measure.model, {"parallel"});
+  add_engine_flags(*command, measure.model, {"parallel", "kv-keep-total"});
   command->callback([flags, &exit_code] {
     const auto outcome = run(*flags);
     exit_code = outcome ? kExitOk : report_failure(outcome.error());

@@ -147,7 +147,7 @@ void add_eval_perplexity_command(CLI::App& eval, int& exit_code) {
              "windows at once (0: as fill a step; also -np)");
   add_context_flags(*command, flags->contexts);
   command->add_flag("--json", flags->json, "one JSON object instead of text");
-  add_engine_flags(*command, flags->engine, {"parallel"});
+  add_engine_flags(*command, flags->engine, {"parallel", "kv-keep-total"});
   command->callback([flags, &exit_code] {
     const auto outcome = run(*flags);
     exit_code = outcome ? kExitOk : report_failure(outcome.error());

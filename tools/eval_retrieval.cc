@@ -157,7 +157,7 @@ CLI::App* add_command(CLI::App& eval, const std::shared_ptr<RetrievalFlags>& fla
   command->add_option("--filler", flags->filler_path,
                       "UTF-8 text in which things are hidden (none: made-up sentences)");
   command->add_flag("--json", flags->json, "one JSON object instead of text");
-  add_engine_flags(*command, flags->engine, {"parallel"});
+  add_engine_flags(*command, flags->engine, {"parallel", "kv-keep-total"});
   command->callback([flags, &exit_code] {
     const auto outcome = run(*flags);
     exit_code = outcome ? kExitOk : report_failure(outcome.error());

@@ -201,7 +201,7 @@ void add_eval_sensitivity_command(CLI::App& eval, int& exit_code) {
                       "file of finished measurements: read first, then added to");
   command->add_flag("--json", flags->json, "one JSON object instead of text");
   add_engine_flags(*command, flags->plan.reference,
-                   {"parallel", "ctx-size", "kv-memory", "kv-layers"});
+                   {"parallel", "ctx-size", "kv-keep-total", "kv-memory", "kv-layers"});
   command->callback([flags, &exit_code] {
     const auto outcome = run(*flags);
     exit_code = outcome ? kExitOk : report_failure(outcome.error());

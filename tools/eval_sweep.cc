@@ -211,7 +211,8 @@ void add_eval_sweep_command(CLI::App& eval, int& exit_code) {
   command->add_option("--report", flags->report_path, "Markdown file to write");
   add_measure_flags(*command, *flags);
   command->add_flag("--json", flags->json, "one JSON object instead of text");
-  add_engine_flags(*command, flags->plan.reference, {"parallel", "ctx-size", "kv-memory"});
+  add_engine_flags(*command, flags->plan.reference,
+                   {"parallel", "ctx-size", "kv-keep-total", "kv-memory"});
   command->callback([flags, &exit_code] {
     const auto outcome = run(*flags);
     exit_code = outcome ? kExitOk : report_failure(outcome.error());

@@ -73,7 +73,7 @@ class Reach {
     engine.n_threads = thread_count(engine.n_threads);
     engine.n_context = 2 * options.n_words + 1;
     engine.kv = {};
-    LARDER_ASSIGN(KvPlan plan, plan_kv(config, engine, kMaxCacheBytes));
+    LARDER_ASSIGN(KvPlan plan, plan_kv(config, engine, {}, kMaxCacheBytes));
     LARDER_ASSIGN(auto tokenizer, Tokenizer::create(source->tokenizer()));
     LARDER_ASSIGN(BlockPool pool, BlockPool::create(plan.pool));
     LARDER_ASSIGN(BlockStore store, BlockStore::create(pool.range_bytes()));

@@ -15,7 +15,7 @@ namespace {
 
 /// The sweep's own.
 const std::initializer_list<std::string_view> kOwnFields = {"model", "ctx-size", "parallel",
-                                                            "kv-memory"};
+                                                            "kv-keep-total", "kv-memory"};
 
 std::string_view trimmed(std::string_view text) {
   const std::size_t begin = text.find_first_not_of(" \t\r");

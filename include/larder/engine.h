@@ -80,6 +80,10 @@ struct Request {
   /// Under a policy by which tokens choose what they read (quest, infllm): of the prompt, so many
   /// first tokens read as prompts do, the others as generated ones.
   std::uint32_t n_read_in_full = UINT32_MAX;
+  /// Which of its cached rows stay, as KvOptions::policy (methods and parameters, no files) and
+  /// ::keep say it; "none" or "full": all of them. Without, or without one of the two: the engine's
+  /// own. Up to 256 and 32 bytes. What reads in part (quest, infllm) is the engine's alone.
+  std::optional<std::string> kv_policy, kv_keep;
   std::int32_t priority = 0;  // lower goes first; when blocks run out, the highest yield first
   std::string cache_salt;     // requests share cached prefixes with those of the same salt only
 };
@@ -95,6 +99,13 @@ struct TokenLogprob {
   float logprob;  // natural log of the model's own distribution, before temperature
 };
 
+/// What is cached of a sequence at its end.
+struct CacheUsage {
+  std::uint32_t n_tokens = 0;  // whose rows were computed, or found in the cache
+  double n_kept_tokens = 0;    // of these, whose rows are there: mean over layers and KV heads
+  std::uint64_t bytes = 0;     // of all blocks that it refers to, shared ones in full
+};
+
 /// One sampled token, or (with `prompt_logprobs`) news of the prompt.
 struct TokenEvent {
   RequestId request = 0;
@@ -107,6 +118,7 @@ struct TokenEvent {
   std::vector<float> embedding;       // with `pooling`: [n_embd], of length 1 (0 where all are 0)
   std::uint32_t n_reused_tokens = 0;  // of the prompt, found in the cache
   FinishReason finish = FinishReason::none;
+  std::optional<CacheUsage> cache;  // with `finish`, when the sequence ended by itself
 };
 
 struct StepReport {
@@ -136,6 +148,8 @@ struct PrefixReport {
   std::string_view reason;
   std::int32_t token = -1, cached_token = -1;  // at the first place that is not cached; -1: none
   std::string format;                          // in which rows are stored
+  std::string policy;                          // "knorm, 512 rows kept", "none"
+  CacheUsage usage;                            // of sample 0, now or at its end
   std::uint64_t step = 0;                      // of the engine, in which the request was admitted
   struct Gone {
     std::uint64_t step;    // in which, or after which, it went
@@ -159,7 +173,7 @@ struct CacheView {
     std::size_t n_open = 0;    // being filled by the one sequence that refers to it
     std::size_t n_sealed = 0;  // full, of one sequence
     std::size_t n_shared = 0;  // of several, the prefix tree counted as one
-    std::size_t n_kept = 0;    // of the prefix tree alone
+    std::size_t n_kept = 0;    // of the prefix tree alone, or of one compressed beginning
     std::size_t n_free = 0;    // that could be had now if no others were taken
   };
   struct Sequence {
@@ -167,6 +181,7 @@ struct CacheView {
     std::uint32_t sample = 0;
     std::string_view state;  // waiting, prefill, decode
     std::uint32_t n_prompt_tokens = 0, n_tokens = 0, n_rows = 0, n_reused_tokens = 0;
+    std::string policy;  // "knorm, 512 rows kept", "none"
     std::vector<Layers> layers;
   };
   std::vector<Sequence> sequences;
@@ -177,6 +192,7 @@ struct CacheView {
   bool prefix_caching = false;
   // Of the prefix tree: stripes are the blocks of all layers for block_tokens tokens.
   std::size_t n_stripes = 0, n_pinned_stripes = 0, n_salts = 0;
+  std::size_t n_compressed = 0;  // beginnings of which a policy has dropped rows, beside the tree
   std::uint64_t tree_bytes = 0, idle_bytes = 0;  // in all; of those, what only the tree refers to
   std::uint64_t n_evicted = 0, n_dropped = 0, n_deduplicated_blocks = 0;
   std::uint32_t longest_prefix = 0;
@@ -197,7 +213,9 @@ class Engine {
   ~Engine();
 
   /// Errors: invalid_argument (empty prompt, token out of range, prompt longer than the context,
-  /// sampling values), with the values.
+  /// sampling values, a policy that makes no sense or whose rows the budget cannot hold), with the
+  /// values; unsupported (a policy that formats or model do not go with); unavailable (no memory
+  /// for what a policy has to count).
   Result<RequestId> submit(Request request);
   /// One forward pass over what is ready: see docs/architecture.md. Empty report when idle.
   /// Errors: corrupt when the model computes no numbers (damaged weights); the requests of the step

@@ -17,8 +17,9 @@ struct KvOptions {
   std::uint64_t memory_bytes = 0;   // 0: what n_context * n_sequences needs
   std::string policy;               // which rows stay when there are more than `keep`; empty: all
   std::string keep;                 // "512" rows per layer and head, or "0.25" of the prompt's
-  bool prefix_caching = false;      // what was computed stays for those who begin alike
-  std::string calibration;          // file that kvq formats read: `larder eval calibrate`
+  std::uint64_t keep_total_bytes = 0;  // instead: what stays of n_sequences together; 0: `keep`
+  bool prefix_caching = false;         // what was computed stays for those who begin alike
+  std::string calibration;             // file that kvq formats read: `larder eval calibrate`
 };
 template <class F>
 void for_each_field(KvOptions& o, F&& f) {
@@ -36,6 +37,8 @@ void for_each_field(KvOptions& o, F&& f) {
   f("kv-policy", o.policy,
     "which cached rows stay, or are read: larder policies lists them (empty: all)");
   f("kv-keep", o.keep, "rows that stay, or are read: tokens, or a share of the prompt as 0.25");
+  f("kv-keep-total", o.keep_total_bytes,
+    "bytes that stay of all sequences together, instead of kv-keep: each has its part, e.g. 256M");
   f("kv-memory", o.memory_bytes, "byte budget of the KV cache, e.g. 512M (0: fits the context)");
 }
 

@@ -21,13 +21,9 @@ struct LogitsWanted {
 /// Reuses its memory from step to step. Not thread-safe.
 class BatchBuilder {
  public:
-  struct Sinks {
-    std::uint32_t n = 0;    // SequenceRows::n_sinks
-    bool has_caps = false;  // SequenceRows::sink_cap is the largest distance in a full cache
-  };
-  /// Borrows the configuration. `heads_apart`: CacheShape. `reading`: KvPlan.
+  /// Borrows the configuration. `reading`: KvPlan.
   BatchBuilder(const ModelConfig& config, std::uint32_t max_sequences, std::uint32_t max_rows,
-               Sinks sinks, bool heads_apart, std::optional<ReadingPlan> reading);
+               std::optional<ReadingPlan> reading);
 
   /// Valid until the next call, and while the plan's sequences keep their blocks.
   const ForwardBatch& build(const StepPlan& plan);
@@ -36,12 +32,10 @@ class BatchBuilder {
 
  private:
   void add(const PlannedRows& planned);
-  void add_heads(const SequenceCache& cache);
+  void add_heads(const SequenceCache& cache, bool heads_apart);
   void observe(const PlannedRows& planned);
 
   const ModelConfig& config_;
-  const Sinks sinks_;
-  const bool heads_apart_;
   const std::optional<ReadingPlan> reading_;
   std::vector<TokenId> tokens_;
   std::vector<SequenceRows> sequences_;

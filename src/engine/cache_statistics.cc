@@ -22,6 +22,18 @@ CacheStatistics::CacheStatistics(const CacheShape& shape, const Wants& wants)
   floats_.resize(n);
 }
 
+std::size_t CacheStatistics::n_bytes(const CacheShape& shape, const Wants& wants) {
+  std::size_t stride = 0, n = 0;
+  for (const CacheLayer& layer : shape.layers) {
+    if (wants.rows) stride = std::max<std::size_t>(stride, layer.max_table_rows());
+  }
+  for (const CacheLayer& layer : shape.layers) {
+    if (!layer.drops() || layer.n_kv_heads == 0) continue;
+    n += wants.query_floats + layer.n_kv_heads * stride * (wants.far_rows ? 2 : 1);
+  }
+  return n * sizeof(float);
+}
+
 void CacheStatistics::clear() { std::fill(floats_.begin(), floats_.end(), 0.0F); }
 
 void CacheStatistics::clear_from(std::uint32_t row) {

@@ -21,6 +21,9 @@ class CacheStatistics {
   };
   CacheStatistics() = default;
   CacheStatistics(const CacheShape& shape, const Wants& wants);
+  /// What such statistics take.
+  static std::size_t n_bytes(const CacheShape& shape, const Wants& wants);
+  std::size_t n_bytes() const noexcept { return floats_.size() * sizeof(float); }
 
   bool empty() const noexcept { return floats_.empty(); }
   bool of_rows() const noexcept { return stride_ != 0; }

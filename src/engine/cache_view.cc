@@ -27,9 +27,11 @@ std::string Engine::Impl::format_name() const {
   return (one_for_all ? std::string(first.k->name) : formats_text(plan.formats)) + raw_text();
 }
 
-std::vector<CacheView::Layers> Engine::Impl::layers_of(const SequenceCache& cache) const {
+std::vector<CacheView::Layers> Engine::Impl::layers_of(const Sequence& sequence) const {
   std::vector<CacheView::Layers> all;
-  const std::uint32_t n_parts = plan.shape.heads_apart ? source->config().n_kv_heads : 1;
+  const SequenceCache& cache = sequence.cache;
+  const CacheShape& shape = sequence.policy().rows.shape;
+  const std::uint32_t n_parts = shape.heads_apart ? source->config().n_kv_heads : 1;
   for (std::uint32_t l = 0; l < source->config().n_layers; ++l) {
     CacheView::Layers layer;
     layer.first_layer = l;
@@ -40,7 +42,7 @@ std::vector<CacheView::Layers> Engine::Impl::layers_of(const SequenceCache& cach
       layer.bytes += pool.block_bytes(pool.block_class(id));
     };
     for (std::uint32_t part = l * n_parts; part < (l + 1) * n_parts; ++part) {
-      for (std::uint32_t h = 0; h < plan.shape.layers[part].n_kv_heads; ++h) {
+      for (std::uint32_t h = 0; h < shape.layers[part].n_kv_heads; ++h) {
         for (const BlockId id : cache.table(part, h).blocks()) count(id);
         if (cache.has_open_block(part)) count(cache.open_block(part, h));
       }
@@ -66,10 +68,9 @@ std::vector<std::string> Engine::Impl::formats_of_classes() const {
       all += ", " + name;
     }
   };
-  const std::size_t n_parts = plan.shape.layers.size() / plan.layouts.size();  // see heads_apart
-  for (std::size_t part = 0; part < plan.shape.layers.size(); ++part) {
-    const CacheLayer& layer = plan.shape.layers[part];
-    const KvLayout& layout = plan.layouts[part / n_parts];
+  for (std::size_t l = 0; l < plan.shape.layers.size(); ++l) {
+    const CacheLayer& layer = plan.shape.layers[l];
+    const KvLayout& layout = plan.layouts[l];
     if (layer.n_kv_heads == 0) continue;  // reads another's rows
     add(layer.sealed_class, *layout.k, *layout.v);
     if (layer.seals()) add(layer.open_class, *layout.open_k, *layout.open_v);
@@ -84,12 +85,13 @@ std::vector<std::size_t> Engine::Impl::count_open() const {
     if (pool.ref_count(id) == 1) ++n_open[static_cast<std::size_t>(pool.block_class(id))];
   };
   scheduler.for_each([&](const Sequence& s, bool) {
-    const bool ends_inside = s.cache.n_rows() % options.kv.block_tokens != 0;
-    for (std::uint32_t l = 0; l < plan.shape.layers.size(); ++l) {
-      for (std::uint32_t h = 0; h < plan.shape.layers[l].n_kv_heads; ++h) {
+    const CacheShape& shape = s.policy().rows.shape;
+    for (std::uint32_t l = 0; l < shape.layers.size(); ++l) {
+      const bool ends_inside = s.cache.n_stored(l) % shape.block_tokens != 0;
+      for (std::uint32_t h = 0; h < shape.layers[l].n_kv_heads; ++h) {
         if (s.cache.has_open_block(l)) {
           count(s.cache.open_block(l, h));
-        } else if (!plan.shape.layers[l].seals() && ends_inside) {
+        } else if (!shape.layers[l].seals() && ends_inside) {
           count(s.cache.table(l, h).blocks().back());
         }
       }
@@ -98,21 +100,28 @@ std::vector<std::size_t> Engine::Impl::count_open() const {
   return n_open;
 }
 
+/// Blocks outside extents count with those of the same size in them.
 std::vector<CacheView::Blocks> Engine::Impl::count_blocks(const PrefixSummary& tree) const {
   std::vector<CacheView::Blocks> all;
   const std::vector<ClassUse> uses = pool.count_blocks();
   const std::vector<std::size_t> n_open = count_open();
   const std::vector<std::string> formats = formats_of_classes();
-  for (std::size_t c = 0; c < uses.size(); ++c) {
+  const auto count = [&](std::size_t c, CacheView::Blocks& blocks) {
+    const std::size_t n_kept = tree.n_only.empty() ? 0 : tree.n_only[c];
+    blocks.n_open += n_open[c];
+    blocks.n_shared += uses[c].n_shared;
+    blocks.n_kept += n_kept;
+    blocks.n_sealed += uses[c].n_live - n_open[c] - uses[c].n_shared - n_kept;
+  };
+  for (std::size_t c = 0; c < plan.single_classes.size(); ++c) {
     const auto cls = static_cast<BlockClass>(c);
     CacheView::Blocks& blocks = all.emplace_back();
     blocks.format = formats[c];
     blocks.bytes = pool.block_bytes(cls);
-    blocks.n_open = n_open[c];
-    blocks.n_shared = uses[c].n_shared;
-    blocks.n_kept = tree.n_only.empty() ? 0 : tree.n_only[c];
-    blocks.n_sealed = uses[c].n_live - blocks.n_open - blocks.n_shared - blocks.n_kept;
     blocks.n_free = pool.n_free_extents(cls) * pool.extent_blocks(cls);
+    count(c, blocks);
+    if (plan.single_class(cls) == cls) continue;
+    count(static_cast<std::size_t>(plan.single_class(cls)), blocks);
   }
   return all;
 }
@@ -128,7 +137,8 @@ CacheView Engine::Impl::cache_view() const {
     shown.n_tokens = static_cast<std::uint32_t>(s.tokens.size());
     shown.n_rows = s.cache.n_rows();
     shown.n_reused_tokens = s.request->n_reused_tokens;
-    shown.layers = layers_of(s.cache);
+    shown.layers = layers_of(s);
+    shown.policy = s.policy().text;
   });
   view.bytes = pool.bytes_in_use();
   view.budget_bytes = pool.budget_bytes();
@@ -136,9 +146,11 @@ CacheView Engine::Impl::cache_view() const {
   view.block_tokens = options.kv.block_tokens;
   view.format = format_name();
   view.prefix_caching = prefixes.has_value();
-  const PrefixSummary tree = prefixes ? prefixes->summary() : PrefixSummary{};
+  PrefixSummary tree = prefixes ? prefixes->summary() : PrefixSummary{};
+  if (!tree.n_only.empty()) compressed.count_only(pool, tree.n_only);
   view.blocks = count_blocks(tree);
   if (!prefixes) return view;
+  view.n_compressed = compressed.size();
   view.n_stripes = tree.n_stripes;
   view.n_pinned_stripes = tree.n_pinned;
   view.n_salts = tree.n_salts;

@@ -1,6 +1,8 @@
 // What requests share: cached beginnings found, published, explained.
 #include <algorithm>
+#include <bit>
 #include <span>
+#include <string>
 #include <utility>
 
 #include "base/fail.h"
@@ -51,14 +53,15 @@ PrefixMoment Engine::Impl::now(RequestId request) const {
 
 bool Engine::Impl::make_room(const Sequence& needy) {
   if (prefixes && prefixes->evict(now(needy.request->id))) return true;
+  if (compressed.release_oldest()) return true;
   return kept.release_oldest();
 }
 
 /// The sequence's own, as long as it goes on from no cache that dropped rows.
 void Engine::Impl::set_evictions(Sequence& sequence) const {
-  if (!evictor) return;
-  sequence.evictions =
-      evictor->points(static_cast<std::uint32_t>(sequence.request->request.prompt.size()));
+  if (!sequence.policy().drops()) return;
+  sequence.evictions = sequence.policy().evictor->points(
+      static_cast<std::uint32_t>(sequence.request->request.prompt.size()));
   const std::uint32_t n_shareable = sequence.evictions.n_shareable();
   const std::uint32_t n = options.kv.block_tokens;
   sequence.n_to_share = prefixes && n_shareable != UINT32_MAX ? n_shareable / n * n : 0;
@@ -77,7 +80,7 @@ void Engine::Impl::share_rows(Sequence& sequence) {
     std::span<const TokenId> tokens = key.tokens;
     // The row before the next token to be scored predicts it, so it must be computed.
     if (r.prompt_logprobs) tokens = tokens.first(sequence.request->n_prompt_scored);
-    auto shared = kept.fork(r.reuse, tokens, key.n_plain, sequence.evictions);
+    auto shared = kept.fork(r.reuse, {tokens, key.n_plain, sequence.evictions, sequence.policy()});
     // A preempted one keeps to its points. By now it may have drawn more of the kept tokens, up to
     // where a cache that dropped rows at other points can be continued.
     if (shared && (!sequence.preempted || shared->evictions == sequence.evictions)) {
@@ -94,11 +97,13 @@ void Engine::Impl::share_rows(Sequence& sequence) {
 
 void Engine::Impl::share_more(Sequence& sequence) {
   const Request& r = sequence.request->request;
-  if (!prefixes || computes_all_rows(r) || sequence.prefixes_seen == prefixes->version() + 1)
-    return;
+  if (!prefixes || computes_all_rows(r)) return;
+  const std::uint64_t version = prefixes->version() + compressed.version() + 1;
+  if (sequence.prefixes_seen == version) return;
   if (sequence.rereading) return;  // all that it could take over is there
   const bool first_look = sequence.prefixes_seen == 0;
-  sequence.prefixes_seen = prefixes->version() + 1;
+  sequence.prefixes_seen = version;
+  if (share_compressed(sequence)) return;
   const std::uint32_t n_rows = sequence.cache.n_rows();
   if (n_rows % options.kv.block_tokens != 0 || sequence.cache.has_dropped()) return;
   const PrefixKey key = prefix_key(sequence);
@@ -113,6 +118,51 @@ void Engine::Impl::share_more(Sequence& sequence) {
     count_shared(sequence, match.n_rows - n_rows);
   }
   if (first_look || match.n_rows > n_rows) report_prefix(sequence, match);
+}
+
+/// What others under the same policy have left behind places where rows went.
+bool Engine::Impl::share_compressed(Sequence& sequence) {
+  if (!sequence.policy().drops()) return false;
+  const PrefixKey key = prefix_key(sequence);
+  const std::uint32_t n_rows = sequence.cache.n_rows();
+  auto found =
+      compressed.find({key.tokens, key.n_plain, sequence.evictions, sequence.policy()}, key.salt);
+  if (!found || found->cache.n_rows() <= n_rows) return false;
+  sequence.cache = std::move(found->cache);
+  if (!found->statistics.empty()) sequence.statistics = std::move(found->statistics);
+  count_shared(sequence, sequence.cache.n_rows() - n_rows);
+  PrefixMatch match;
+  match.n_rows = sequence.cache.n_rows();
+  if (match.n_rows + std::size_t{1} == sequence.tokens.size()) match.end = PrefixEnd::covered;
+  report_prefix(sequence, match);
+  return true;
+}
+
+/// Behind a place where rows went, while the prompt loads. Few of the places of a long prompt, for
+/// each holds as many rows as a sequence: those whose numbers are powers of two, for others that
+/// begin alike, and the last two, for others with another question. Or at the end of a text, if the
+/// end of its prompt was no such place.
+void Engine::Impl::leave_compressed(const Sequence& sequence) {
+  if (!prefixes || sequence.sample != 0 || !sequence.cache.has_dropped()) return;
+  const EvictionPoints& points = sequence.evictions;
+  const std::uint32_t n_rows = sequence.cache.n_rows();
+  const auto n_prompt = static_cast<std::uint32_t>(sequence.request->request.prompt.size());
+  if (sequence.finish != FinishReason::none) {
+    if (points.prompt_end != 0 || !sequence.statistics.empty()) return;
+  } else {
+    if (points.every == 0 || n_rows % points.every != 0 || n_rows >= n_prompt) return;
+    if (points.prompt_end != 0 && n_rows >= points.prompt_end) return;
+    const bool is_near_end = n_rows + std::uint64_t{2} * points.every >= n_prompt;
+    if (!is_near_end && !std::has_single_bit(n_rows / points.every)) return;
+  }
+  const PrefixKey key = prefix_key(sequence);
+  compressed.leave({sequence.request->policy,
+                    {sequence.tokens.begin(), sequence.tokens.begin() + n_rows},
+                    sequence.cache.fork(n_rows),
+                    key.n_plain,
+                    points,
+                    sequence.statistics},
+                   std::string(key.salt));
 }
 
 void Engine::Impl::count_shared(Sequence& sequence, std::uint32_t n_rows) {
@@ -183,15 +233,29 @@ void Engine::Impl::report_prefix(const Sequence& sequence, const PrefixMatch& ma
   }
   report.step = n_steps;
   report.format = format_name();
+  report.policy = sequence.policy().text;
   if (!reports_.empty() && reports_.back().request == request.id) reports_.pop_back();
   reports_.push_back(std::move(report));
   if (reports_.size() > kMaxReports) reports_.pop_front();
 }
 
+/// What is left at its end, for who asks later.
+void Engine::Impl::note_usage(const Sequence& sequence) {
+  if (sequence.sample != 0) return;
+  for (PrefixReport& report : reports_) {
+    if (report.request == sequence.request->id) report.usage = sequence.usage();
+  }
+}
+
 std::optional<PrefixReport> Engine::Impl::prefix_report(RequestId id) const {
   const auto it = std::find_if(reports_.rbegin(), reports_.rend(),
                                [id](const PrefixReport& r) { return r.request == id; });
-  return it == reports_.rend() ? std::nullopt : std::optional(*it);
+  if (it == reports_.rend()) return std::nullopt;
+  PrefixReport report = *it;
+  scheduler.for_each([&](const Sequence& s, bool) {
+    if (s.request->id == id && s.sample == 0) report.usage = s.usage();
+  });
+  return report;
 }
 
 Result<std::uint32_t> Engine::Impl::pin_prefix(std::span<const TokenId> tokens,
@@ -219,7 +283,8 @@ std::uint32_t Engine::Impl::unpin_prefix(std::span<const TokenId> tokens, std::s
 }
 
 std::size_t Engine::Impl::drop_prefix(std::span<const TokenId> tokens, std::string_view salt) {
-  const std::size_t n = prefixes ? prefixes->drop(prefix_key(tokens, salt), now(0)) : 0;
+  std::size_t n = compressed.drop(tokens, salt);
+  if (prefixes) n += prefixes->drop(prefix_key(tokens, salt), now(0));
   give_memory_back();
   return n;
 }

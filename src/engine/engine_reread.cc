@@ -11,7 +11,7 @@ void Engine::Impl::begin_reread(Sequence& sequence) const {
   if (!sequence.must_reread()) return;
   const std::uint32_t n_text = sequence.cache.n_rows(), n_chunk = sequence.evictions.n_reread;
   std::vector<TokenId> tokens = reread_tokens(
-      reread_texts, std::span(sequence.tokens).first(n_text), sequence.n_reread, n_chunk);
+      *reread_texts, std::span(sequence.tokens).first(n_text), sequence.n_reread, n_chunk);
   sequence.n_reread += std::min(n_chunk, n_text - sequence.n_reread);
   SequenceCache fork = sequence.cache.fork(n_text);
   sequence.rereading.emplace(Rereading{std::move(sequence.cache), std::move(tokens)});

@@ -9,13 +9,11 @@
 #include "base/thread_count.h"
 #include "engine/engine_impl.h"
 #include "engine/fingerprint.h"
+#include "engine/forward_needs.h"
 #include "engine/row_forms.h"
 #include "engine/sampler.h"
 #include "engine/stretch_cache.h"
-#include "engine/token_kinds.h"
-#include "model/kv_shape.h"
 #include "model/latent_forms.h"
-#include "model/rope_table.h"
 
 namespace larder {
 namespace {
@@ -59,49 +57,16 @@ std::uint32_t logit_rows(std::uint32_t n_vocab) {
   return static_cast<std::uint32_t>(std::clamp<std::size_t>(kLogitFloats / n_vocab, 8, 256));
 }
 
-/// Those that queries meet at another distance than that in the text.
-BatchBuilder::Sinks met_sinks(const Policy& policy) {
-  if (policy.sink_distance == SinkDistance::in_text) return {};
-  return {policy.sinks, policy.sink_distance == SinkDistance::capped};
-}
-
-ForwardLimits forward_limits(const EngineOptions& options, const ModelConfig& config) {
-  const auto eviction = eviction_options(options.kv);
-  const bool evicts = eviction && eviction->has_value();
-  const BatchBuilder::Sinks sinks = evicts ? met_sinks((*eviction)->policy) : BatchBuilder::Sinks{};
-  const auto plan = reading_plan(options.kv);
-  const ReadingPlan reading = plan && plan->has_value() ? **plan : ReadingPlan{};
-  const bool sums_attention = evicts && (*eviction)->policy.score == Score::attention;
-  return {options.n_batch,
-          options.n_sequences,
-          options.n_context,
-          logit_rows(config.n_vocab),
-          sinks.n != 0,
-          sinks.has_caps ? sinks.n : 0,
-          sums_attention,
-          evicts ? credit_rule((*eviction)->policy) : CreditRule{},
-          reading.rule,
-          reading.n_full_layers,
-          evicts ? max_reread_rows((*eviction)->policy.chunk, options.n_context,
-                                   options.kv.block_tokens)
-                 : 0};
-}
-
-EvictorModel evictor_model(const ModelConfig& config, std::uint32_t n_context,
-                           std::vector<TokenKind> kinds) {
-  const KvShape row = kv_shape(config, 1);
-  return {config.n_heads,
-          config.n_kv_heads,
-          row.k.head_dim,
-          config.score_scale(),
-          make_rope_table(config, false, n_context),
-          std::move(kinds),
-          row.v.head_dim};
-}
-
-std::vector<KvLayout> with_pool(std::vector<KvLayout> layouts, std::byte* pool) {
-  for (KvLayout& layout : layouts) layout.pool = pool;
-  return layouts;
+Result<ForwardLimits> forward_limits(const EngineOptions& options, const ModelConfig& config,
+                                     const std::optional<EvictionOptions>& eviction) {
+  LARDER_ASSIGN(const auto plan, reading_plan(eviction, options.kv));
+  const ReadingPlan reading = plan.value_or(ReadingPlan{});
+  ForwardLimits limits{options.n_batch, options.n_sequences, options.n_context,
+                       logit_rows(config.n_vocab)};
+  limits.reading = reading.rule;
+  limits.n_full_layers = reading.n_full_layers;
+  return eviction && !plan ? with_policy(limits, eviction->policy, options.kv.block_tokens)
+                           : limits;
 }
 
 }  // namespace
@@ -112,8 +77,9 @@ Result<std::unique_ptr<Engine::Impl>> Engine::Impl::create(std::unique_ptr<Model
   const ModelConfig& config = source->config();
   resolve(options, config);
   const std::uint64_t ram = ram_bytes();
-  const std::size_t scratch =
-      ForwardPass::scratch_bytes(config, forward_limits(options, config), options.n_threads);
+  LARDER_ASSIGN(auto eviction, eviction_options(options.kv, options.n_sequences));
+  LARDER_ASSIGN(const ForwardLimits limits, forward_limits(options, config, eviction));
+  const std::size_t scratch = ForwardPass::scratch_bytes(config, limits, options.n_threads);
   if (source->weights_bytes() + scratch > ram) {
     return fail(Errc::invalid_argument,
                 "{}: weights of {} and activations of {} ({} rows a step) do not fit the machine's "
@@ -128,8 +94,10 @@ Result<std::unique_ptr<Engine::Impl>> Engine::Impl::create(std::unique_ptr<Model
                 source->path());
   }
   LARDER_ASSIGN(const simd::Table* table, choose_isa(options.isa));
-  LARDER_ASSIGN(auto plan, plan_kv(config, options, ram - source->weights_bytes() - scratch));
+  const std::uint64_t left = ram - source->weights_bytes() - scratch;
+  LARDER_ASSIGN(auto plan, plan_kv(config, options, eviction, left));
   options.kv.memory_bytes = plan.pool.budget_bytes;
+  const std::uint64_t spare = left - plan.pool.budget_bytes;
   LARDER_ASSIGN(auto threads, start_threads(options.n_threads));
   LARDER_ASSIGN(auto weights,
                 Weights::load(*source, {threads.get(), options.pack_while_running, progress}));
@@ -139,8 +107,9 @@ Result<std::unique_ptr<Engine::Impl>> Engine::Impl::create(std::unique_ptr<Model
   const std::uint32_t n_batch = options.n_batch;
   try {  // the one place where memory of size is asked for
     return std::make_unique<Impl>(Parts{std::move(source), std::move(tokenizer), std::move(options),
-                                        std::move(plan), std::move(weights), std::move(pool),
-                                        std::move(store), table, std::move(threads)});
+                                        std::move(eviction), std::move(plan), limits,
+                                        std::move(weights), std::move(pool), std::move(store),
+                                        table, std::move(threads), spare});
   } catch (const std::exception& e) {
     return fail(Errc::unavailable, "the engine cannot be set up with {} rows a step: {}", n_batch,
                 e.what());
@@ -151,29 +120,25 @@ Engine::Impl::Impl(Parts parts)
     : source(std::move(parts.source)),
       tokenizer(std::move(parts.tokenizer)),
       options(std::move(parts.options)),
+      eviction(std::move(parts.eviction)),
       plan(std::move(parts.plan)),
       weights(std::move(parts.weights)),
       pool(std::move(parts.pool)),
       store(std::move(parts.store)),
       threads(std::move(parts.threads)),
       compute{*parts.simd, *threads},
-      forward(weights, compute, with_pool(plan.layouts, store.pool()), options.kv.block_tokens,
-              forward_limits(options, source->config())),
-      batches(source->config(), options.n_sequences, options.n_batch,
-              plan.eviction ? met_sinks(plan.eviction->policy) : BatchBuilder::Sinks{},
-              plan.shape.heads_apart, plan.reading),
+      limits(parts.limits),
+      forward(weights, compute, layouts_in_pool(), options.kv.block_tokens, limits),
+      batches(source->config(), options.n_sequences, options.n_batch, plan.reading),
       grammars(*tokenizer, source->config().n_vocab),
-      reread_texts(make_reread_texts(*tokenizer, source->config().n_vocab)),
       scheduler({options.n_sequences, options.n_batch}, pool, hooks()),
       max_logit_rows_(logit_rows(source->config().n_vocab)),
-      logits_(std::size_t{max_logit_rows_} * source->config().n_vocab) {
-  if (plan.eviction) {
-    evictor.emplace(*plan.eviction, plan.shape, compute, with_pool(plan.layouts, store.pool()),
-                    evictor_model(source->config(), options.n_context,
-                                  plan.eviction->policy.fits_patterns
-                                      ? token_kinds(*tokenizer, source->config().n_vocab)
-                                      : std::vector<TokenKind>{}));
-  }
+      logits_(std::size_t{max_logit_rows_} * source->config().n_vocab),
+      spare_bytes_(parts.spare_bytes) {
+  own_policy = make_policy(plan.rows, plan.rows.eviction ? eviction_text(*eviction)
+                                      : plan.reading     ? reading_text(*eviction)
+                                                         : "none");
+  all_rows = eviction ? make_policy(plan_all_rows(options, plan), "none") : own_policy;
   if (options.kv.prefix_caching) {
     const std::string keys = plan.keys == nullptr ? "" : plan.keys->digest;
     prefixes.emplace(plan.shape, pool, cache_fingerprint(*source, format_name() + keys));
@@ -237,18 +202,23 @@ Result<void> Engine::Impl::check(const Request& request) const {
   return validate(request.sampling, config.n_vocab);
 }
 
-RequestId Engine::Impl::submit(Request request) {
+Result<RequestId> Engine::Impl::submit(Request request) {
+  LARDER_ASSIGN(auto policy, policy_of(request));
   auto state = std::make_shared<RequestState>();
   state->id = next_id_++;
   state->request = std::move(request);
+  state->policy = std::move(policy);
+  const RowPlan& rows = state->policy->rows;
   const Request& r = state->request;
   if (r.prompt_logprobs) state->n_prompt_scored = r.prompt_logprobs_begin;
   auto sequence =
-      std::make_unique<Sequence>(state, 0, SequenceCache(plan.shape, pool, plan.max_rows),
+      std::make_unique<Sequence>(state, 0, SequenceCache(rows.shape, pool, rows.max_rows),
                                  *tokenizer, source->config().n_vocab);
   sequence->tokens.reserve(options.n_context + 1);
   sequence->n_pending_samples = r.n_samples - 1;
-  if (evictor) sequence->statistics = CacheStatistics(plan.shape, evictor->wants());
+  if (state->policy->drops()) {
+    sequence->statistics = CacheStatistics(rows.shape, state->policy->evictor->wants());
+  }
   set_evictions(*sequence);
   scheduler.add(std::move(sequence));
   return state->id;
@@ -258,9 +228,9 @@ Result<void> Engine::Impl::stretch_kept(RequestId id, std::vector<TokenId> token
   KeptCache* stretched = kept.get(id);
   if (stretched == nullptr) return fail(Errc::invalid_argument, "request {} has no kept cache", id);
   SequenceCache& cache = stretched->cache;
-  if (evictor) {
+  if (stretched->policy->drops()) {
     return fail(Errc::unsupported, "a kept cache cannot be stretched under kv-policy '{}'",
-                options.kv.policy);
+                stretched->policy->text);
   }
   const auto n_tokens = static_cast<std::uint32_t>(tokens.size());
   if (cache.n_rows() == 0 || cache.n_rows() % options.kv.block_tokens != 0 ||
@@ -276,7 +246,8 @@ Result<void> Engine::Impl::stretch_kept(RequestId id, std::vector<TokenId> token
         "first {}, which stay raw",
         cache.n_rows(), options.kv.block_tokens, plan.shape.raw_blocks);
   }
-  if (!stretch_cache(cache, plan.shape, pool, store, {n_tokens, options.n_batch})) {
+  if (!stretch_cache(cache, stretched->policy->rows.shape, pool, store,
+                     {n_tokens, options.n_batch})) {
     return fail(Errc::unavailable, "no blocks for a kept cache of {} rows", n_tokens);
   }
   stretched->tokens = std::move(tokens);
@@ -314,9 +285,7 @@ std::string Engine::Impl::description() const {
                      options.n_sequences,
                      options.n_context > trained ? fmt::format(" (trained for {})", trained) : "",
                      (plan.keys == nullptr ? "" : ", keys by " + options.kv.calibration) +
-                         (plan.eviction  ? ", " + eviction_text(options.kv)
-                          : plan.reading ? ", " + reading_text(options.kv)
-                                         : ""));
+                         (eviction ? ", " + own_policy->text : ""));
 }
 
 }  // namespace larder

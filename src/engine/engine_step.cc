@@ -42,14 +42,17 @@ Result<void> Engine::Impl::commit_rows(const PlannedRows& planned) {
     end_reread(sequence);
     return {};
   }
-  if (!evictor || !sequence.evictions.contains(sequence.cache.n_rows())) {
+  if (!sequence.evictions.contains(sequence.cache.n_rows())) {
     publish_rows(sequence, planned.n_rows);
     begin_reread(sequence);
     return {};
   }
-  const auto evicted = evictor->evict(sequence.cache, sequence.evictions.n_keep,
-                                      sequence.statistics, sequence.tokens);
-  if (evicted) return {};
+  const auto evicted = sequence.policy().evictor->evict(sequence.cache, sequence.evictions.n_keep,
+                                                        sequence.statistics, sequence.tokens);
+  if (evicted) {
+    leave_compressed(sequence);
+    return {};
+  }
   return fail(evicted.error().code, "{}: {}", source->path(), evicted.error().message);
 }
 
@@ -158,6 +161,7 @@ Result<void> Engine::Impl::pool_rows(const StepPlan& step_plan, StepReport& repo
     event.n_reused_tokens = sequence.request->n_reused_tokens;
     for (const double x : sequence.pooled) event.embedding.push_back(static_cast<float>(x * scale));
     event.finish = sequence.finish = FinishReason::stop;
+    event.cache = sequence.usage();
   }
   return {};
 }
@@ -235,6 +239,7 @@ void Engine::Impl::accept_token(Draw& draw, StepReport& report) {
     if (sequence.stops.stopped()) sequence.finish = FinishReason::stop;
   }
   event.finish = sequence.finish;
+  if (event.finish != FinishReason::none) event.cache = sequence.usage();
 }
 
 /// Of a sequence whose newest token is no end token.
@@ -252,11 +257,14 @@ FinishReason Engine::Impl::finish_reason(const Sequence& sequence) const {
 void Engine::Impl::retire_finished() {
   for (auto& sequence : scheduler.take_finished()) {
     const RequestState& request = *sequence->request;
+    note_usage(*sequence);
+    leave_compressed(*sequence);
     const PrefixKey key = prefix_key(*sequence);
     if (leaves_rows(*sequence)) prefixes->publish(key, sequence->cache, true);
     if (request.request.keep_cache && sequence->sample == 0) {
-      kept.keep(request.id, {std::move(sequence->tokens), std::move(sequence->cache), key.n_plain,
-                             sequence->evictions, std::move(sequence->statistics)});
+      kept.keep(request.id,
+                {request.policy, std::move(sequence->tokens), std::move(sequence->cache),
+                 key.n_plain, sequence->evictions, std::move(sequence->statistics)});
     }
   }
 }

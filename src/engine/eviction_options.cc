@@ -1,11 +1,7 @@
 #include "engine/eviction_options.h"
 
-#include <sys/stat.h>
-
-#include <fstream>
-#include <iterator>
-
 #include "base/fail.h"
+#include "engine/small_file.h"
 #include "policy/methods.h"
 #include "policy/policy_file.h"
 
@@ -14,29 +10,9 @@ namespace {
 
 constexpr std::size_t kMaxHeadsBytes = 1 << 24;
 
-/// A small regular file, never a pipe.
-Result<std::string> read_file(const std::string& path, std::size_t max_bytes) {
-  struct stat status {};
-  if (stat(path.c_str(), &status) != 0) {
-    return fail(Errc::not_found, "kv-policy: cannot read '{}'", path);
-  }
-  if (!S_ISREG(status.st_mode) || static_cast<std::uint64_t>(status.st_size) > max_bytes) {
-    return fail(Errc::invalid_argument, "kv-policy: '{}' is no file of at most {} bytes", path,
-                max_bytes);
-  }
-  std::ifstream in(path, std::ios::binary);
-  std::string text(static_cast<std::size_t>(status.st_size), '\0');
-  in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (in.bad() || !in.is_open()) {
-    return fail(Errc::io, "kv-policy: cannot read '{}'", path);
-  }
-  text.resize(static_cast<std::size_t>(in.gcount()));
-  return text;
-}
-
 Result<void> read_policy(const std::string& name, EvictionOptions& eviction) {
   if (name.ends_with(".yaml")) {
-    LARDER_ASSIGN(const std::string text, read_file(name, kMaxPolicyFileBytes));
+    LARDER_ASSIGN(const std::string text, read_small_file("kv-policy", name, kMaxPolicyFileBytes));
     LARDER_ASSIGN(PolicyFile file, parse_policy_file(text, name));
     eviction.policy = file.policy;
     eviction.heads_path = std::move(file.heads);
@@ -50,32 +26,67 @@ Result<void> read_policy(const std::string& name, EvictionOptions& eviction) {
                 "`larder eval heads` writes",
                 name);
   }
-  LARDER_ASSIGN(const std::string text, read_file(eviction.heads_path, kMaxHeadsBytes));
+  LARDER_ASSIGN(const std::string text,
+                read_small_file("kv-policy", eviction.heads_path, kMaxHeadsBytes));
   LARDER_ASSIGN(eviction.heads, parse_head_weights(text, eviction.heads_path));
   return {};
 }
 
+/// The part of one of `n_sequences` in a budget for all.
+Result<void> share_total(std::uint64_t total_bytes, std::uint32_t n_sequences,
+                         EvictionOptions& eviction) {
+  eviction.keep_text = fmt::format("{} bytes", total_bytes / n_sequences);
+  eviction.budget = {.n_bytes = total_bytes / n_sequences};
+  if (eviction.budget.n_bytes != 0) return {};
+  return fail(Errc::invalid_argument,
+              "kv-keep-total is {} bytes, less than one for each of {} "
+              "sequences",
+              total_bytes, n_sequences);
+}
+
 }  // namespace
 
-Result<std::optional<EvictionOptions>> eviction_options(const KvOptions& options) {
+Result<std::optional<EvictionOptions>> eviction_options(const KvOptions& options,
+                                                        std::uint32_t n_sequences) {
+  const bool has_total = options.keep_total_bytes != 0;
   if (options.policy.empty()) {
-    if (options.keep.empty()) return std::nullopt;
-    return fail(Errc::invalid_argument, "kv-keep is '{}', but there is no kv-policy", options.keep);
+    if (options.keep.empty() && !has_total) return std::nullopt;
+    return has_total ? fail(Errc::invalid_argument,
+                            "kv-keep-total is {} bytes, but there is no kv-policy",
+                            options.keep_total_bytes)
+                     : fail(Errc::invalid_argument, "kv-keep is '{}', but there is no kv-policy",
+                            options.keep);
+  }
+  if (has_total && !options.keep.empty()) {
+    return fail(Errc::invalid_argument,
+                "kv-keep '{}' and kv-keep-total {} are two budgets: name one of them", options.keep,
+                options.keep_total_bytes);
   }
   EvictionOptions eviction;
+  eviction.policy_text = options.policy;
   LARDER_TRY(read_policy(options.policy, eviction));
-  if (options.keep.empty()) {
+  if (options.keep.empty() && !has_total) {
     return fail(Errc::invalid_argument,
                 "kv-policy '{}' needs a kv-keep: tokens, a share of the prompt as 0.25, or bytes "
                 "as 64M",
                 options.policy);
   }
-  LARDER_ASSIGN(eviction.budget, parse_keep(options.keep));
+  if (has_total) {
+    LARDER_TRY(share_total(options.keep_total_bytes, n_sequences, eviction));
+  } else {
+    eviction.keep_text = options.keep;
+    LARDER_ASSIGN(eviction.budget, parse_keep(options.keep));
+  }
+  LARDER_TRY(check_eviction(eviction));
+  return eviction;
+}
+
+Result<void> check_eviction(const EvictionOptions& eviction) {
   if (eviction.budget.n_bytes != 0 && eviction.policy.head_file == HeadFile::classes) {
     return fail(Errc::invalid_argument,
                 "kv-keep is '{}', but kv-policy '{}' keeps every row of some heads: name the rows "
                 "of the others, in tokens or as a share of the prompt",
-                options.keep, options.policy);
+                eviction.keep_text, eviction.policy_text);
   }
   if (eviction.budget.n_bytes != 0 && eviction.policy.fits_patterns) {
     return fail(
@@ -83,18 +94,17 @@ Result<std::optional<EvictionOptions>> eviction_options(const KvOptions& options
         "kv-keep is '{}', but with kv-policy '{}' each head keeps as many rows as it needs: "
         "name the rows of its frequent and of its near ones, in tokens or as a share of the "
         "prompt",
-        options.keep, options.policy);
+        eviction.keep_text, eviction.policy_text);
   }
-  LARDER_TRY(check_budget(eviction.policy, eviction.budget));
-  return eviction;
+  return check_budget(eviction.policy, eviction.budget);
 }
 
-std::string eviction_text(const KvOptions& options) {
-  const auto budget = parse_keep(options.keep);
-  const char* of = !budget || budget->n_bytes != 0 ? "a sequence"
-                   : budget->n_tokens == 0         ? "of the prompt"
-                                                   : "rows";
-  return fmt::format("{}, {} {} kept", options.policy, options.keep, of);
+std::string eviction_text(const EvictionOptions& eviction) {
+  const KeepBudget& budget = eviction.budget;
+  const char* of = budget.n_bytes != 0    ? "a sequence"
+                   : budget.n_tokens == 0 ? "of the prompt"
+                                          : "rows";
+  return fmt::format("{}, {} {} kept", eviction.policy_text, eviction.keep_text, of);
 }
 
 }  // namespace larder

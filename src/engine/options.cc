@@ -39,7 +39,7 @@ Result<void> validate(const EngineOptions& options) {
   LARDER_TRY(check_range("kv-memory", options.kv.memory_bytes, 0, kMaxKvBytes));
   LARDER_TRY(check_formats(options.kv));
   LARDER_TRY(check_range("kv-raw-blocks", options.kv.raw_blocks, 0, 64));
-  LARDER_TRY(eviction_options(options.kv));
+  LARDER_TRY(eviction_options(options.kv, options.n_sequences));
   LARDER_TRY(check_range("block-size", options.kv.block_tokens, 16, 128));
   if (!std::has_single_bit(options.kv.block_tokens)) {
     return fail(Errc::invalid_argument, "block-size must be a power of two, not {}",

@@ -28,15 +28,15 @@ std::string least_text(const BlockRule& rule, std::uint32_t raw_blocks) {
 
 }  // namespace
 
-Result<std::optional<ReadingPlan>> reading_plan(const KvOptions& options) {
-  LARDER_ASSIGN(const auto eviction, eviction_options(options));
+Result<std::optional<ReadingPlan>> reading_plan(const std::optional<EvictionOptions>& eviction,
+                                                const KvOptions& options) {
   if (!eviction || eviction->policy.reading == Reading::all) return std::nullopt;
   const KeepBudget& keep = eviction->budget;
   if (keep.n_bytes != 0) {
     return fail(Errc::invalid_argument,
                 "kv-keep is '{}', but kv-policy '{}' keeps every row: name the rows that are read, "
                 "in tokens or as a share of what is cached",
-                options.keep, options.policy);
+                eviction->keep_text, eviction->policy_text);
   }
   const Policy& policy = eviction->policy;
   ReadingPlan plan;
@@ -86,9 +86,9 @@ bool needs_marks(const ModelConfig& config, const ReadingPlan& reading,
   return false;
 }
 
-std::string reading_text(const KvOptions& options) {
-  return fmt::format("{}, {} {} read", options.policy, options.keep,
-                     options.keep.find('.') == std::string::npos ? "rows" : "of the rows");
+std::string reading_text(const EvictionOptions& eviction) {
+  return fmt::format("{}, {} {} read", eviction.policy_text, eviction.keep_text,
+                     eviction.budget.n_tokens != 0 ? "rows" : "of the rows");
 }
 
 }  // namespace larder

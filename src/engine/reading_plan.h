@@ -19,9 +19,10 @@ struct ReadingPlan {
   std::uint32_t form_rows = 1;      // rows that choose as a prompt's do come in so many
 };
 
-/// Nothing where queries read all rows. Errors: those of `eviction_options`; invalid_argument (a
-/// budget in bytes, or of fewer blocks than are always read).
-Result<std::optional<ReadingPlan>> reading_plan(const KvOptions& options);
+/// Nothing where queries read all rows. `eviction` is what `options` say of a policy. Errors:
+/// invalid_argument (a budget in bytes, or of fewer blocks than are always read).
+Result<std::optional<ReadingPlan>> reading_plan(const std::optional<EvictionOptions>& eviction,
+                                                const KvOptions& options);
 
 /// Errors: unsupported (latent attention, no layer whose queries would choose).
 Result<void> check_reading(const ModelConfig& config, const ReadingPlan& reading,
@@ -32,6 +33,6 @@ bool needs_marks(const ModelConfig& config, const ReadingPlan& reading,
                  std::uint32_t owner) noexcept;
 
 /// "quest, 1024 rows read", "quest, 0.1 of the rows read".
-std::string reading_text(const KvOptions& options);
+std::string reading_text(const EvictionOptions& eviction);
 
 }  // namespace larder

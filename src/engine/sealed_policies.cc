@@ -39,14 +39,14 @@ std::string repacking_refusal(const Policy& policy, const KvLayout& layout,
 }
 
 /// What turns keys to their positions is told by their places in the table.
-Result<void> check_turned_drops(const EngineOptions& options, const KvPlan& plan,
-                                std::uint32_t layer) {
+Result<void> check_turned_drops(const KvPlan& plan, std::uint32_t layer,
+                                const EvictionOptions& eviction) {
   if (plan.formats[layer].k->before_rope == nullptr) return {};
   return fail(Errc::unsupported,
               "kv-policy '{}' cannot be used with cache-type-k {} of layer {}: keys are stored as "
               "they were before rope, and where rows were dropped a block does not know its "
               "positions",
-              options.kv.policy, plan.formats[layer].k->name, layer);
+              eviction.policy_text, plan.formats[layer].k->name, layer);
 }
 
 }  // namespace
@@ -54,25 +54,26 @@ Result<void> check_turned_drops(const EngineOptions& options, const KvPlan& plan
 // Rows move in whole blocks, or one by one with their codes; and whether a block is raw is told by
 // its place in the table, so that raw first ones must not go: those behind them would take their
 // places.
-Result<void> check_sealed_drops(const EngineOptions& options, KvPlan& plan, std::uint32_t layer) {
-  LARDER_TRY(check_turned_drops(options, plan, layer));
-  const std::uint32_t n = options.kv.block_tokens;
-  if (!moves_whole_blocks(*plan.eviction, n)) {
-    const std::string refusal = repacking_refusal(plan.eviction->policy, plan.layouts[layer], n);
+Result<void> check_sealed_drops(const KvPlan& plan, std::uint32_t layer, RowPlan& rows) {
+  const EvictionOptions& eviction = *rows.eviction;
+  LARDER_TRY(check_turned_drops(plan, layer, eviction));
+  const std::uint32_t n = plan.shape.block_tokens;
+  if (!moves_whole_blocks(eviction, n)) {
+    const std::string refusal = repacking_refusal(eviction.policy, plan.layouts[layer], n);
     if (!refusal.empty()) {
       return fail(Errc::unsupported,
                   "kv-policy '{}' cannot be used with cache-type {} of layer {}: {}",
-                  options.kv.policy, formats_text({plan.formats[layer]}), layer, refusal);
+                  eviction.policy_text, formats_text({plan.formats[layer]}), layer, refusal);
     }
-    plan.shape.layers[layer].repacks = true;
+    rows.shape.layers[layer].repacks = true;
   }
   const std::uint32_t n_raw = plan.shape.raw_blocks;
-  if (plan.eviction->policy.sinks >= n_raw * n) return {};
+  if (eviction.policy.sinks >= n_raw * n) return {};
   return fail(
       Errc::unsupported,
       "kv-policy '{}' has {} sinks, but kv-raw-blocks {} are the first {} rows of layer {}, "
       "which must all be sinks: name more of these (at most {}), or fewer raw blocks",
-      options.kv.policy, plan.eviction->policy.sinks, n_raw, n_raw * n, layer, kMaxSinks);
+      eviction.policy_text, eviction.policy.sinks, n_raw, n_raw * n, layer, kMaxSinks);
 }
 
 Result<void> check_sealed_choice(const EngineOptions& options, const KvPlan& plan) {

@@ -12,6 +12,7 @@
 #include "engine/eviction_points.h"
 #include "engine/rereading.h"
 #include "engine/sampler.h"
+#include "engine/sequence_policy.h"
 #include "engine/stop_matcher.h"
 #include "grammar/grammar.h"
 #include "kv/sequence_cache.h"
@@ -24,6 +25,7 @@ namespace larder {
 struct RequestState {
   RequestId id = 0;
   Request request;
+  std::shared_ptr<SequencePolicy> policy;  // outlives the sequences' caches
   /// The prompt token whose log-probability is reported next; the first has none.
   std::uint32_t n_prompt_scored = 1;
   std::uint32_t n_reused_tokens = 0;  // of the prompt, found in the cache before it was first run
@@ -92,6 +94,8 @@ struct Sequence {
   std::int64_t rank() const {
     return std::int64_t{request->request.priority} - n_overtaken / kOvertakings;
   }
+  SequencePolicy& policy() const { return *request->policy; }
+  CacheUsage usage() const { return {cache.n_rows(), cache.mean_held_rows(), cache.bytes()}; }
   std::uint32_t n_generated() const {
     return static_cast<std::uint32_t>(tokens.size() - request->request.prompt.size());
   }

@@ -189,7 +189,7 @@ void add_column_sums(const Compute& compute, const AttentionShape& shape, const 
                               scaled,
                               scores,
                               scratch.stride_,
-                              observation.rule,
+                              observed.rule,
                               observation.layer,
                               layout.seals() ? &sealed : nullptr};
         columns.add(observed);

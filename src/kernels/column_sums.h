@@ -47,6 +47,7 @@ struct ObservedRows {
   /// Not 0: what counts of queries that a row is not near to is also added to sums[h * stride + far
   /// + j]. With Credit::weight.
   std::size_t far = 0;
+  CreditRule rule = {};
 };
 
 struct Observation;
@@ -72,13 +73,12 @@ class ColumnScratch {
 struct Observation {
   std::span<const ObservedRows> rows;
   ColumnScratch& scratch;
-  CreditRule rule = {};
   std::uint32_t layer = 0;  // of the model: what its noise depends on
 };
 
-/// sums[h * stride + j] += (or becomes) what the rule makes of the softmax weights on stored row j
-/// of the observed queries, in order of row and then of the query heads of h. So a sum does not
-/// depend on how its queries were cut into steps. `q` as for `attend`; layers without a window.
+/// sums[h * stride + j] += (or becomes) what the item's rule makes of the softmax weights on stored
+/// row j of the observed queries, in order of row and then of the query heads of h. So a sum does
+/// not depend on how its queries were cut into steps. `q` as for `attend`; layers without a window.
 /// Where the layer seals: once its rows are appended, no formats of CodeFit::range, and no
 /// KvRows::n_fewer. Method: column sums of the attention matrix, which flash attention never forms:
 /// the scores once more over all rows that a query sees, then their softmax.

@@ -115,12 +115,13 @@ Result<BlockPool> BlockPool::create(const BlockPoolOptions& options) {
   pool.slab_bytes_ =
       options.slab_bytes != 0 ? options.slab_bytes : choose_slab_bytes(options.classes);
   pool.n_slabs_ = options.budget_bytes / pool.slab_bytes_;
-  if (pool.n_slabs_ < options.classes.size()) {
+  LARDER_CHECK(options.n_spare_classes < options.classes.size());
+  const std::size_t n_needed = options.classes.size() - options.n_spare_classes;
+  if (pool.n_slabs_ < n_needed) {
     return fail(Errc::invalid_argument,
                 "KV pool: a budget of {} bytes cannot hold one extent of each of {} block classes "
                 "(needs {} bytes: a slab of {} for each)",
-                options.budget_bytes, options.classes.size(),
-                options.classes.size() * pool.slab_bytes_, pool.slab_bytes_);
+                options.budget_bytes, n_needed, n_needed * pool.slab_bytes_, pool.slab_bytes_);
   }
   for (const BlockClassSpec& spec : options.classes) {
     Class c{};

@@ -18,7 +18,7 @@ namespace larder {
 /// Index of a block size in BlockPoolOptions::classes.
 enum class BlockClass : std::uint8_t {};
 
-inline constexpr std::size_t kMaxBlockClasses = 32;
+inline constexpr std::size_t kMaxBlockClasses = 64;
 inline constexpr std::uint32_t kMaxExtentBlocks = 64;
 
 struct BlockClassSpec {
@@ -29,7 +29,8 @@ struct BlockClassSpec {
 struct BlockPoolOptions {
   std::size_t budget_bytes = 0;
   std::vector<BlockClassSpec> classes;
-  std::size_t slab_bytes = 0;  // 0: choose_slab_bytes(classes)
+  std::size_t slab_bytes = 0;       // 0: choose_slab_bytes(classes)
+  std::size_t n_spare_classes = 0;  // the last ones, for which a budget need not have a slab
 };
 
 /// Size of a slab when the options do not say: with E the bytes of the largest extent, the smallest
@@ -74,9 +75,9 @@ struct PoolRange {  // bytes of the pool's range
 /// operation is constant time, except that a slab's return costs one step per extent in it.
 class BlockPool {
  public:
-  /// Errors: invalid_argument (sizes), when the budget cannot hold one extent of each class, and
-  /// when the budget exceeds what ids reach (256 GiB); unavailable when there is no memory for the
-  /// books.
+  /// Errors: invalid_argument (sizes), when the budget cannot hold one extent of each class but the
+  /// spare ones, and when the budget exceeds what ids reach (256 GiB); unavailable when there is no
+  /// memory for the books.
   static Result<BlockPool> create(const BlockPoolOptions& options);
 
   /// `out.size()` neighbouring blocks, each with count 1. False when they are not to be had (an

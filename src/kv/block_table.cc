@@ -76,9 +76,10 @@ void BlockTable::begin_at(std::uint32_t first) {
   first_block_ = first;
 }
 
-BlockTable BlockTable::fork(std::uint32_t end_block) const {
+BlockTable BlockTable::fork(std::uint32_t end_block, std::size_t max_blocks) const {
   LARDER_CHECK(end_block >= first_block_ && end_block <= this->end_block());
-  BlockTable other(*pool_, max_blocks_);
+  LARDER_CHECK(end_block - first_block_ <= max_blocks);
+  BlockTable other(*pool_, max_blocks);
   other.first_block_ = first_block_;
   for (const BlockId id : blocks().first(end_block - first_block_)) {
     pool_->share(id);

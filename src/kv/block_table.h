@@ -28,6 +28,8 @@ class BlockTable {
     return first_block_ + static_cast<std::uint32_t>(blocks_.size());
   }
 
+  std::size_t max_blocks() const noexcept { return max_blocks_; }
+
   void push(BlockId owned);  // takes over the caller's reference. REQUIRES: fewer than max_blocks
   /// Releases the `n` oldest blocks (they left the window). REQUIRES: n <= blocks().size()
   void drop_front(std::uint32_t n);
@@ -47,7 +49,9 @@ class BlockTable {
   void begin_at(std::uint32_t first);
   /// Another table of the same capacity over the blocks [first_block(), end_block): references are
   /// shared. REQUIRES: first_block() <= end_block <= this->end_block()
-  BlockTable fork(std::uint32_t end_block) const;
+  BlockTable fork(std::uint32_t end_block) const { return fork(end_block, max_blocks_); }
+  /// The same of another capacity. REQUIRES: the blocks fit it
+  BlockTable fork(std::uint32_t end_block, std::size_t max_blocks) const;
 
  private:
   void release_all() noexcept;

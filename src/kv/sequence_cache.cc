@@ -215,20 +215,24 @@ std::uint32_t SequenceCache::resumable_rows(std::uint32_t n_rows) const {
   return seals_ ? 0 : n_rows;
 }
 
-SequenceCache SequenceCache::fork(std::uint32_t n_rows) const {
-  LARDER_CHECK(can_truncate(n_rows));
+SequenceCache SequenceCache::fork_as(std::uint32_t n_rows, const CacheShape& shape,
+                                     std::uint32_t max_tokens) const {
+  LARDER_CHECK(can_truncate(n_rows) && n_rows <= max_tokens);
+  LARDER_CHECK(&shape == shape_ || !has_dropped());
   LARDER_CHECK(n_reserved_ == 0 ||
                (!has_dropped() && n_rows <= n_rows_ / shape_->block_tokens * shape_->block_tokens));
-  SequenceCache other(*shape_, *pool_, max_tokens_);
-  for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
-    for (std::size_t i = first_table_[l]; i < first_table_[l + 1]; ++i) {
-      other.tables_[i] = tables_[i].fork(blocks_for(l, n_rows));
-      if (open_.empty() || n_stored_of(l, n_rows) % shape_->block_tokens == 0) continue;
+  SequenceCache other(shape, *pool_, max_tokens);
+  LARDER_CHECK(other.tables_.size() == tables_.size());
+  if (has_dropped()) other.n_dropped_ = n_dropped_;
+  other.dropped_at_ = dropped_at_;
+  for (std::size_t l = 0; l < shape.layers.size(); ++l) {
+    for (std::size_t i = other.first_table_[l]; i < other.first_table_[l + 1]; ++i) {
+      other.tables_[i] =
+          tables_[i].fork(other.blocks_for(l, n_rows), other.tables_[i].max_blocks());
+      if (open_.empty() || other.n_stored_of(l, n_rows) % shape.block_tokens == 0) continue;
       other.open_[i] = open_[i].fork(open_[i].end_block());
     }
   }
-  other.n_dropped_ = n_dropped_;
-  other.dropped_at_ = dropped_at_;
   other.n_rows_ = n_rows;
   return other;
 }

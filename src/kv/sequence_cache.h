@@ -116,7 +116,13 @@ class SequenceCache {
   /// A sequence over the same rows [0, n_rows): shares every block, copies none. Allocates the
   /// tables. REQUIRES: can_truncate(n_rows); and while rows are reserved (the block that will take
   /// them must not become shared) that n_rows ends before or at the last full block.
-  SequenceCache fork(std::uint32_t n_rows) const;
+  SequenceCache fork(std::uint32_t n_rows) const { return fork_as(n_rows, *shape_, max_tokens_); }
+  /// The same of a sequence that drops its rows otherwise: the shapes differ in nothing but
+  /// CacheLayer::max_stored, ::most_stored, ::repacks, CacheShape::heads_apart, and which class of
+  /// equal block sizes a layer has. REQUIRES: the same, and no rows were dropped unless the shape
+  /// is its own
+  SequenceCache fork_as(std::uint32_t n_rows, const CacheShape& shape,
+                        std::uint32_t max_tokens) const;
 
   // Stripes, for whoever shares them between sequences: the blocks of one run of block_tokens rows,
   // [n_tables()], layer by layer and head by head. Where a layer seals: the sealed one of a full
@@ -142,6 +148,8 @@ class SequenceCache {
   /// REQUIRES: has_open_block(layer)
   BlockId open_block(std::uint32_t layer, std::uint32_t kv_head) const;
   std::size_t bytes() const;  // of all blocks it refers to, shared ones in full
+  /// Rows that its blocks hold: mean over the tables of all layers and heads.
+  double mean_held_rows() const;
 
  private:
   struct Growth {                // what one layer needs

@@ -112,6 +112,16 @@ BlockId SequenceCache::block_of(std::size_t layer, std::size_t head, std::uint32
   return run < blocks.size() ? blocks[run] : open_tables(layer)[head].blocks().front();
 }
 
+double SequenceCache::mean_held_rows() const {
+  std::uint64_t n_held = 0;
+  for (std::size_t l = 0; l < shape_->layers.size(); ++l) {
+    for (const BlockTable& table : tables(l)) {
+      n_held += n_stored_of(l, n_rows_) - table.first_block() * shape_->block_tokens;
+    }
+  }
+  return tables_.empty() ? 0 : static_cast<double>(n_held) / static_cast<double>(tables_.size());
+}
+
 void SequenceCache::release_spares() {
   for (BlockTable& spare : spares_) spare.clear();
 }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <numeric>
 
 #include "base/check.h"
 #include "kernels/key_samples.h"
@@ -34,7 +33,6 @@ ForwardPass::ForwardPass(const Weights& weights, const Compute& compute,
       compute_(compute),
       layouts_(layouts.begin(), layouts.end()),
       block_tokens_(block_tokens),
-      limits_(limits),
       x_(std::size_t{limits.max_rows} * config_.n_embd),
       normed_(x_.size()),
       q_(std::size_t{limits.max_rows} * config_.n_heads * config_.head_dim),
@@ -59,13 +57,6 @@ ForwardPass::ForwardPass(const Weights& weights, const Compute& compute,
   const unsigned n_threads = compute.pool.n_threads();
   std::size_t open_bytes = 0;
   for (const KvLayout& layout : layouts_) open_bytes = std::max(open_bytes, layout.open_bytes);
-  if (config_.has_latent()) {
-    latent_ = LatentAttention(config_, block_tokens, limits, n_threads);
-  } else {
-    attention_scratch_ = AttentionScratch(attention_shape(0), n_threads, limits.max_rows,
-                                          limits.max_context + limits.n_reread,
-                                          limits.max_sequences, open_bytes != 0);
-  }
   fresh_ = Buffer<std::byte>(max_fresh_blocks(limits.max_rows, limits.max_sequences, block_tokens) *
                              config_.n_kv_heads * open_bytes);
   for (KvLayout& layout : layouts_) layout.fresh = fresh_.data();
@@ -78,24 +69,7 @@ ForwardPass::ForwardPass(const Weights& weights, const Compute& compute,
   }
   observed_.reserve(limits.max_sequences);
   counted_.reserve(limits.max_sequences);
-  if (limits.sums_attention) {
-    column_scratch_ = ColumnScratch(n_threads, limits.max_context + limits.n_reread,
-                                    config_.head_dim, open_bytes != 0);
-  }
-  if (limits.has_sinks) {
-    sink_q_ = Buffer<float>(q_.size() * std::max(limits.n_capped, 1U));
-    turn_back_ = ropes_[0].table;
-    turn_back_.amplitude = 1.0F;  // queries have it already
-    const std::size_t n_angles = turn_back_.inv_freq.size();
-    turn_cos_ = Buffer<float>(limits.max_rows * n_angles);
-    turn_sin_ = Buffer<float>(turn_cos_.size());
-    turns_.resize(std::max(limits.max_rows, limits.n_capped));
-    sink_cos_ = Buffer<float>(limits.n_capped * n_angles);
-    sink_sin_ = Buffer<float>(sink_cos_.size());
-    std::iota(turns_.begin(), turns_.end(), 0U);
-    rope_angles(turn_back_, std::span(turns_).first(limits.n_capped), sink_cos_.span(),
-                sink_sin_.span());
-  }
+  make_room(limits);
 }
 
 void ForwardPass::run(const ForwardBatch& batch) {
@@ -283,11 +257,12 @@ void ForwardPass::observe(std::uint32_t layer, const ForwardBatch& batch) {
   observed_.clear();
   for (const ObservedSequence& o : batch.observed) {
     if (o.sums.empty()) continue;
-    observed_.push_back({o.sequence, o.first, o.n_rows, o.sums[layer], o.stride, o.place, o.far});
+    observed_.push_back(
+        {o.sequence, o.first, o.n_rows, o.sums[layer], o.stride, o.place, o.far, o.credit});
   }
   add_column_sums(compute_, attention_shape(layer), layouts_[layer],
                   std::span(items_).first(batch.sequences.size()), q_.data(),
-                  {observed_, column_scratch_, limits_.credit, layer});
+                  {observed_, column_scratch_, layer});
 }
 
 void ForwardPass::set_items(std::uint32_t layer, const ForwardBatch& batch) {

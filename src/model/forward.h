@@ -22,9 +22,9 @@
 
 namespace larder {
 
-/// Owns the activations; borrows everything else. Allocates at construction only. One batch at a
-/// time.
-/// A row's result depends on its sequence alone: not on the batch, the chunking or the threads.
+/// Owns the activations; borrows everything else. Allocates at construction and in `make_room`
+/// only. One batch at a time. A row's result depends on its sequence alone: not on the batch, the
+/// chunking or the threads.
 class ForwardPass {
  public:
   /// Hears of what a layer's attention reads, behind its norm: rows [n_rows, n_embd], gone when the
@@ -38,6 +38,11 @@ class ForwardPass {
   /// `layouts` [n_layers]; of a layer that reads another's rows, the other's.
   ForwardPass(const Weights& weights, const Compute& compute, std::span<const KvLayout> layouts,
               std::uint32_t block_tokens, const ForwardLimits& limits);
+
+  /// For sequences that want more than was known at construction: has_sinks, n_capped,
+  /// sums_attention and n_reread, none less than before; nothing else may differ. Between batches.
+  /// Where memory cannot be had (std::bad_alloc) it is what it was.
+  void make_room(const ForwardLimits& limits);
 
   /// Computes all rows of the batch and appends their K and V to the blocks.
   void run(const ForwardBatch& batch);
@@ -53,6 +58,7 @@ class ForwardPass {
                                    unsigned n_threads) noexcept;
 
  private:
+  void make_room_for_sinks(const ForwardLimits& limits);
   void embed(const ForwardBatch& batch);
   void attention_part(std::uint32_t layer, const ForwardBatch& batch);
   void grouped_attention(std::uint32_t layer, const ForwardBatch& batch);
@@ -78,7 +84,7 @@ class ForwardPass {
   const Compute& compute_;
   std::vector<KvLayout> layouts_;  // [n_layers]
   const std::uint32_t block_tokens_;
-  const ForwardLimits limits_;
+  ForwardLimits limits_ = {};
   std::uint32_t n_rows_ = 0;                   // of the batch at work
   AttentionObserver observer_, key_observer_;  // usually none
 

@@ -21,6 +21,7 @@ struct ObservedSequence {
   std::span<float* const> queries;  // kernels/query_moments.h; or empty
   ObservedPlace place = {};         // of the first of them
   std::size_t far = 0;              // of `sums`: ObservedRows::far
+  CreditRule credit = {};           // of `sums`
 };
 
 /// The new tokens of one sequence and where its cached rows lie.
@@ -54,8 +55,7 @@ struct ForwardLimits {
   std::uint32_t max_logit_rows;     // of one `logits` call
   bool has_sinks = false;           // SequenceRows::n_sinks is used,
   std::uint32_t n_capped = 0;       // with SequenceRows::sink_cap: so many sinks
-  bool sums_attention = false;      // ObservedSequence::sums is used,
-  CreditRule credit = {};           // by this rule
+  bool sums_attention = false;      // ObservedSequence::sums is used
   BlockRule reading = {};           // of blocks; not in layers with a window, nor
   std::uint32_t n_full_layers = 0;  // in so many first ones
   std::uint32_t n_reread = 0;       // rows behind `max_context` that a sequence has for a time

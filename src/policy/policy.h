@@ -109,6 +109,7 @@ struct KeepBudget {
   std::uint32_t n_tokens = 0;  // 0: `share` counts
   double share = 0;            // 0 to 1, both excluded
   std::uint64_t n_bytes = 0;   // 0: the others count
+  bool operator==(const KeepBudget&) const = default;
 };
 
 /// Rows that stay of a text whose prompt has `n_prompt` tokens: the budget's, or all the protected

@@ -336,6 +336,8 @@ Request Api::engine_request(const GenerationRequest& request, std::vector<TokenI
   if (request.embeds) out.pooling = options_.pooling;
   out.ignore_eos = request.ignore_eos;
   out.cache_salt = request.cache_salt;
+  out.kv_policy = request.kv_policy;
+  out.kv_keep = request.kv_keep;
   out.n_logprobs = request.n_logprobs;
   out.prompt_logprobs = request.echo && request.n_logprobs >= 0;
   return out;

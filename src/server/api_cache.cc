@@ -43,6 +43,7 @@ Json sequence_json(const CacheView::Sequence& sequence) {
   json["prompt_tokens"] = sequence.n_prompt_tokens;
   json["tokens"] = sequence.n_tokens;
   json["rows"] = sequence.n_rows;
+  json["policy"] = sequence.policy;
   json["cached_tokens"] = sequence.n_reused_tokens;
   json["layers"] = layers_json(sequence);
   return json;
@@ -66,6 +67,7 @@ Json tree_json(const CacheView& view) {
   json["stripes"] = view.n_stripes;
   json["pinned_stripes"] = view.n_pinned_stripes;
   json["salts"] = view.n_salts;
+  json["compressed_prefixes"] = view.n_compressed;
   json["longest_prefix_tokens"] = view.longest_prefix;
   json["bytes"] = view.tree_bytes;
   json["idle_bytes"] = view.idle_bytes;
@@ -191,6 +193,10 @@ ApiAnswer Api::explain(std::string_view query) const {
   json["reason"] = report->reason;
   json["explanation"] = in_words(report->reason);
   json["format"] = report->format;
+  json["policy"] = report->policy;
+  json["kept_tokens"] = report->usage.n_kept_tokens;
+  json["dropped_tokens"] = report->usage.n_tokens - report->usage.n_kept_tokens;
+  json["kv_bytes"] = report->usage.bytes;
   json["step"] = report->step;
   json["gone"] = gone_json(report->gone);
   const auto token_json = [this](TokenId id_of_token) -> Json {

@@ -40,6 +40,12 @@ std::size_t n_characters(std::string_view text) {
 std::string sse_event(const std::string& data) { return "data: " + data + "\n\n"; }
 
 ApiError to_api_error(const Error& error) {
+  const bool is_wrong = error.code == Errc::invalid_argument || error.code == Errc::unsupported;
+  for (const char* field : {"kv_policy", "kv_keep"}) {  // what else can be wrong was seen before
+    if (!is_wrong || !error.message.starts_with(field)) continue;
+    return {400, error.message, field,
+            error.code == Errc::unsupported ? "unsupported" : "invalid_value"};
+  }
   switch (error.code) {
     case Errc::invalid_argument:
     case Errc::unsupported:
@@ -107,6 +113,7 @@ void GenerationReply::take_token(std::uint32_t prompt, const TokenEvent& event, 
   const std::uint32_t index = prompt * plan_.n + event.sample;
   Choice& choice = choices_[index];
   n_reused_[prompt] = event.n_reused_tokens;
+  if (event.cache) cache_usages_.push_back(*event.cache);
   if (!choice.begun) {
     begin(prompt, choice);
     if (plan_.stream && plan_.chat) write_role(index, out);
@@ -271,6 +278,23 @@ Json GenerationReply::usage() const {
   if (!plan_.embeds) json["completion_tokens"] = n_completion_tokens_;
   json["total_tokens"] = n_prompt + n_completion_tokens_;
   json["prompt_tokens_details"]["cached_tokens"] = n_cached;
+  if (!cache_usages_.empty()) json["kv_cache_details"] = cache_details();
+  return json;
+}
+
+/// Means over the choices that came to their end.
+Json GenerationReply::cache_details() const {
+  double n_kept = 0, n_tokens = 0, bytes = 0;
+  for (const CacheUsage& usage : cache_usages_) {
+    n_kept += usage.n_kept_tokens;
+    n_tokens += usage.n_tokens;
+    bytes += static_cast<double>(usage.bytes);
+  }
+  const auto n = static_cast<double>(cache_usages_.size());
+  Json json;
+  json["kept_tokens"] = n_kept / n;
+  json["dropped_tokens"] = (n_tokens - n_kept) / n;
+  json["bytes"] = static_cast<std::uint64_t>(bytes / n);
   return json;
 }
 

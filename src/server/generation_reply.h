@@ -90,6 +90,7 @@ class GenerationReply {
 
   nlohmann::ordered_json head(bool chunk) const;
   nlohmann::ordered_json usage() const;
+  nlohmann::ordered_json cache_details() const;
   nlohmann::ordered_json embeddings() const;
   nlohmann::ordered_json message(std::uint32_t index) const;
   nlohmann::ordered_json tool_calls(std::uint32_t index, std::size_t first, bool chunk) const;
@@ -105,6 +106,7 @@ class GenerationReply {
   std::vector<std::vector<LoggedToken>> prompt_logs_;  // [n_prompts]
   std::vector<std::vector<float>> embeddings_;         // [n_prompts] of [n_embd]
   std::vector<std::uint32_t> n_reused_;                // [n_prompts]
+  std::vector<CacheUsage> cache_usages_;               // of the choices that have ended
   std::uint64_t n_completion_tokens_ = 0;
   std::optional<Error> error_;
   bool started_ = false, ended_ = false;

@@ -22,6 +22,8 @@ constexpr std::size_t kMaxBiases = 1024;
 constexpr std::int64_t kMaxPriority = 1'000'000;
 constexpr double kMaxTimeoutSeconds = 1e6;
 constexpr std::int64_t kMaxSamples = 128;
+constexpr std::size_t kMaxPolicyBytes = 256;  // the engine's own bounds are the same
+constexpr std::size_t kMaxKeepBytes = 32;
 
 void read_stop(FieldReader& fields, std::vector<std::string>& stop) {
   const Json* value = fields.any("stop");
@@ -84,6 +86,17 @@ void read_sampling(FieldReader& fields, SamplingOverrides& sampling) {
     sampling.seed = static_cast<std::uint64_t>(*seed);
   }
   read_logit_bias(fields, sampling.logit_bias);
+}
+
+/// The budget may be a number, too. What the texts say is the engine's to judge.
+void read_policy(FieldReader& fields, GenerationRequest& request) {
+  request.kv_policy = fields.text("kv_policy", kMaxPolicyBytes);
+  const Json* keep = fields.any("kv_keep");
+  if (keep != nullptr && keep->is_number()) {
+    request.kv_keep = keep->dump();
+  } else {
+    request.kv_keep = fields.text("kv_keep", kMaxKeepBytes);
+  }
 }
 
 void read_stream_options(FieldReader& fields, GenerationRequest& request) {
@@ -183,6 +196,7 @@ void read_shared_fields(FieldReader& fields, GenerationRequest& request) {
   request.n = static_cast<std::uint32_t>(fields.integer("n", 1, kMaxSamples).value_or(1));
   request.ignore_eos = fields.boolean("ignore_eos").value_or(false);
   read_stream_options(fields, request);
+  read_policy(fields, request);
   read_stop(fields, request.stop);
   read_sampling(fields, request.sampling);
   read_response_format(fields, request.schema);

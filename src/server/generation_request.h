@@ -52,9 +52,10 @@ struct GenerationRequest {
   std::optional<std::string> schema;  // JSON Schema that the text must satisfy
   SamplingOverrides sampling;
   std::string cache_salt;
-  std::int32_t priority = 0;         // lower goes first
-  double timeout_seconds = 0;        // 0: none
-  std::vector<std::string> ignored;  // names of the fields that have no meaning here
+  std::optional<std::string> kv_policy, kv_keep;  // as Request's
+  std::int32_t priority = 0;                      // lower goes first
+  double timeout_seconds = 0;                     // 0: none
+  std::vector<std::string> ignored;               // names of the fields that have no meaning here
 };
 
 /// All read untrusted text: limits hold before memory is taken by them. Errors: 400, naming the

@@ -88,9 +88,10 @@ class KeptSet : public testing::Test {
                               statistics.layer(0),
                               statistics.stride(),
                               layer.points.place_of(first),
-                              statistics.far()};
+                              statistics.far(),
+                              layer.rule};
       add_column_sums(compute, shape, layer.layout, std::span(&item, 1), q.data(),
-                      {std::span(&rows, 1), scratch, layer.rule});
+                      {std::span(&rows, 1), scratch});
     }
   }
 

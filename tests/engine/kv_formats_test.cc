@@ -94,9 +94,9 @@ TEST(KvFormats, ReadersOfSealedRowsFollowTheirOwner) {
   o.n_context = 64;
   o.n_sequences = 1;
   o.kv = options("bf16", "bf16", "1:int8");
-  EXPECT_TRUE(plan_kv(config, o, 1 << 30));
+  EXPECT_TRUE(plan_kv(config, o, {}, 1 << 30));
   o.kv.layers = "0:int8";
-  const auto plan = plan_kv(config, o, 1 << 30);
+  const auto plan = plan_kv(config, o, {}, 1 << 30);
   ASSERT_FALSE(plan);
   EXPECT_NE(plan.error().message.find("layer 3 reads the rows of layer 0"), std::string::npos);
 }

@@ -52,7 +52,7 @@ TEST(EngineOptions, EveryFieldHasItsOwnFlagAndHelp) {
     EXPECT_GT(std::string(help).size(), 10U) << flag;
     static_assert(std::is_lvalue_reference_v<decltype(field)>);
   });
-  EXPECT_EQ(flags.size(), 15U);
+  EXPECT_EQ(flags.size(), 16U);
 }
 
 }  // namespace

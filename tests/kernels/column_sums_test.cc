@@ -47,10 +47,10 @@ class ColumnSums : public testing::Test {
       const std::uint32_t n = std::min(step, kRows - begin);
       const AttentionItem item{0, n, begin, cache_.heads()};
       const ObservedPlace place{begin, kPromptEnd, begin - first, kRows - first, n_near};
-      const ObservedRows rows{0, 0, n, out.data(), stride, place, n_near != 0 ? kRows : 0};
+      const ObservedRows rows{0, 0, n, out.data(), stride, place, n_near != 0 ? kRows : 0, rule};
       add_column_sums(compute, shape, cache_.layout(), std::span(&item, 1),
                       q_.data() + std::size_t{begin} * kHeads * kDim,
-                      {std::span(&rows, 1), scratch, rule, kLayer});
+                      {std::span(&rows, 1), scratch, kLayer});
     }
     return out;
   }

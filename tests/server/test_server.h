@@ -29,6 +29,8 @@ struct TestServerOptions {
   LoopLimits limits = {};
   const char* chat_template = kTestTemplate;  // null: none
   bool prefix_caching = true;
+  const char* policy = "";
+  const char* keep = "";
 };
 
 struct TestServer {
@@ -41,6 +43,8 @@ struct TestServer {
     options.n_threads = 1;
     options.kv.block_tokens = 16;
     options.kv.prefix_caching = wanted.prefix_caching;
+    options.kv.policy = wanted.policy;
+    options.kv.keep = wanted.keep;
     auto opened = Engine::open(options);
     if (!opened) throw std::runtime_error(opened.error().message);
     engine = std::move(*opened);
