@@ -17,7 +17,7 @@ if cmp -s build/python_requirements.txt "$venv/requirements.txt"; then exit 0; f
 echo "setup: installing PyTorch into $venv"
 rm -rf "$venv"
 if python3 -m venv "$venv" >"$log" 2>&1 &&
-   timeout "$limit" "$venv/bin/python" -m pip install --quiet --retries 1 \
+   timeout "$limit" "$venv/bin/python" -m pip install --quiet --retries 5 \
      -r build/python_requirements.txt >>"$log" 2>&1; then
   cp build/python_requirements.txt "$venv/requirements.txt"
   exit 0

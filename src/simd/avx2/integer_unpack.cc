@@ -13,9 +13,6 @@ namespace {
 
 constexpr std::size_t kTileTokens = 16;
 
-inline __m256i load32(const std::byte* from) {
-  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
-}
 inline __m128i load16(const std::byte* from) {
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
 }

@@ -39,7 +39,8 @@ inline __m512 inverse(float scale) {
 }
 
 inline void store_scale(float scale, std::byte* block) {
-  const auto half = static_cast<std::uint16_t>(_cvtss_sh(scale, _MM_FROUND_TO_NEAREST_INT));
+  const __m128i halves = _mm_cvtps_ph(_mm_set_ss(scale), _MM_FROUND_TO_NEAREST_INT);
+  const auto half = static_cast<std::uint16_t>(_mm_extract_epi16(halves, 0));
   __builtin_memcpy(block, &half, sizeof(half));
 }
 
