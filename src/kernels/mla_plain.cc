@@ -208,6 +208,7 @@ class PlainForm {
 
 void append_latent_rows(const Compute& compute, const LatentShape& shape, const KvLayout& layout,
                         std::span<const AttentionItem> items, const float* rows) {
+  if (items.empty()) return;  // `rows` may be null then
   append_rows(compute, 1, shape.parts(), layout, items,
               {rows + shape.kv_rank, rows, shape.row_dim(), shape.row_dim()});
 }
