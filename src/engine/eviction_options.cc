@@ -1,5 +1,7 @@
 #include "engine/eviction_options.h"
 
+#include <algorithm>
+
 #include "base/fail.h"
 #include "engine/small_file.h"
 #include "policy/methods.h"
@@ -30,6 +32,19 @@ Result<void> read_policy(const std::string& name, EvictionOptions& eviction) {
                 read_small_file("kv-policy", eviction.heads_path, kMaxHeadsBytes));
   LARDER_ASSIGN(eviction.heads, parse_head_weights(text, eviction.heads_path));
   return {};
+}
+
+/// What clients may read of a policy: files without their folders.
+std::string without_folders(std::string text) {
+  constexpr std::string_view kHeads = "heads=";
+  const std::size_t at = text.find(kHeads);
+  const bool is_file = text.ends_with(".yaml");
+  if (!is_file && at == std::string::npos) return text;
+  const std::size_t begin = is_file ? 0 : at + kHeads.size();
+  const std::size_t end = is_file ? text.size() : std::min(text.find(',', begin), text.size());
+  const std::size_t slash = text.substr(0, end).rfind('/');
+  if (slash != std::string::npos && slash >= begin) text.erase(begin, slash + 1 - begin);
+  return text;
 }
 
 /// The part of one of `n_sequences` in a budget for all.
@@ -63,7 +78,7 @@ Result<std::optional<EvictionOptions>> eviction_options(const KvOptions& options
                 options.keep_total_bytes);
   }
   EvictionOptions eviction;
-  eviction.policy_text = options.policy;
+  eviction.policy_text = without_folders(options.policy);
   LARDER_TRY(read_policy(options.policy, eviction));
   if (options.keep.empty() && !has_total) {
     return fail(Errc::invalid_argument,

@@ -18,7 +18,7 @@ struct EvictionOptions {
   HeadWeights heads;  // of the file that the policy names; without layers: none
   HeadShares shares;  // of the model's heads, made of them: engine/row_plan.h
   std::string heads_path;
-  std::string policy_text, keep_text;  // as users wrote them
+  std::string policy_text, keep_text;  // as users wrote them, files without their folders
 };
 
 /// What KvOptions::policy says together with ::keep or ::keep_total_bytes, of which each of

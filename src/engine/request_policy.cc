@@ -66,6 +66,14 @@ Result<void> choose_budget(const Request& request, const KvOptions& options,
                 "which each has its part",
                 *request.kv_keep, options.keep_total_bytes);
   }
+  const bool has_own_measure =
+      eviction.policy.head_file == HeadFile::classes || eviction.policy.fits_patterns;
+  if (options.keep_total_bytes != 0 && has_own_measure) {
+    return fail(Errc::unsupported,
+                "kv_policy '{}' cannot be had here: its heads keep as many rows as they need, and "
+                "this server keeps {} bytes of all sequences together",
+                eviction.policy_text, options.keep_total_bytes);
+  }
   if (request.kv_keep) {
     LARDER_ASSIGN(eviction.budget, parse_keep(*request.kv_keep));
     eviction.keep_text = *request.kv_keep;

@@ -195,7 +195,8 @@ Result<RowPlan> plan_rows(const ModelConfig& config, const EngineOptions& option
 std::uint64_t bytes_of_sequence(const EngineOptions& options, const KvPlan& plan,
                                 const RowPlan& rows, std::uint32_t n_tokens,
                                 std::uint32_t n_sequences) {
-  const std::uint32_t n_reread = rows.max_rows - options.n_context;
+  const std::uint32_t n_chunk = rows.eviction ? rows.eviction->policy.chunk : 0;
+  const std::uint32_t n_reread = max_reread_rows(n_chunk, n_tokens, options.kv.block_tokens);
   std::vector<std::uint64_t> n_extents(plan.pool.classes.size());
   // Windows hold what is read again beside their own rows.
   count_for_context(rows.shape, plan.pool.classes, n_tokens + n_reread, options.n_batch + n_reread,

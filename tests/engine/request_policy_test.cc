@@ -68,8 +68,14 @@ TEST(RequestPolicy, NamesNoFiles) {
   Request request = of_prompt(90);
   request.kv_keep = "40";
   EXPECT_EQ(answer(*engine, request), "accepted");
-  request.kv_policy = kClasses.policy;
+  // And the server's own policy, by the name that clients are told: the file without its folder.
+  std::string name{kClasses.policy};
+  const std::size_t heads = name.find("heads=") + 6;
+  name.erase(heads, name.rfind('/') + 1 - heads);
+  request.kv_policy = name;
   EXPECT_EQ(answer(*engine, request), "accepted");
+  request.kv_policy = kClasses.policy;
+  EXPECT_THAT(answer(*engine, request), HasSubstr("cannot be named here"));
 }
 
 TEST(RequestPolicy, WhatReadsInPartIsTheServers) {
@@ -225,6 +231,14 @@ TEST(RequestPolicy, ManyPoliciesLeaveNothingBehind) {
   EXPECT_EQ(engine->stats().kv_bytes, 0U);
 }
 
+TEST(RequestPolicy, ShortTextsAreReadAgainInRoomForThemAlone) {
+  EngineOptions options = base_options();
+  options.n_context = 1024;  // its default memory holds one text of that length, read once
+  options.n_sequences = 1;
+  auto engine = open_engine(options);
+  EXPECT_EQ(answer(*engine, under("kvzip", "64", 120)), "accepted");
+}
+
 TEST(KeepTotal, IsSharedOutToTheSequences) {
   EngineOptions options = base_options();
   options.n_context = 1024;
@@ -243,6 +257,7 @@ TEST(KeepTotal, IsSharedOutToTheSequences) {
   request.kv_keep = "64";
   EXPECT_THAT(answer(*engine, request), HasSubstr("of all sequences together"));
   EXPECT_THAT(answer(*engine, under("none", "")), HasSubstr("of all sequences together"));
+  EXPECT_THAT(answer(*engine, under("fastgen", "")), HasSubstr("as many rows as they need"));
   const auto refusal = [](EngineOptions o) {
     const auto opened = Engine::open(o);
     return opened ? "accepted" : opened.error().message;
