@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "simd/avx2/integer_rows.h"
+#include "simd/ggml_scales.h"
 #include "simd/integer_rows.h"
 #include "simd/unroll.h"
 
@@ -89,20 +90,6 @@ struct Q4 {
     return _mm256_sub_epi16(codes, _mm256_set1_epi16(8));
   }
 };
-
-// scales [d / 32][n] of rows.
-void unpack_scales(const std::byte* part, std::size_t block_bytes, BlockShape shape,
-                   std::byte* scales) {
-  const std::size_t n_groups = shape.head_dim / kGroupChannels;
-  for (std::size_t t = 0; t < shape.block_tokens; ++t) {
-    for (std::size_t g = 0; g < n_groups; ++g, part += block_bytes) {
-      std::uint16_t half;
-      __builtin_memcpy(&half, part, sizeof(half));
-      const float scale = _cvtsh_ss(half);
-      __builtin_memcpy(scales + 4 * (g * shape.block_tokens + t), &scale, sizeof(scale));
-    }
-  }
-}
 
 template <class Block>
 void unpack_k(const std::byte* part, BlockShape shape, std::byte* integers) {

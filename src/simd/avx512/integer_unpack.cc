@@ -1,26 +1,13 @@
 // Parts of ggml blocks to integer parts, for runs that many queries read.
 #include "simd/avx512/ggml_planes.h"
 #include "simd/avx512/integer_rows.h"
+#include "simd/ggml_scales.h"
 #include "simd/integer_rows.h"
 
 namespace larder::simd::avx512 {
 namespace {
 
 constexpr std::size_t kLanes = 16;
-
-// scales [d / 32][n] of rows.
-void unpack_scales(const std::byte* part, std::size_t block_bytes, BlockShape shape,
-                   std::byte* scales) {
-  const std::size_t n_groups = shape.head_dim / kGroupChannels;
-  for (std::size_t t = 0; t < shape.block_tokens; ++t) {
-    for (std::size_t g = 0; g < n_groups; ++g, part += block_bytes) {
-      std::uint16_t half;
-      __builtin_memcpy(&half, part, sizeof(half));
-      const float scale = _cvtsh_ss(half);
-      __builtin_memcpy(scales + 4 * (g * shape.block_tokens + t), &scale, sizeof(scale));
-    }
-  }
-}
 
 template <class Planes>
 void unpack_k(const std::byte* part, BlockShape shape, std::byte* integers) {
