@@ -45,9 +45,9 @@ Result<void> validate(const EngineOptions& options) {
     return fail(Errc::invalid_argument, "block-size must be a power of two, not {}",
                 options.kv.block_tokens);
   }
-  constexpr std::string_view kSets[] = {"", "scalar", "avx2", "avx512"};
+  constexpr std::string_view kSets[] = {"", "scalar", "avx2", "avx512", "amx"};
   if (std::find(std::begin(kSets), std::end(kSets), options.isa) == std::end(kSets)) {
-    return fail(Errc::invalid_argument, "isa must be one of scalar, avx2, avx512, not '{}'",
+    return fail(Errc::invalid_argument, "isa must be one of scalar, avx2, avx512, amx, not '{}'",
                 options.isa);
   }
   return {};

@@ -1,5 +1,6 @@
 #include <array>
 
+#include "simd/amx/support.h"
 #include "simd/avx2/primitives.h"
 #include "simd/avx512/primitives.h"
 #include "simd/scalar/primitives.h"
@@ -37,6 +38,7 @@ unsigned saved_state() noexcept {
 struct Features {
   bool avx2 = false;    // with FMA, F16C, BMI2
   bool avx512 = false;  // F, BW, VL, DQ, VBMI, VNNI, BF16: what the files below avx512/ may use
+  bool amx = false;     // with all of these, tiles of int8 and of bf16
 };
 
 Features detect() noexcept {
@@ -59,13 +61,17 @@ Features detect() noexcept {
   constexpr unsigned kBf16 = bit(5);                                    // of leaf 7.1 eax
   f.avx512 = (seven.ebx & kFDqBwVl) == kFDqBwVl && (seven.ecx & kVbmiVnni) == kVbmiVnni &&
              seven.eax >= 1 && (cpuid(7, 1).eax & kBf16) != 0;
+
+  constexpr unsigned kTiles = bit(17) | bit(18);             // of the saved state
+  constexpr unsigned kAmx = bit(22) | bit(24) | bit(25);     // of edx: bf16, tiles, int8
+  f.amx = f.avx512 && (state & kTiles) == kTiles && (seven.edx & kAmx) == kAmx;
   return f;
 }
 
 #endif
 
 struct Available {
-  std::array<const Table*, 3> tables{};
+  std::array<const Table*, 4> tables{};
   std::size_t n = 0;
 };
 
@@ -76,6 +82,10 @@ Available find_available() noexcept {
   const Features f = detect();
   if (f.avx2) a.tables[a.n++] = &avx2::kTable;
   if (f.avx512) a.tables[a.n++] = &avx512::kTable;
+  if (f.amx && amx::request_tiles()) {
+    static const Table with_tiles = amx::make_table(avx512::kTable);
+    a.tables[a.n++] = &with_tiles;
+  }
 #endif
   return a;
 }

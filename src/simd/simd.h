@@ -185,7 +185,7 @@ using BoundScoresFn = void (*)(const float* q, std::size_t n_q, const KvRun& bou
                                float* out);
 
 struct Table {
-  std::string_view name;  // "scalar", "avx2", "avx512"
+  std::string_view name;  // "scalar", "avx2", "avx512", "amx"
 
   // --- vectors of floats ---------------------------------------------------------------------
   float (*dot)(const float* a, const float* b, std::size_t n);

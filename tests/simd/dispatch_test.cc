@@ -20,7 +20,10 @@ TEST(Dispatch, AgreesWithTheCompilersView) {
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vbmi") &&
                       __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
-  EXPECT_EQ(available().size(), 1U + (avx2 ? 1U : 0U) + (avx512 ? 1U : 0U));
+  // GCC 12 cannot be asked for AMX, and the system may refuse its registers.
+  const bool amx = best().name == "amx";
+  EXPECT_TRUE(avx512 || !amx);
+  EXPECT_EQ(available().size(), 1U + (avx2 ? 1U : 0U) + (avx512 ? 1U : 0U) + (amx ? 1U : 0U));
 }
 #endif
 
