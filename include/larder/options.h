@@ -48,7 +48,7 @@ struct EngineOptions {
   std::uint32_t n_sequences = 1;  // sequences that may run at once
   std::uint32_t n_batch = 512;    // rows of one step: prefill chunks and decode tokens together
   std::uint32_t n_threads = 0;    // 0: one per core
-  std::string isa;                // "scalar", "avx2", "avx512", "amx"; empty: the best this machine has
+  std::string isa;  // "scalar", "avx2", "avx512", "amx"; empty: the best this machine has
   KvOptions kv;
   // Not a flag: q8_0 and q4_0 weights are read from the file at first and packed between the steps
   // that follow the first one. An earlier first token, some slower ones after it.

@@ -62,8 +62,8 @@ Features detect() noexcept {
   f.avx512 = (seven.ebx & kFDqBwVl) == kFDqBwVl && (seven.ecx & kVbmiVnni) == kVbmiVnni &&
              seven.eax >= 1 && (cpuid(7, 1).eax & kBf16) != 0;
 
-  constexpr unsigned kTiles = bit(17) | bit(18);             // of the saved state
-  constexpr unsigned kAmx = bit(22) | bit(24) | bit(25);     // of edx: bf16, tiles, int8
+  constexpr unsigned kTiles = bit(17) | bit(18);          // of the saved state
+  constexpr unsigned kAmx = bit(22) | bit(24) | bit(25);  // of edx: bf16, tiles, int8
   f.amx = f.avx512 && (state & kTiles) == kTiles && (seven.edx & kAmx) == kAmx;
   return f;
 }

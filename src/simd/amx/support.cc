@@ -5,6 +5,8 @@
 #include <unistd.h>
 #endif
 
+#include "simd/amx/kv.h"
+
 namespace larder::simd::amx {
 
 bool request_tiles() noexcept {
@@ -19,6 +21,10 @@ bool request_tiles() noexcept {
 Table make_table(const Table& avx512) noexcept {
   Table table = avx512;
   table.name = "amx";
+  table.run_scores_bf16 = run_scores_bf16;
+  table.run_accumulate_bf16 = run_accumulate_bf16;
+  table.run_scores_codes = run_scores_codes;
+  table.run_accumulate_codes = run_accumulate_codes;
   return table;
 }
 
