@@ -1,121 +1,227 @@
-// Runs of blocks of codes: some blocks at a time become bf16 in the first-level cache and go to the
-// kernels of bf16 blocks from there. So sums are those of decoded blocks to the bit.
+// Runs of blocks of codes: a block at a time becomes bf16 in the first-level cache and is
+// multiplied from there, so that sums are those of decoded blocks to the bit.
 #include "simd/avx512/codes.h"
 
-#include <algorithm>
-#include <cstring>
-
 #include "simd/amx/kv.h"
-#include "simd/amx/tiles.h"
+#include "simd/amx/kv_tiles.h"
 #include "simd/avx512/kv.h"
+#include "simd/avx512/planes.h"
 #include "simd/avx512/primitives.h"
+#include "simd/by_bits.h"
+#include "simd/run_distance.h"
 
 namespace larder::simd::amx {
 namespace {
 
-constexpr std::size_t kMaxTokens = 128;  // of a block
-// Of the blocks that are decoded at a time, if they are more than one.
-constexpr std::size_t kNearBytes = std::size_t{16} << 10;
-constexpr std::size_t kMaxBlocks = 16;
-constexpr std::size_t kMinHeadDim = 16;
-constexpr std::size_t kMaxNearTokens = kNearBytes / 2 / kMinHeadDim;
-static_assert(kMaxNearTokens >= kMaxTokens);
-constexpr std::size_t kDecodedBytes = kMaxTokens * kMaxHeadDim * 2;
-static_assert(kDecodedBytes >= kNearBytes);
-constexpr std::size_t kBytesAhead = 8192;  // of codes
+constexpr std::size_t kMaxBlockTokens = 128;
+constexpr std::size_t kMaxPartBytes = kMaxBlockTokens * kMaxHeadDim * 2;
 
-/// The decoded parts of a few blocks.
-class NearBlocks {
+/// Decodes parts one after the other, and asks for the bytes of later ones as it goes: asked for in
+/// one go they would fill the buffers of the cache and make the decoding wait.
+template <int kBits>
+class Decoder {
+  using Reader = avx512::PlaneReader<kBits>;
+
  public:
-  NearBlocks(BlockShape shape, std::size_t coded_bytes)
-      : part_bytes_(std::size_t{shape.block_tokens} * shape.head_dim * 2),
-        coded_bytes_(coded_bytes),
-        ahead_(std::max<std::size_t>(1, kBytesAhead / coded_bytes)) {}
+  Decoder(const CodeBook& book, BlockShape shape) : reader_(book), shape_(shape) {}
 
-  /// Of block `first` of the run and the following ones, and how many: `decode(part, to)`.
-  template <class F>
-  std::size_t decode(const KvRun& run, std::size_t first, F&& decode) {
-    const std::size_t n_near = std::clamp<std::size_t>(kNearBytes / part_bytes_, 1, kMaxBlocks);
-    const std::size_t n = std::min(n_near, run.n_blocks - first);
-    for (std::size_t i = 0; i < n; ++i) {
-      const std::size_t next = first + i + ahead_;
-      if (next < run.n_blocks + run.n_next) avx512::fetch_lines(run.parts[next], coded_bytes_);
-      std::byte* const to = decoded_ + i * part_bytes_;
-      decode(run.parts[first + i], to);
-      parts_[i] = to;
-    }
-    return n;
+  void k(const std::byte* part, std::ptrdiff_t ahead, std::byte* to) const {
+    planes(part, ahead, shape_.block_tokens / kLanes * (shape_.head_dim / 2), to, 64);
   }
-  KvRun run(std::size_t n) const { return {parts_, n, 0}; }
+  void v(const std::byte* part, std::ptrdiff_t ahead, std::byte* to) const {
+    const std::size_t lane_bytes = shape_.block_tokens * kLanes * kBits / 8;
+    for (std::size_t c = 0; c < shape_.head_dim / kLanes; ++c) {
+      planes(part + c * lane_bytes, ahead, shape_.block_tokens / 2, to + c * 64,
+             std::size_t{shape_.head_dim} * 4);
+    }
+  }
 
  private:
-  const std::size_t part_bytes_, coded_bytes_, ahead_;
-  const std::byte* parts_[kMaxBlocks];
-  alignas(64) std::byte decoded_[kDecodedBytes];
+  // Planes of consecutive groups; plane p goes to `to` + p * stride.
+  void planes(const std::byte* codes, std::ptrdiff_t ahead, std::size_t n, std::byte* to,
+              std::size_t stride) const {
+    for (std::size_t p = 0; p < n; p += Reader::kPlanes) {
+      __m512i words[Reader::kWords];
+      avx512::load_words(codes, words);
+      avx512::fetch_words<Reader::kWords>(codes, ahead);
+      avx512::for_each_of(
+          typename Reader::Indices{}, [&](auto i) __attribute__((always_inline)) {
+            _mm512_storeu_si512(to + i() * stride, reader_.template plane<i()>(words));
+          });
+      codes += Reader::kWords * 64;
+      to += Reader::kPlanes * stride;
+    }
+  }
+
+  Reader reader_;
+  BlockShape shape_;
+};
+
+/// The same for the formats whose elements have a zero.
+class RangeDecoder {
+ public:
+  RangeDecoder(const CodeBook& book, BlockShape shape) : book_(book), shape_(shape) {}
+  void k(const std::byte* part, std::ptrdiff_t ahead, std::byte* to) const {
+    avx512::fetch_lines(part + ahead, code_bytes(book_, shape_));
+    avx512::decode_codes_k(book_, part, shape_, to);
+  }
+  void v(const std::byte* part, std::ptrdiff_t ahead, std::byte* to) const {
+    avx512::fetch_lines(part + ahead, code_bytes(book_, shape_));
+    avx512::decode_codes_v(book_, part, shape_, to);
+  }
+
+ private:
+  const CodeBook& book_;
+  BlockShape shape_;
 };
 
 bool has_row_scales(const CodeBook& book) { return book.fit != CodeFit::range; }
+
+/// At most kTileRows queries.
+template <class D>
+void score_codes(const D& decoder, const CodeBook& book, const QueryTiles& queries, const KvRun& k,
+                 BlockShape shape, ScoreTile scores) {
+  alignas(64) std::byte part[kMaxPartBytes];
+  alignas(64) float scales[kMaxBlockTokens];
+  const std::size_t n_codes = code_bytes(book, shape), n_bytes = k_part_bytes(book, shape);
+  const std::size_t tile_bytes = kLanes * shape.head_dim * 2;
+  const std::size_t n_tiles = shape.block_tokens / kLanes;
+  for (std::size_t b = 0; b < k.n_blocks; ++b) {
+    const std::byte* const codes = k.parts[b];
+    const std::ptrdiff_t ahead = distance_ahead(k, b, n_bytes);
+    avx512::fetch_lines(codes + ahead + n_codes, n_bytes - n_codes);
+    decoder.k(codes, ahead, part);
+    for (std::size_t t = 0; t < n_tiles; t += QueryTiles::kMaxKeys) {
+      KeyTile keys[QueryTiles::kMaxKeys];
+      int n = 0;
+      for (; n < QueryTiles::kMaxKeys && t + n < n_tiles; ++n) {
+        keys[n] = {part + (t + n) * tile_bytes, 0};
+      }
+      queries.score(keys, n, scores.data + t * kLanes, scores.stride);
+    }
+    if (has_row_scales(book)) {
+      avx512::read_halves(codes + n_codes, shape.block_tokens, scales);
+      for (std::size_t i = 0; i < scores.n_q; ++i) {
+        avx512::multiply(scales, scores.data + i * scores.stride, shape.block_tokens);
+      }
+    }
+    scores.data += shape.block_tokens;
+  }
+}
+
+/// Weights of kMaxTokens tokens at most, with the scales of their rows, packed [n_q].
+void pack_weights(const CodeBook& book, ScoreTile weights, const KvRun& v, BlockShape shape,
+                  std::size_t n_tokens, std::uint16_t* packed) {
+  alignas(64) float scales[ChannelTiles::kMaxTokens], scaled[ChannelTiles::kMaxTokens];
+  for (std::size_t t = 0; has_row_scales(book) && t < n_tokens; t += shape.block_tokens) {
+    avx512::read_halves(v.parts[t / shape.block_tokens] + code_bytes(book, shape),
+                        shape.block_tokens, scales + t);
+  }
+  for (std::size_t i = 0; i < weights.n_q; ++i) {
+    const float* row = weights.data + i * weights.stride;
+    if (has_row_scales(book)) {
+      std::memcpy(scaled, row, n_tokens * sizeof(float));
+      avx512::multiply(scales, scaled, n_tokens);
+      row = scaled;
+    }
+    pack(row, n_tokens, packed + i * ChannelTiles::kStride);
+  }
+}
+
+/// At most kTileRows queries, and kMaxTokens tokens, whole blocks.
+template <class D>
+void accumulate_codes(const D& decoder, const CodeBook& book, const std::uint16_t* weights,
+                      std::size_t n_q, const KvRun& v, BlockShape shape, std::size_t n_blocks,
+                      float* out) {
+  alignas(64) std::byte part[kMaxPartBytes];
+  const std::size_t n_bytes = v_part_bytes(book, shape);
+  const std::size_t head_dim = shape.head_dim, row_bytes = head_dim * 4;
+  const bool one_pass = head_dim / kLanes <= ChannelTiles::kMaxSums;
+  const ChannelTiles sums(n_q, step_tokens(shape.block_tokens), kLanes);
+  const auto add_block = [&](auto n_tiles, std::size_t b, std::size_t first) {
+    for (std::size_t t = 0; t < shape.block_tokens; t += sums.step()) {
+      sums.add<n_tiles()>(weights + b * shape.block_tokens + t,
+                          part + t / 2 * row_bytes + first * 4, row_bytes);
+    }
+  };
+  const auto decode_block = [&](std::size_t b) {
+    decoder.v(v.parts[b], distance_ahead(v, b, n_bytes), part);
+  };
+  if (one_pass) {  // sums stay in the tiles from the first block to the last
+    for_each_pass(head_dim, [&](auto n_tiles, std::size_t) {
+      sums.begin<n_tiles()>(out, head_dim);
+      for (std::size_t b = 0; b < n_blocks; ++b) {
+        decode_block(b);
+        add_block(n_tiles, b, 0);
+      }
+      sums.end<n_tiles()>(out, head_dim);
+    });
+    return;
+  }
+  for (std::size_t b = 0; b < n_blocks; ++b) {
+    decode_block(b);
+    for_each_pass(head_dim, [&](auto n_tiles, std::size_t first) {
+      sums.begin<n_tiles()>(out + first, head_dim);
+      add_block(n_tiles, b, first);
+      sums.end<n_tiles()>(out + first, head_dim);
+    });
+  }
+}
+
+template <class D>
+void score_all(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
+               ScoreTile scores) {
+  const D decoder(book, shape);
+  while (scores.n_q > 0) {
+    const std::size_t n = scores.n_q < kTileRows ? scores.n_q : kTileRows;
+    score_codes(decoder, book, QueryTiles(q, n, shape.head_dim), k, shape,
+                {scores.data, n, scores.stride});
+    q += n * shape.head_dim;
+    scores.data += n * scores.stride;
+    scores.n_q -= n;
+  }
+}
+
+template <class D>
+void accumulate_all(const CodeBook& book, ScoreTile weights, const KvRun& v, BlockShape shape,
+                    std::size_t n_tokens, float* out) {
+  alignas(64) std::uint16_t packed[kTileRows * ChannelTiles::kStride];
+  const D decoder(book, shape);
+  const std::size_t chunk_blocks = ChannelTiles::kMaxTokens / shape.block_tokens;
+  while (weights.n_q > 0) {
+    const std::size_t n_q = weights.n_q < kTileRows ? weights.n_q : kTileRows;
+    std::size_t n_left = n_tokens / shape.block_tokens;
+    ScoreTile some{weights.data, n_q, weights.stride};
+    for (KvRun run = v; n_left > 0;) {
+      const std::size_t n = n_left < chunk_blocks ? n_left : chunk_blocks;
+      pack_weights(book, some, run, shape, n * shape.block_tokens, packed);
+      accumulate_codes(decoder, book, packed, n_q, run, shape, n, out);
+      some.data += n * shape.block_tokens;
+      run.parts += n;
+      run.n_blocks -= n;
+      n_left -= n;
+    }
+    weights.data += n_q * weights.stride;
+    weights.n_q -= n_q;
+    out += n_q * shape.head_dim;
+  }
+}
 
 }  // namespace
 
 void run_scores_codes(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
                       ScoreTile scores) {
-  const std::size_t n_codes = code_bytes(book, shape);
-  NearBlocks near(shape, k_part_bytes(book, shape));
-  alignas(64) float scales[kMaxTokens];
-  for (std::size_t b = 0; b < k.n_blocks;) {
-    const std::size_t n = near.decode(k, b, [&](const std::byte* part, std::byte* to) {
-      avx512::decode_codes_k(book, part, shape, to);
-    });
-    run_scores_bf16(q, near.run(n), shape, scores);
-    if (has_row_scales(book)) {
-      for (std::size_t i = 0; i < n; ++i) {
-        avx512::read_halves(k.parts[b + i] + n_codes, shape.block_tokens, scales);
-        for (std::size_t query = 0; query < scores.n_q; ++query) {
-          avx512::multiply(scales, scores.data + query * scores.stride + i * shape.block_tokens,
-                           shape.block_tokens);
-        }
-      }
-    }
-    scores.data += n * shape.block_tokens;
-    b += n;
-  }
+  if (book.fit == CodeFit::range) return score_all<RangeDecoder>(book, q, k, shape, scores);
+  by_bits(book.bits, [&](auto n) { score_all<Decoder<n()>>(book, q, k, shape, scores); });
 }
 
 void run_accumulate_codes(const CodeBook& book, ScoreTile weights, const KvRun& v, BlockShape shape,
                           std::uint32_t n_tokens, float* out) {
-  const std::size_t n_codes = code_bytes(book, shape);
-  const KvRun run{v.parts, n_tokens / shape.block_tokens,
-                  v.n_blocks - n_tokens / shape.block_tokens + v.n_next};
-  NearBlocks near(shape, v_part_bytes(book, shape));
-  alignas(64) float scales[kMaxNearTokens], scaled[kTileRows * kMaxNearTokens];
-  for (std::size_t b = 0; b < run.n_blocks;) {
-    const std::size_t n_blocks = near.decode(run, b, [&](const std::byte* part, std::byte* to) {
-      avx512::decode_codes_v(book, part, shape, to);
-    });
-    const std::size_t n = n_blocks * shape.block_tokens;
-    const auto n_near = static_cast<std::uint32_t>(n);
-    if (!has_row_scales(book)) {
-      run_accumulate_bf16(weights, near.run(n_blocks), shape, n_near, out);
-    } else {
-      for (std::size_t i = 0; i < n_blocks; ++i) {
-        avx512::read_halves(run.parts[b + i] + n_codes, shape.block_tokens,
-                            scales + i * shape.block_tokens);
-      }
-      for (std::size_t first = 0; first < weights.n_q; first += kTileRows) {
-        const std::size_t n_q = std::min(kTileRows, weights.n_q - first);
-        for (std::size_t i = 0; i < n_q; ++i) {
-          float* const row = scaled + i * n;
-          std::memcpy(row, weights.data + (first + i) * weights.stride, n * sizeof(float));
-          avx512::multiply(scales, row, n);
-        }
-        run_accumulate_bf16({scaled, n_q, n}, near.run(n_blocks), shape, n_near,
-                            out + first * shape.head_dim);
-      }
-    }
-    weights.data += n;
-    b += n_blocks;
+  if (book.fit == CodeFit::range) {
+    return accumulate_all<RangeDecoder>(book, weights, v, shape, n_tokens, out);
   }
+  by_bits(book.bits,
+          [&](auto n) { accumulate_all<Decoder<n()>>(book, weights, v, shape, n_tokens, out); });
 }
 
 }  // namespace larder::simd::amx
