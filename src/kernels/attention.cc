@@ -23,21 +23,21 @@ std::size_t max_tile_queries(const AttentionShape& shape) {
 // One thread's share of the scratch.
 struct Workspace {
   float* q;        // [tile queries, head_dim]
-  float* scores;   // [kRunQueries, kRunTokens]
+  float* scores;   // [kMaxRunQueries, kRunTokens]
   float* run;      // state tile of the run at hand
   float* running;  // state tile of the runs so far
   float* decoded;  // what SealedRun decodes into; not there without sealed formats
 
   static std::size_t n_floats(const AttentionShape& shape, bool decodes) {
     const std::size_t n = max_tile_queries(shape);
-    return round_up(n * shape.head_dim) + simd::kRunQueries * kRunTokens +
+    return round_up(n * shape.head_dim) + simd::kMaxRunQueries * kRunTokens +
            2 * round_up(state_tile_floats(n, shape.head_dim)) +
            (decodes ? SealedRun::n_floats(shape.head_dim) : 0);
   }
   Workspace(float* memory, const AttentionShape& shape, std::size_t n_queries)
       : q(memory),
         scores(q + round_up(n_queries * shape.head_dim)),
-        run(scores + simd::kRunQueries * kRunTokens),
+        run(scores + simd::kMaxRunQueries * kRunTokens),
         running(run + round_up(state_tile_floats(n_queries, shape.head_dim))),
         decoded(running + round_up(state_tile_floats(n_queries, shape.head_dim))) {}
 };

@@ -59,7 +59,7 @@ RowRange visible_rows_of_run(const AttentionShape& shape, std::uint32_t position
 
 /// Memory that `attend_run` overwrites.
 struct RunSpace {
-  float* scores;   // [kRunQueries, kRunTokens]
+  float* scores;   // [kMaxRunQueries, kRunTokens]
   float* decoded;  // [SealedRun::n_floats] where the layer seals
 };
 

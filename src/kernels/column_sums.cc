@@ -19,8 +19,8 @@ struct Columns {
   const AttentionItem& item;
   std::uint32_t kv_head;
   const float* q;  // of the step
-  float* scaled;   // [kRunQueries, head_dim]
-  float* scores;   // [kRunQueries, stride]
+  float* scaled;   // [kMaxRunQueries, head_dim]
+  float* scores;   // [kMaxRunQueries, stride]
   std::size_t stride;
   CreditRule rule;
   std::uint32_t layer;
@@ -135,7 +135,7 @@ void Columns::add(const ObservedRows& observed) const {
   float* sums = observed.sums + kv_head * observed.stride;
   const std::uint32_t end = (observed.first + observed.n_rows) * group();
   for (std::uint32_t query = observed.first * group(); query < end;) {
-    const std::size_t n = std::min<std::size_t>(simd::kRunQueries, end - query);
+    const std::size_t n = std::min<std::size_t>(simd::kMaxRunQueries, end - query);
     const std::uint32_t last = (query + static_cast<std::uint32_t>(n) - 1) / group();
     const std::size_t n_sums = observed.far != 0 ? observed.far : observed.stride;
     LARDER_CHECK(n_seen(last) <= n_sums && n_seen(last) <= stride);
@@ -159,7 +159,7 @@ constexpr std::size_t round_up(std::size_t n, std::size_t unit) {
 ColumnScratch::ColumnScratch(unsigned n_threads, std::uint32_t max_rows, std::uint32_t head_dim,
                              bool seals)
     : stride_(round_up(max_rows, kMaxBlockTokens)),
-      thread_floats_(simd::kRunQueries * (stride_ + round_up(head_dim, 16)) +
+      thread_floats_(simd::kMaxRunQueries * (stride_ + round_up(head_dim, 16)) +
                      (seals ? round_up(SealedKeys::n_floats(stride_, head_dim), 16) : 0)),
       seals_(seals),
       floats_(n_threads * thread_floats_) {}
@@ -176,10 +176,10 @@ void add_column_sums(const Compute& compute, const AttentionShape& shape, const 
         const auto kv_head = static_cast<std::uint32_t>(task % shape.n_kv_heads);
         const AttentionItem& item = items[observed.item];
         float* scores = scratch.floats_.data() + thread * scratch.thread_floats_;
-        float* scaled = scores + simd::kRunQueries * scratch.stride_;
+        float* scaled = scores + simd::kMaxRunQueries * scratch.stride_;
         SealedKeys sealed(compute, layout, {shape.block_tokens, shape.head_dim},
                           item.heads[kv_head].blocks,
-                          scaled + simd::kRunQueries * round_up(shape.head_dim, 16));
+                          scaled + simd::kMaxRunQueries * round_up(shape.head_dim, 16));
         const Columns columns{compute,
                               shape,
                               layout,

@@ -67,7 +67,7 @@ class ColumnScratch {
   std::size_t stride_ = 0, thread_floats_ = 0;
   bool seals_ = false;
   Buffer<float>
-      floats_;  // [n_threads, kRunQueries, stride_ + head_dim], then what SealedKeys needs
+      floats_;  // [n_threads, kMaxRunQueries, stride_ + head_dim], then what SealedKeys needs
 };
 
 struct Observation {

@@ -112,14 +112,14 @@ struct KvRun {
   std::size_t n_blocks, n_next;
 };
 /// ScoresFn over the blocks of a run: scores.data[i * stride + t] for t < n_blocks * block_tokens.
-/// Queries may be rounded, see `rounds_bf16`. Fastest with kRunQueries queries at once.
+/// Queries may be rounded, see `rounds_bf16`. Fastest with as many queries at once as Table::run_queries says.
 using RunScoresFn = void (*)(const float* q, const KvRun& k, BlockShape shape, ScoreTile scores);
 /// AccumulateFn over the blocks of a run: `n_tokens` of all of them together. Weights may be
 /// rounded, see `rounds_bf16`. Weights of zero leave the result as it is to the bit, as long as the
 /// rows they stand for are finite.
 using RunAccumulateFn = void (*)(ScoreTile weights, const KvRun& v, BlockShape shape,
                                  std::uint32_t n_tokens, float* out);
-inline constexpr std::size_t kRunQueries = 12;
+inline constexpr std::size_t kMaxRunQueries = 16;
 
 inline constexpr std::size_t kMaxHeadDim = 1024;  // of a model (ModelConfig)
 
@@ -243,6 +243,7 @@ struct Table {
   CodeAccumulateFn run_accumulate_codes;  // null where that is
   /// Asks for the cache lines of [data, data + n) without waiting for them.
   void (*fetch)(const std::byte* data, std::size_t n);
+  std::size_t run_queries;  // at most kMaxRunQueries
   /// run_scores_bf16 rounds queries, and run_accumulate_bf16 weights, to bf16 as the rows are.
   bool rounds_bf16;
   BoundScoresFn bound_scores;

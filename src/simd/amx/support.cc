@@ -6,6 +6,7 @@
 #endif
 
 #include "simd/amx/kv.h"
+#include "simd/amx/tiles.h"
 
 namespace larder::simd::amx {
 
@@ -21,6 +22,7 @@ bool request_tiles() noexcept {
 Table make_table(const Table& avx512) noexcept {
   Table table = avx512;
   table.name = "amx";
+  table.run_queries = kTileRows;
   table.run_scores_bf16 = run_scores_bf16;
   table.run_accumulate_bf16 = run_accumulate_bf16;
   table.run_scores_codes = run_scores_codes;

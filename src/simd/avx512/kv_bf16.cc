@@ -182,7 +182,8 @@ void add_run(const std::uint32_t* weights, const KvRun& v, BlockShape shape, std
 }
 
 using ScoreRun = void (*)(const std::uint32_t*, const KvRun&, BlockShape, ScoreTile);
-constexpr ScoreRun kScoreRun[kRunQueries] = {
+constexpr std::size_t kScoreQueries = 12;
+constexpr ScoreRun kScoreRun[kScoreQueries] = {
     score_run<1>, score_run<2>, score_run<3>, score_run<4>,  score_run<5>,  score_run<6>,
     score_run<7>, score_run<8>, score_run<9>, score_run<10>, score_run<11>, score_run<12>};
 
@@ -195,9 +196,9 @@ constexpr AddRun kAddRun[kAddQueries] = {add_run<1>, add_run<2>, add_run<3>,
 }  // namespace
 
 void run_scores_bf16(const float* q, const KvRun& k, BlockShape shape, ScoreTile scores) {
-  alignas(64) std::uint32_t packed[kRunQueries * kQueryPairs];
+  alignas(64) std::uint32_t packed[kScoreQueries * kQueryPairs];
   while (scores.n_q > 0) {
-    const std::size_t n = scores.n_q < kRunQueries ? scores.n_q : kRunQueries;
+    const std::size_t n = scores.n_q < kScoreQueries ? scores.n_q : kScoreQueries;
     for (std::size_t i = 0; i < n; ++i) {
       pack(q + i * shape.head_dim, shape.head_dim, packed + i * kQueryPairs);
     }

@@ -85,6 +85,7 @@ constinit const Table kTable = {
     .run_scores_codes = run_scores_codes,
     .run_accumulate_codes = run_accumulate_codes,
     .fetch = fetch_lines,
+    .run_queries = 12,
     .rounds_bf16 = true,
     .bound_scores = bound_scores,
 };

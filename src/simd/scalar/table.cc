@@ -85,6 +85,7 @@ constinit const Table kTable = {
     .run_scores_codes = nullptr,
     .run_accumulate_codes = nullptr,
     .fetch = fetch_lines,
+    .run_queries = 12,
     .rounds_bf16 = false,
     .bound_scores = bound_scores,
 };
