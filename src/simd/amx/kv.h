@@ -13,4 +13,19 @@ void run_scores_codes(const CodeBook& book, const float* q, const KvRun& k, Bloc
 void run_accumulate_codes(const CodeBook& book, ScoreTile weights, const KvRun& v, BlockShape shape,
                           std::uint32_t n_tokens, float* out);
 
+// Of ggml blocks. Unpacked parts have bf16 numbers for the integers of integer parts.
+void unpack_q8_0_k(const std::byte* part, BlockShape shape, std::byte* to);
+void unpack_q8_0_v(const std::byte* part, BlockShape shape, std::byte* to);
+void unpack_q4_0_k(const std::byte* part, BlockShape shape, std::byte* to);
+void unpack_q4_0_v(const std::byte* part, BlockShape shape, std::byte* to);
+void run_scores_unpacked(const float* q, const KvRun& k, BlockShape shape, ScoreTile scores);
+void run_scores_q8_0(const float* q, const KvRun& k, BlockShape shape, ScoreTile scores);
+void run_scores_q4_0(const float* q, const KvRun& k, BlockShape shape, ScoreTile scores);
+void run_accumulate_unpacked(ScoreTile weights, const KvRun& v, BlockShape shape,
+                             std::uint32_t n_tokens, float* out);
+void run_accumulate_q8_0(ScoreTile weights, const KvRun& v, BlockShape shape,
+                         std::uint32_t n_tokens, float* out);
+void run_accumulate_q4_0(ScoreTile weights, const KvRun& v, BlockShape shape,
+                         std::uint32_t n_tokens, float* out);
+
 }  // namespace larder::simd::amx

@@ -155,6 +155,17 @@ class ChannelTiles {
       multiply_bf16<c(), kWeights, kRows>();
     });
   }
+  /// The same, with weights of their own for each two tiles: `apart` elements behind those of the
+  /// two before, rows of all of them `stride` elements apart.
+  template <int kC>
+  void add_by_two(const std::uint16_t* weights, std::size_t stride, std::size_t apart,
+                  const std::byte* rows, std::size_t row_bytes) const {
+    for_each_tile<kC>([&](auto c) {
+      if constexpr (c() % 2 == 0) load_tile<kWeights>(weights + c() / 2 * apart, stride * 2);
+      load_tile<kRows>(rows + c() * kTileRowBytes, row_bytes);
+      multiply_bf16<c(), kWeights, kRows>();
+    });
+  }
   /// The first `n` tokens of a step. Not even times zero may unwritten rows come into a sum.
   template <int kC>
   void add_some(const std::uint16_t* weights, const std::byte* rows, std::size_t row_bytes,

@@ -27,6 +27,16 @@ Table make_table(const Table& avx512) noexcept {
   table.run_accumulate_bf16 = run_accumulate_bf16;
   table.run_scores_codes = run_scores_codes;
   table.run_accumulate_codes = run_accumulate_codes;
+  table.unpack_q8_0_k = unpack_q8_0_k;
+  table.unpack_q8_0_v = unpack_q8_0_v;
+  table.unpack_q4_0_k = unpack_q4_0_k;
+  table.unpack_q4_0_v = unpack_q4_0_v;
+  table.run_scores_integers = run_scores_unpacked;
+  table.run_scores_q8_0 = run_scores_q8_0;
+  table.run_scores_q4_0 = run_scores_q4_0;
+  table.run_accumulate_integers = run_accumulate_unpacked;
+  table.run_accumulate_q8_0 = run_accumulate_q8_0;
+  table.run_accumulate_q4_0 = run_accumulate_q4_0;
   return table;
 }
 

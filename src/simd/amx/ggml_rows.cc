@@ -1,0 +1,356 @@
+// Runs of blocks of ggml rows. Their integers are exact in bf16, and each has its scale with 31
+// others of its row: so a group of 32 channels is a product of its own, K's scores are multiplied
+// by scales behind it, V's weights before. Elements, queries and weights are rounded to bf16 as for
+// other formats; what other sets do with integers (simd/integer_rows.h) would take longer here.
+//
+// *Unpacked parts* have the layout of integer parts, with bf16 numbers for the integers: 16 planes
+// of a group are a B tile.
+#include "simd/amx/kv.h"
+#include "simd/amx/kv_tiles.h"
+#include "simd/avx512/ggml_planes.h"
+#include "simd/ggml_scales.h"
+#include "simd/integer_rows.h"
+#include "simd/run_distance.h"
+
+namespace larder::simd::amx {
+namespace {
+
+using avx512::Q4Planes;
+using avx512::Q8Planes;
+
+constexpr std::size_t kMaxBlockTokens = 128;
+constexpr std::size_t kMaxPartBytes = kMaxBlockTokens * kMaxHeadDim * 2;
+constexpr std::size_t kMaxScales = kMaxBlockTokens * kMaxGroups;
+
+/// Integers below 2^8 of 16 bits to bf16.
+inline __m512i to_bf16(__m512i x) {
+  const __m512i low = _mm512_srai_epi32(_mm512_slli_epi32(x, 16), 16);
+  const __m512i high = _mm512_srai_epi32(x, 16);
+  constexpr __mmask16 kAll = 0xffff;
+  const __m512i low_bits = _mm512_castps_si512(_mm512_maskz_cvtepi32_ps(kAll, low));
+  const __m512i high_bits = _mm512_castps_si512(_mm512_maskz_cvtepi32_ps(kAll, high));
+  return _mm512_or_si512(_mm512_srli_epi32(low_bits, 16), high_bits);
+}
+
+/// A plane with its bias, and the integers of V, to bf16.
+template <class Planes, int kPlane>
+[[gnu::always_inline]] inline __m512i plane_elements(__m512i plane) {
+  return to_bf16(_mm512_sub_epi16(plane, _mm512_set1_epi16(Planes::kBias[kPlane % 2])));
+}
+
+/// Asks for what stands `ahead` of a part, line by line as it is read.
+class Fetcher {
+ public:
+  Fetcher(const std::byte* part, std::ptrdiff_t ahead, std::size_t n_bytes)
+      : at_(part + ahead), end_(part + ahead + n_bytes) {}
+  [[gnu::always_inline]] void next() {
+    if (at_ >= end_) return;
+    _mm_prefetch(reinterpret_cast<const char*>(at_), _MM_HINT_T0);
+    at_ += 64;
+  }
+
+ private:
+  const std::byte *at_, *end_;
+};
+
+template <class Planes>
+std::size_t part_bytes(BlockShape shape) {
+  return shape.block_tokens * (shape.head_dim / kGroupChannels) * Planes::kBlockBytes;
+}
+
+template <class Planes>
+void unpack_k(const std::byte* part, std::ptrdiff_t ahead, BlockShape shape, std::byte* elements) {
+  const std::size_t n_groups = shape.head_dim / kGroupChannels;
+  const std::size_t row_bytes = n_groups * Planes::kBlockBytes;
+  Fetcher fetcher(part, ahead, part_bytes<Planes>(shape));
+  for (std::size_t tile = 0; tile < shape.block_tokens; tile += kLanes) {
+    for (std::size_t g = 0; g < n_groups; ++g, elements += kBTileBytes) {
+      Planes::for_each_plane(
+          part + tile * row_bytes + g * Planes::kBlockBytes,
+          row_bytes, [&](auto p, __m512i plane) __attribute__((always_inline)) {
+            _mm512_storeu_si512(elements + p() * 64, plane_elements<Planes, p()>(plane));
+            if constexpr (p() % 2 == 0) fetcher.next();
+          });
+    }
+  }
+}
+
+template <class Planes>
+void unpack_v(const std::byte* part, std::ptrdiff_t ahead, BlockShape shape, std::byte* elements) {
+  const std::size_t n_groups = shape.head_dim / kGroupChannels;
+  const std::size_t row_bytes = n_groups * Planes::kBlockBytes;
+  Fetcher fetcher(part, ahead, part_bytes<Planes>(shape));
+  for (std::size_t t = 0; t < shape.block_tokens; t += 2) {
+    for (std::size_t g = 0; g < n_groups; ++g, elements += 128) {
+      __m512i pairs[2];
+      Planes::pairs(part + t * row_bytes + g * Planes::kBlockBytes, row_bytes, pairs);
+      pairs[0] = to_bf16(pairs[0]);
+      pairs[1] = to_bf16(pairs[1]);
+      Planes::in_order(pairs);
+      _mm512_storeu_si512(elements, pairs[0]);
+      _mm512_storeu_si512(elements + 64, pairs[1]);
+      fetcher.next();
+      fetcher.next();
+    }
+  }
+}
+
+/// What stands in parts, ready to be multiplied. Scales are [d / 32][n].
+struct Rows {
+  const std::byte* elements;
+  const std::byte* scales;
+};
+struct UnpackedSource {
+  Rows k(const KvRun& run, std::size_t b, BlockShape shape) {
+    return {run.parts[b], run.parts[b] + integer_bytes(shape)};
+  }
+  Rows v(const KvRun& run, std::size_t b, BlockShape shape) { return k(run, b, shape); }
+};
+template <class Planes>
+struct BlockSource {
+  Rows k(const KvRun& run, std::size_t b, BlockShape shape) {
+    unpack_k<Planes>(run.parts[b], distance_ahead(run, b, part_bytes<Planes>(shape)), shape, part_);
+    return with_scales(run.parts[b], shape);
+  }
+  Rows v(const KvRun& run, std::size_t b, BlockShape shape) {
+    unpack_v<Planes>(run.parts[b], distance_ahead(run, b, part_bytes<Planes>(shape)), shape, part_);
+    return with_scales(run.parts[b], shape);
+  }
+
+ private:
+  Rows with_scales(const std::byte* part, BlockShape shape) {
+    unpack_scales(part, Planes::kBlockBytes, shape, scales_);
+    return {part_, scales_};
+  }
+  alignas(64) std::byte part_[kMaxPartBytes];
+  alignas(64) std::byte scales_[kMaxScales * 4];
+};
+
+__m512 load_scales(const Rows& rows, std::size_t index) {
+  return _mm512_loadu_ps(rows.scales + 4 * index);
+}
+
+// --- scores --------------------------------------------------------------------------------------
+
+/// At most kTileRows queries, their channels in the order of the planes.
+class GroupQueries {
+ public:
+  GroupQueries(const float* q, std::size_t n_q, std::size_t head_dim)
+      : n_q_(n_q), n_groups_(head_dim / kGroupChannels), tiles_(shapes(n_q)) {
+    const __m512i in_planes =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
+    for (std::size_t i = 0; i < n_q; ++i) {
+      std::uint16_t* const row = q_ + i * kStride;
+      pack(q + i * head_dim, head_dim, row);
+      for (std::size_t g = 0; g < n_groups_; ++g) {
+        const __m512i channels = _mm512_loadu_si512(row + g * kStep);
+        _mm512_storeu_si512(row + g * kStep, _mm512_shuffle_epi8(channels, in_planes));
+      }
+    }
+  }
+
+  /// Scores of all tokens of a block; those of query i go to out + i * stride.
+  void score(const Rows& rows, BlockShape shape, float* out, std::size_t stride) const {
+    std::size_t tile = 0;
+    if (n_groups_ <= 2) {
+      for (; (tile + 2) * kLanes <= shape.block_tokens; tile += 2) {
+        score<2>(rows, shape, tile, out + tile * kLanes, stride);
+      }
+    }
+    for (; tile * kLanes < shape.block_tokens; ++tile) {
+      score<1>(rows, shape, tile, out + tile * kLanes, stride);
+    }
+  }
+
+ private:
+  static constexpr int kMaxTiles = 4, kQuery = 4, kKeys = 5;
+  static constexpr std::size_t kStride = kMaxHeadDim + kStep;  // see QueryTiles
+
+  static TileShapes shapes(std::size_t n_q) {
+    TileShapes shapes;
+    for (int t = 0; t <= kQuery; ++t) shapes.set(t, n_q, kTileRowBytes);
+    shapes.set(kKeys, kTileRows, kTileRowBytes);
+    return shapes;
+  }
+
+  /// kT neighbouring K tiles, their groups as many at a time as there are tiles for.
+  template <int kT>
+  void score(const Rows& rows, BlockShape shape, std::size_t tile, float* out,
+             std::size_t stride) const {
+    constexpr int kG = kMaxTiles / kT;
+    alignas(64) float products[kMaxTiles][kTileRows * kLanes];
+    for (std::size_t first = 0; first < n_groups_; first += kG) {
+      const std::size_t n = n_groups_ - first < kG ? n_groups_ - first : kG;
+      for_each_tile<kG>([&](auto g) {
+        if (g() >= static_cast<int>(n)) return;
+        load_tile<kQuery>(q_ + (first + g()) * kStep, kStride * 2);
+        for_each_tile<kT>([&](auto t) {
+          constexpr int kC = g() * kT + t();
+          const std::size_t group = (tile + t()) * n_groups_ + first + g();
+          load_tile<kKeys>(rows.elements + group * kBTileBytes, kTileRowBytes);
+          zero_tile<kC>();
+          multiply_bf16<kC, kQuery, kKeys>();
+          store_tile<kC>(products[kC], kLanes * sizeof(float));
+        });
+      });
+      for (int t = 0; t < kT; ++t) {
+        __m512 scales[kG];
+        for (std::size_t g = 0; g < n; ++g) {
+          const std::size_t row = (tile + static_cast<std::size_t>(t)) * kLanes;
+          scales[g] = load_scales(rows, (first + g) * shape.block_tokens + row);
+        }
+        for (std::size_t i = 0; i < n_q_; ++i) {
+          float* const to = out + i * stride + t * static_cast<int>(kLanes);
+          __m512 total = first == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(to);
+          for (std::size_t g = 0; g < n; ++g) {
+            const float* const product = products[g * kT + static_cast<std::size_t>(t)];
+            total = _mm512_fmadd_ps(_mm512_load_ps(product + i * kLanes), scales[g], total);
+          }
+          _mm512_storeu_ps(to, total);
+        }
+      }
+    }
+  }
+
+  const std::size_t n_q_, n_groups_;
+  const TileScope tiles_;
+  alignas(64) std::uint16_t q_[kTileRows * kStride];
+};
+
+template <class Source>
+void run_scores(const float* q, const KvRun& k, BlockShape shape, ScoreTile scores) {
+  Source source;
+  while (scores.n_q > 0) {
+    const std::size_t n = scores.n_q < kTileRows ? scores.n_q : kTileRows;
+    const GroupQueries queries(q, n, shape.head_dim);
+    for (std::size_t b = 0; b < k.n_blocks; ++b) {
+      queries.score(source.k(k, b, shape), shape, scores.data + b * shape.block_tokens,
+                    scores.stride);
+    }
+    q += n * shape.head_dim;
+    scores.data += n * scores.stride;
+    scores.n_q -= n;
+  }
+}
+
+// --- weighted sums -------------------------------------------------------------------------------
+
+/// Weights of the rows of a block for a group of channels begin so many elements behind those for
+/// the group before.
+constexpr std::size_t kWeightStride = kMaxBlockTokens + kStep;
+constexpr std::size_t kGroupStride = kTileRows * kWeightStride;
+
+/// Weights times scales of a block's rows, for each group of channels.
+void pack_weights(const ScoreTile& weights, const Rows& rows, BlockShape shape,
+                  std::uint16_t* packed) {
+  const std::size_t n = shape.block_tokens;
+  for (std::size_t g = 0; g < shape.head_dim / kGroupChannels; ++g, packed += kGroupStride) {
+    for (std::size_t t = 0; t < n; t += kStep) {
+      const __mmask16 rest = n - t > kLanes ? __mmask16{0xffff} : __mmask16{0};
+      const std::byte* const at = rows.scales + 4 * (g * n + t);
+      const __m512 low_scales = _mm512_loadu_ps(at);
+      const __m512 high_scales = _mm512_maskz_loadu_ps(rest, at + 4 * kLanes);
+      for (std::size_t i = 0; i < weights.n_q; ++i) {
+        const float* const w = weights.data + i * weights.stride + t;
+        const __m512 low = _mm512_mul_ps(_mm512_loadu_ps(w), low_scales);
+        const __m512 high = _mm512_mul_ps(_mm512_maskz_loadu_ps(rest, w + kLanes), high_scales);
+        _mm512_storeu_si512(packed + i * kWeightStride + t,
+                            reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
+      }
+    }
+  }
+}
+
+/// out [n_q, head_dim] += for the channels of kG groups from `first` on.
+template <int kG>
+void add_groups(const ChannelTiles& sums, const std::uint16_t* packed, const std::byte* elements,
+                BlockShape shape, std::size_t first, float* out) {
+  constexpr int kC = 2 * kG;
+  const std::size_t row_bytes = std::size_t{shape.head_dim} * 4;
+  const std::byte* rows = elements + first * kGroupChannels * 4;
+  float* const to = out + first * kGroupChannels;
+  packed += first * kGroupStride;
+  sums.begin<kC>(to, shape.head_dim);
+  for (std::size_t t = 0; t < shape.block_tokens; t += sums.step()) {
+    sums.add_by_two<kC>(packed + t, kWeightStride, kGroupStride, rows, row_bytes);
+    rows += sums.step() / 2 * row_bytes;
+  }
+  sums.end<kC>(to, shape.head_dim);
+}
+
+template <class Source>
+void run_accumulate(ScoreTile weights, const KvRun& v, BlockShape shape, std::uint32_t n_tokens,
+                    float* out) {
+  constexpr std::size_t kMaxPass = ChannelTiles::kMaxSums / 2;  // groups
+  alignas(64) std::uint16_t packed[kMaxGroups * kGroupStride];
+  Source source;
+  const std::size_t n_groups = shape.head_dim / kGroupChannels;
+  while (weights.n_q > 0) {
+    const std::size_t n_q = weights.n_q < kTileRows ? weights.n_q : kTileRows;
+    const ChannelTiles sums(n_q, step_tokens(shape.block_tokens), kLanes);
+    for (std::size_t b = 0; b < n_tokens / shape.block_tokens; ++b) {
+      const Rows rows = source.v(v, b, shape);
+      float* const of_block = weights.data + b * shape.block_tokens;
+      pack_weights({of_block, n_q, weights.stride}, rows, shape, packed);
+      for (std::size_t g = 0; g < n_groups;) {
+        const std::size_t left = n_groups - g, n_passes = (left + kMaxPass - 1) / kMaxPass;
+        const std::size_t n = left / n_passes;
+        if (n == 1) add_groups<1>(sums, packed, rows.elements, shape, g, out);
+        if (n == 2) add_groups<2>(sums, packed, rows.elements, shape, g, out);
+        if (n == 3) add_groups<3>(sums, packed, rows.elements, shape, g, out);
+        g += n;
+      }
+    }
+    weights.data += n_q * weights.stride;
+    weights.n_q -= n_q;
+    out += n_q * shape.head_dim;
+  }
+}
+
+template <class Planes>
+void unpack_scales_of(const std::byte* part, BlockShape shape, std::byte* to) {
+  unpack_scales(part, Planes::kBlockBytes, shape, to + integer_bytes(shape));
+}
+
+}  // namespace
+
+void unpack_q8_0_k(const std::byte* part, BlockShape shape, std::byte* to) {
+  unpack_k<Q8Planes>(part, 0, shape, to);
+  unpack_scales_of<Q8Planes>(part, shape, to);
+}
+void unpack_q8_0_v(const std::byte* part, BlockShape shape, std::byte* to) {
+  unpack_v<Q8Planes>(part, 0, shape, to);
+  unpack_scales_of<Q8Planes>(part, shape, to);
+}
+void unpack_q4_0_k(const std::byte* part, BlockShape shape, std::byte* to) {
+  unpack_k<Q4Planes>(part, 0, shape, to);
+  unpack_scales_of<Q4Planes>(part, shape, to);
+}
+void unpack_q4_0_v(const std::byte* part, BlockShape shape, std::byte* to) {
+  unpack_v<Q4Planes>(part, 0, shape, to);
+  unpack_scales_of<Q4Planes>(part, shape, to);
+}
+
+void run_scores_unpacked(const float* q, const KvRun& k, BlockShape shape, ScoreTile scores) {
+  run_scores<UnpackedSource>(q, k, shape, scores);
+}
+void run_scores_q8_0(const float* q, const KvRun& k, BlockShape shape, ScoreTile scores) {
+  run_scores<BlockSource<Q8Planes>>(q, k, shape, scores);
+}
+void run_scores_q4_0(const float* q, const KvRun& k, BlockShape shape, ScoreTile scores) {
+  run_scores<BlockSource<Q4Planes>>(q, k, shape, scores);
+}
+void run_accumulate_unpacked(ScoreTile weights, const KvRun& v, BlockShape shape,
+                             std::uint32_t n_tokens, float* out) {
+  run_accumulate<UnpackedSource>(weights, v, shape, n_tokens, out);
+}
+void run_accumulate_q8_0(ScoreTile weights, const KvRun& v, BlockShape shape,
+                         std::uint32_t n_tokens, float* out) {
+  run_accumulate<BlockSource<Q8Planes>>(weights, v, shape, n_tokens, out);
+}
+void run_accumulate_q4_0(ScoreTile weights, const KvRun& v, BlockShape shape,
+                         std::uint32_t n_tokens, float* out) {
+  run_accumulate<BlockSource<Q4Planes>>(weights, v, shape, n_tokens, out);
+}
+
+}  // namespace larder::simd::amx
