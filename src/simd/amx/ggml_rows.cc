@@ -32,11 +32,39 @@ inline __m512i to_bf16(__m512i x) {
   return _mm512_or_si512(_mm512_srli_epi32(low_bits, 16), high_bits);
 }
 
-/// A plane with its bias, and the integers of V, to bf16.
-template <class Planes, int kPlane>
-[[gnu::always_inline]] inline __m512i plane_elements(__m512i plane) {
-  return to_bf16(_mm512_sub_epi16(plane, _mm512_set1_epi16(Planes::kBias[kPlane % 2])));
-}
+/// A plane with its bias, or integers of V without, to bf16. Of a word that is an index the lower
+/// five bits count.
+template <class Planes>
+struct Elements;
+template <>
+struct Elements<Q8Planes> {
+  template <int kPlane>
+  [[gnu::always_inline]] static __m512i of_plane(__m512i plane) {
+    return to_bf16(_mm512_sub_epi16(plane, _mm512_set1_epi16(Q8Planes::kBias[kPlane % 2])));
+  }
+  [[gnu::always_inline]] static __m512i of_integers(__m512i x) { return to_bf16(x); }
+};
+template <>
+struct Elements<Q4Planes> {
+  template <int>
+  [[gnu::always_inline]] static __m512i of_plane(__m512i plane) {
+    const __m512i table = _mm512_inserti64x4(_mm512_castsi256_si512(both()), both(), 1);
+    return _mm512_permutexvar_epi16(plane, table);
+  }
+  [[gnu::always_inline]] static __m512i of_integers(__m512i x) {
+    // Numbers from 0 on at the places 0 to 7, negative ones at 24 to 31.
+    const __m256i turned = _mm256_permute4x64_epi64(both(), 0x4e);
+    return _mm512_permutexvar_epi16(x,
+                                    _mm512_inserti64x4(_mm512_castsi256_si512(turned), turned, 1));
+  }
+
+ private:
+  // -8 to 7.
+  [[gnu::always_inline]] static __m256i both() {
+    return _mm256_setr_epi16(-0x3f00, -0x3f20, -0x3f40, -0x3f60, -0x3f80, -0x3fc0, -0x4000, -0x4080,
+                             0, 0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0, 0x40e0);
+  }
+};
 
 /// Asks for what stands `ahead` of a part, line by line as it is read.
 class Fetcher {
@@ -68,7 +96,8 @@ void unpack_k(const std::byte* part, std::ptrdiff_t ahead, BlockShape shape, std
       Planes::for_each_plane(
           part + tile * row_bytes + g * Planes::kBlockBytes,
           row_bytes, [&](auto p, __m512i plane) __attribute__((always_inline)) {
-            _mm512_storeu_si512(elements + p() * 64, plane_elements<Planes, p()>(plane));
+            _mm512_storeu_si512(elements + p() * 64,
+                                Elements<Planes>::template of_plane<p()>(plane));
             if constexpr (p() % 2 == 0) fetcher.next();
           });
     }
@@ -84,8 +113,8 @@ void unpack_v(const std::byte* part, std::ptrdiff_t ahead, BlockShape shape, std
     for (std::size_t g = 0; g < n_groups; ++g, elements += 128) {
       __m512i pairs[2];
       Planes::pairs(part + t * row_bytes + g * Planes::kBlockBytes, row_bytes, pairs);
-      pairs[0] = to_bf16(pairs[0]);
-      pairs[1] = to_bf16(pairs[1]);
+      pairs[0] = Elements<Planes>::of_integers(pairs[0]);
+      pairs[1] = Elements<Planes>::of_integers(pairs[1]);
       Planes::in_order(pairs);
       _mm512_storeu_si512(elements, pairs[0]);
       _mm512_storeu_si512(elements + 64, pairs[1]);
@@ -95,40 +124,56 @@ void unpack_v(const std::byte* part, std::ptrdiff_t ahead, BlockShape shape, std
   }
 }
 
-/// What stands in parts, ready to be multiplied. Scales are [d / 32][n].
+/// What stands in parts, ready to be multiplied. Scales are [d / 32][n], floats or halves.
 struct Rows {
   const std::byte* elements;
   const std::byte* scales;
 };
+
+/// Parts that were unpacked for many queries.
 struct UnpackedSource {
   Rows k(const KvRun& run, std::size_t b, BlockShape shape) {
     return {run.parts[b], run.parts[b] + integer_bytes(shape)};
   }
   Rows v(const KvRun& run, std::size_t b, BlockShape shape) { return k(run, b, shape); }
+  /// Those of 16 rows from one on, counted over all groups.
+  [[gnu::always_inline]] static __m512 scales(const Rows& rows, std::size_t first) {
+    return _mm512_loadu_ps(rows.scales + 4 * first);
+  }
 };
+
+/// Parts of ggml blocks.
 template <class Planes>
-struct BlockSource {
+class BlockSource {
+ public:
   Rows k(const KvRun& run, std::size_t b, BlockShape shape) {
+    copy_scales(run.parts[b], shape);
     unpack_k<Planes>(run.parts[b], distance_ahead(run, b, part_bytes<Planes>(shape)), shape, part_);
-    return with_scales(run.parts[b], shape);
+    return {part_, scales_};
   }
   Rows v(const KvRun& run, std::size_t b, BlockShape shape) {
+    copy_scales(run.parts[b], shape);
     unpack_v<Planes>(run.parts[b], distance_ahead(run, b, part_bytes<Planes>(shape)), shape, part_);
-    return with_scales(run.parts[b], shape);
+    return {part_, scales_};
+  }
+  [[gnu::always_inline]] static __m512 scales(const Rows& rows, std::size_t first) {
+    const auto* const at = reinterpret_cast<const __m256i*>(rows.scales + 2 * first);
+    return _mm512_maskz_cvtph_ps(__mmask16{0xffff}, _mm256_loadu_si256(at));
   }
 
  private:
-  Rows with_scales(const std::byte* part, BlockShape shape) {
-    unpack_scales(part, Planes::kBlockBytes, shape, scales_);
-    return {part_, scales_};
+  // Before the rows are unpacked: vectors of what was just stored in pieces would have to wait.
+  void copy_scales(const std::byte* part, BlockShape shape) {
+    const std::size_t n_groups = shape.head_dim / kGroupChannels;
+    for (std::size_t t = 0; t < shape.block_tokens; ++t) {
+      for (std::size_t g = 0; g < n_groups; ++g, part += Planes::kBlockBytes) {
+        __builtin_memcpy(scales_ + 2 * (g * shape.block_tokens + t), part, 2);
+      }
+    }
   }
   alignas(64) std::byte part_[kMaxPartBytes];
-  alignas(64) std::byte scales_[kMaxScales * 4];
+  alignas(64) std::byte scales_[kMaxScales * 2];
 };
-
-__m512 load_scales(const Rows& rows, std::size_t index) {
-  return _mm512_loadu_ps(rows.scales + 4 * index);
-}
 
 // --- scores --------------------------------------------------------------------------------------
 
@@ -150,15 +195,16 @@ class GroupQueries {
   }
 
   /// Scores of all tokens of a block; those of query i go to out + i * stride.
+  template <class Source>
   void score(const Rows& rows, BlockShape shape, float* out, std::size_t stride) const {
     std::size_t tile = 0;
     if (n_groups_ <= 2) {
       for (; (tile + 2) * kLanes <= shape.block_tokens; tile += 2) {
-        score<2>(rows, shape, tile, out + tile * kLanes, stride);
+        score<Source, 2>(rows, shape, tile, out + tile * kLanes, stride);
       }
     }
     for (; tile * kLanes < shape.block_tokens; ++tile) {
-      score<1>(rows, shape, tile, out + tile * kLanes, stride);
+      score<Source, 1>(rows, shape, tile, out + tile * kLanes, stride);
     }
   }
 
@@ -174,7 +220,7 @@ class GroupQueries {
   }
 
   /// kT neighbouring K tiles, their groups as many at a time as there are tiles for.
-  template <int kT>
+  template <class Source, int kT>
   void score(const Rows& rows, BlockShape shape, std::size_t tile, float* out,
              std::size_t stride) const {
     constexpr int kG = kMaxTiles / kT;
@@ -197,7 +243,7 @@ class GroupQueries {
         __m512 scales[kG];
         for (std::size_t g = 0; g < n; ++g) {
           const std::size_t row = (tile + static_cast<std::size_t>(t)) * kLanes;
-          scales[g] = load_scales(rows, (first + g) * shape.block_tokens + row);
+          scales[g] = Source::scales(rows, (first + g) * shape.block_tokens + row);
         }
         for (std::size_t i = 0; i < n_q_; ++i) {
           float* const to = out + i * stride + t * static_cast<int>(kLanes);
@@ -224,8 +270,8 @@ void run_scores(const float* q, const KvRun& k, BlockShape shape, ScoreTile scor
     const std::size_t n = scores.n_q < kTileRows ? scores.n_q : kTileRows;
     const GroupQueries queries(q, n, shape.head_dim);
     for (std::size_t b = 0; b < k.n_blocks; ++b) {
-      queries.score(source.k(k, b, shape), shape, scores.data + b * shape.block_tokens,
-                    scores.stride);
+      queries.template score<Source>(source.k(k, b, shape), shape,
+                                     scores.data + b * shape.block_tokens, scores.stride);
     }
     q += n * shape.head_dim;
     scores.data += n * scores.stride;
@@ -241,15 +287,17 @@ constexpr std::size_t kWeightStride = kMaxBlockTokens + kStep;
 constexpr std::size_t kGroupStride = kTileRows * kWeightStride;
 
 /// Weights times scales of a block's rows, for each group of channels.
+template <class Source>
 void pack_weights(const ScoreTile& weights, const Rows& rows, BlockShape shape,
                   std::uint16_t* packed) {
   const std::size_t n = shape.block_tokens;
   for (std::size_t g = 0; g < shape.head_dim / kGroupChannels; ++g, packed += kGroupStride) {
     for (std::size_t t = 0; t < n; t += kStep) {
-      const __mmask16 rest = n - t > kLanes ? __mmask16{0xffff} : __mmask16{0};
-      const std::byte* const at = rows.scales + 4 * (g * n + t);
-      const __m512 low_scales = _mm512_loadu_ps(at);
-      const __m512 high_scales = _mm512_maskz_loadu_ps(rest, at + 4 * kLanes);
+      const bool is_whole = n - t > kLanes;
+      const __mmask16 rest = is_whole ? __mmask16{0xffff} : __mmask16{0};
+      const __m512 low_scales = Source::scales(rows, g * n + t);
+      const __m512 high_scales =
+          is_whole ? Source::scales(rows, g * n + t + kLanes) : _mm512_setzero_ps();
       for (std::size_t i = 0; i < weights.n_q; ++i) {
         const float* const w = weights.data + i * weights.stride + t;
         const __m512 low = _mm512_mul_ps(_mm512_loadu_ps(w), low_scales);
@@ -261,46 +309,73 @@ void pack_weights(const ScoreTile& weights, const Rows& rows, BlockShape shape,
   }
 }
 
-/// out [n_q, head_dim] += for the channels of kG groups from `first` on.
+/// The sums in the tiles += for the channels of kG groups from `first` on.
 template <int kG>
-void add_groups(const ChannelTiles& sums, const std::uint16_t* packed, const std::byte* elements,
-                BlockShape shape, std::size_t first, float* out) {
-  constexpr int kC = 2 * kG;
+void add_block(const ChannelTiles& sums, const std::uint16_t* packed, const std::byte* elements,
+               BlockShape shape, std::size_t first) {
   const std::size_t row_bytes = std::size_t{shape.head_dim} * 4;
   const std::byte* rows = elements + first * kGroupChannels * 4;
-  float* const to = out + first * kGroupChannels;
   packed += first * kGroupStride;
-  sums.begin<kC>(to, shape.head_dim);
   for (std::size_t t = 0; t < shape.block_tokens; t += sums.step()) {
-    sums.add_by_two<kC>(packed + t, kWeightStride, kGroupStride, rows, row_bytes);
+    sums.add_by_two<2 * kG>(packed + t, kWeightStride, kGroupStride, rows, row_bytes);
     rows += sums.step() / 2 * row_bytes;
   }
-  sums.end<kC>(to, shape.head_dim);
+}
+
+constexpr std::size_t kMaxPass = ChannelTiles::kMaxSums / 2;  // groups
+
+/// f(integral_constant number of groups, the first one), as few and as even as the tiles allow.
+template <class F>
+void for_each_pass_of_groups(std::size_t n_groups, F&& pass) {
+  for (std::size_t g = 0; g < n_groups;) {
+    const std::size_t left = n_groups - g, n_passes = (left + kMaxPass - 1) / kMaxPass;
+    const std::size_t n = left / n_passes;
+    if (n == 1) pass(std::integral_constant<int, 1>{}, g);
+    if (n == 2) pass(std::integral_constant<int, 2>{}, g);
+    if (n == 3) pass(std::integral_constant<int, 3>{}, g);
+    g += n;
+  }
+}
+
+/// At most kTileRows queries.
+template <class Source>
+void accumulate(Source& source, const ScoreTile& weights, const KvRun& v, BlockShape shape,
+                std::size_t n_blocks, float* out) {
+  alignas(64) std::uint16_t packed[kMaxGroups * kGroupStride];
+  const ChannelTiles sums(weights.n_q, step_tokens(shape.block_tokens), kLanes);
+  const std::size_t head_dim = shape.head_dim, n_groups = head_dim / kGroupChannels;
+  const auto prepare = [&](std::size_t b) {
+    const Rows rows = source.v(v, b, shape);
+    float* const of_block = weights.data + b * shape.block_tokens;
+    pack_weights<Source>({of_block, weights.n_q, weights.stride}, rows, shape, packed);
+    return rows.elements;
+  };
+  if (n_groups <= kMaxPass) {  // sums stay in the tiles from the first block to the last
+    for_each_pass_of_groups(n_groups, [&](auto n, std::size_t) {
+      sums.begin<2 * n()>(out, head_dim);
+      for (std::size_t b = 0; b < n_blocks; ++b) add_block<n()>(sums, packed, prepare(b), shape, 0);
+      sums.end<2 * n()>(out, head_dim);
+    });
+    return;
+  }
+  for (std::size_t b = 0; b < n_blocks; ++b) {
+    const std::byte* const elements = prepare(b);
+    for_each_pass_of_groups(n_groups, [&](auto n, std::size_t first) {
+      sums.begin<2 * n()>(out + first * kGroupChannels, head_dim);
+      add_block<n()>(sums, packed, elements, shape, first);
+      sums.end<2 * n()>(out + first * kGroupChannels, head_dim);
+    });
+  }
 }
 
 template <class Source>
 void run_accumulate(ScoreTile weights, const KvRun& v, BlockShape shape, std::uint32_t n_tokens,
                     float* out) {
-  constexpr std::size_t kMaxPass = ChannelTiles::kMaxSums / 2;  // groups
-  alignas(64) std::uint16_t packed[kMaxGroups * kGroupStride];
   Source source;
-  const std::size_t n_groups = shape.head_dim / kGroupChannels;
   while (weights.n_q > 0) {
     const std::size_t n_q = weights.n_q < kTileRows ? weights.n_q : kTileRows;
-    const ChannelTiles sums(n_q, step_tokens(shape.block_tokens), kLanes);
-    for (std::size_t b = 0; b < n_tokens / shape.block_tokens; ++b) {
-      const Rows rows = source.v(v, b, shape);
-      float* const of_block = weights.data + b * shape.block_tokens;
-      pack_weights({of_block, n_q, weights.stride}, rows, shape, packed);
-      for (std::size_t g = 0; g < n_groups;) {
-        const std::size_t left = n_groups - g, n_passes = (left + kMaxPass - 1) / kMaxPass;
-        const std::size_t n = left / n_passes;
-        if (n == 1) add_groups<1>(sums, packed, rows.elements, shape, g, out);
-        if (n == 2) add_groups<2>(sums, packed, rows.elements, shape, g, out);
-        if (n == 3) add_groups<3>(sums, packed, rows.elements, shape, g, out);
-        g += n;
-      }
-    }
+    accumulate(source, {weights.data, n_q, weights.stride}, v, shape, n_tokens / shape.block_tokens,
+               out);
     weights.data += n_q * weights.stride;
     weights.n_q -= n_q;
     out += n_q * shape.head_dim;
