@@ -32,8 +32,8 @@ inline __m512i to_bf16(__m512i x) {
   return _mm512_or_si512(_mm512_srli_epi32(low_bits, 16), high_bits);
 }
 
-/// A plane with its bias, or integers of V without, to bf16. Of a word that is an index the lower
-/// five bits count.
+/// Planes with their biases, and pairs of V, as bf16. Of a word that is an index the lower five
+/// bits count.
 template <class Planes>
 struct Elements;
 template <>
@@ -42,7 +42,23 @@ struct Elements<Q8Planes> {
   [[gnu::always_inline]] static __m512i of_plane(__m512i plane) {
     return to_bf16(_mm512_sub_epi16(plane, _mm512_set1_epi16(Q8Planes::kBias[kPlane % 2])));
   }
-  [[gnu::always_inline]] static __m512i of_integers(__m512i x) { return to_bf16(x); }
+  /// Two neighbouring rows of V.
+  [[gnu::always_inline]] static void pairs(const std::byte* block, std::size_t row_bytes,
+                                           __m512i (&out)[2]) {
+    for (std::size_t i = 0; i < 2; ++i) {
+      const __m512i even = bits_of_floats(block + 2 + 16 * i);
+      const __m512i odd = bits_of_floats(block + row_bytes + 2 + 16 * i);
+      out[i] = _mm512_or_si512(_mm512_srli_epi32(even, 16), odd);
+    }
+  }
+
+ private:
+  // Of bytes; the lower halves are zero.
+  [[gnu::always_inline]] static __m512i bits_of_floats(const std::byte* bytes) {
+    constexpr __mmask16 kAll = 0xffff;
+    const __m512i x = _mm512_maskz_cvtepi8_epi32(kAll, avx512::load16(bytes));
+    return _mm512_castps_si512(_mm512_maskz_cvtepi32_ps(kAll, x));
+  }
 };
 template <>
 struct Elements<Q4Planes> {
@@ -51,11 +67,14 @@ struct Elements<Q4Planes> {
     const __m512i table = _mm512_inserti64x4(_mm512_castsi256_si512(both()), both(), 1);
     return _mm512_permutexvar_epi16(plane, table);
   }
-  [[gnu::always_inline]] static __m512i of_integers(__m512i x) {
+  [[gnu::always_inline]] static void pairs(const std::byte* block, std::size_t row_bytes,
+                                           __m512i (&out)[2]) {
+    Q4Planes::pairs(block, row_bytes, out);
     // Numbers from 0 on at the places 0 to 7, negative ones at 24 to 31.
     const __m256i turned = _mm256_permute4x64_epi64(both(), 0x4e);
-    return _mm512_permutexvar_epi16(x,
-                                    _mm512_inserti64x4(_mm512_castsi256_si512(turned), turned, 1));
+    const __m512i table = _mm512_inserti64x4(_mm512_castsi256_si512(turned), turned, 1);
+    out[0] = _mm512_permutexvar_epi16(out[0], table);
+    out[1] = _mm512_permutexvar_epi16(out[1], table);
   }
 
  private:
@@ -112,10 +131,7 @@ void unpack_v(const std::byte* part, std::ptrdiff_t ahead, BlockShape shape, std
   for (std::size_t t = 0; t < shape.block_tokens; t += 2) {
     for (std::size_t g = 0; g < n_groups; ++g, elements += 128) {
       __m512i pairs[2];
-      Planes::pairs(part + t * row_bytes + g * Planes::kBlockBytes, row_bytes, pairs);
-      pairs[0] = Elements<Planes>::of_integers(pairs[0]);
-      pairs[1] = Elements<Planes>::of_integers(pairs[1]);
-      Planes::in_order(pairs);
+      Elements<Planes>::pairs(part + t * row_bytes + g * Planes::kBlockBytes, row_bytes, pairs);
       _mm512_storeu_si512(elements, pairs[0]);
       _mm512_storeu_si512(elements + 64, pairs[1]);
       fetcher.next();
