@@ -14,7 +14,7 @@ namespace {
 
 /// The scales of a part of ggml blocks of `block_bytes`, as those of an integer part.
 inline void unpack_scales(const std::byte* part, std::size_t block_bytes, BlockShape shape,
-                   std::byte* scales) {
+                          std::byte* scales) {
   const std::size_t n_groups = shape.head_dim / kGroupChannels;
   for (std::size_t t = 0; t < shape.block_tokens; ++t) {
     for (std::size_t g = 0; g < n_groups; ++g, part += block_bytes) {

@@ -16,6 +16,9 @@
 // sum at most, where bf16's rounding has 2^-9. NaN and infinity are in `largest`, found by
 // comparing bits without signs, and thereby in the unit, and reach the result.
 //
+// The amx set alone rounds queries and weights to bf16, and so does more in tiles
+// (amx/ggml_rows.cc).
+//
 // *Integer parts* are such parts prepared for many queries:
 //   K [n / 16][d / 32][16 planes][16 tokens][2 channels], plane 2 j + e of a group having its
 //   channels 4 j + e and 4 j + e + 2 (what bytes of four channels side by side unpack to);

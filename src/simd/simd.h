@@ -112,7 +112,8 @@ struct KvRun {
   std::size_t n_blocks, n_next;
 };
 /// ScoresFn over the blocks of a run: scores.data[i * stride + t] for t < n_blocks * block_tokens.
-/// Queries may be rounded, see `rounds_bf16`. Fastest with as many queries at once as Table::run_queries says.
+/// Queries may be rounded, see `rounds_bf16`. Fastest with as many queries at once as
+/// Table::run_queries says.
 using RunScoresFn = void (*)(const float* q, const KvRun& k, BlockShape shape, ScoreTile scores);
 /// AccumulateFn over the blocks of a run: `n_tokens` of all of them together. Weights may be
 /// rounded, see `rounds_bf16`. Weights of zero leave the result as it is to the bit, as long as the
@@ -126,7 +127,8 @@ inline constexpr std::size_t kMaxHeadDim = 1024;  // of a model (ModelConfig)
 /// Parts that are rows of ggml blocks, [n][d / 32] (tensor/quant_blocks.h), as bf16 parts; values
 /// are rounded to bf16. REQUIRES: head_dim a multiple of 32.
 using DecodeRowsFn = void (*)(const std::byte* part, BlockShape shape, std::byte* bf16);
-/// Such parts as integer parts (simd/integer_rows.h), the same bytes in all sets.
+/// Such parts as integer parts (simd/integer_rows.h), the same bytes in all sets but those that say
+/// `unpacks_bf16`: there the integers are bf16 numbers.
 using UnpackRowsFn = void (*)(const std::byte* part, BlockShape shape, std::byte* integers);
 /// A full bf16 part -> rows of ggml blocks, the same bytes in all sets. NaN counts as zero, what is
 /// beyond +-65504 as that.
@@ -228,8 +230,9 @@ struct Table {
   EncodeRowsFn encode_q8_0_k, encode_q8_0_v, encode_q4_0_k, encode_q4_0_v;
   DecodeRowsFn decode_q8_0_k, decode_q8_0_v, decode_q4_0_k, decode_q4_0_v;
   UnpackRowsFn unpack_q8_0_k, unpack_q8_0_v, unpack_q4_0_k, unpack_q4_0_v;
-  /// Over integer parts, and over parts of ggml blocks, to the bit the same, in all sets; see
-  /// simd/integer_rows.h. REQUIRES: n_tokens is a whole number of blocks.
+  /// Over the set's integer parts, and over parts of ggml blocks, to the bit the same; in sets of
+  /// integers the same in all, see simd/integer_rows.h. REQUIRES: n_tokens is a whole number of
+  /// blocks.
   RunScoresFn run_scores_integers;
   RunAccumulateFn run_accumulate_integers;
   RunScoresFn run_scores_q8_0, run_scores_q4_0;              // null in sets that only unpack
@@ -246,6 +249,9 @@ struct Table {
   std::size_t run_queries;  // at most kMaxRunQueries
   /// run_scores_bf16 rounds queries, and run_accumulate_bf16 weights, to bf16 as the rows are.
   bool rounds_bf16;
+  /// What `unpack_...` makes are bf16 numbers; run_scores_integers and its like round queries, and
+  /// weights times scales, to bf16, not to integers.
+  bool unpacks_bf16;
   BoundScoresFn bound_scores;
 };
 

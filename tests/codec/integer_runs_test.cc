@@ -1,9 +1,11 @@
 // Parts of ggml blocks multiplied by integers (simd/integer_rows.h): the same bits from rows, from
-// integer parts and in every set, within the stated error of exact arithmetic.
+// integer parts and in every set of integers, within the stated error of exact arithmetic. Sets
+// that round to bf16 instead: the same bits from rows and from unpacked parts, within bf16's error.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <limits>
 #include <random>
@@ -11,6 +13,7 @@
 
 #include "codec/kv_codec.h"
 #include "simd/integer_rows.h"
+#include "tensor/half.h"
 
 namespace larder {
 namespace {
@@ -88,8 +91,48 @@ void for_each_case(bool is_key, F&& f) {
   }
 }
 
+/// The parts of a run as the set unpacks them.
+struct UnpackedParts {
+  std::vector<std::vector<std::byte>> parts;
+  std::vector<const std::byte*> pointers;
+
+  UnpackedParts(const simd::Table& table, const Side& side, BlockShape shape,
+                const SealedParts& run) {
+    const auto unpack = (side.is_key ? side.codec.unpack_k : side.codec.unpack_v)(table);
+    for (const auto& part : run.parts) {
+      parts.emplace_back(simd::integer_part_bytes(shape));
+      unpack(part.data(), shape, parts.back().data());
+    }
+    for (const auto& part : parts) pointers.push_back(part.data());
+  }
+};
+
+/// The largest difference of `out` from `expected`, in parts of the largest of the latter.
+double largest_error(const std::vector<float>& out, const std::vector<float>& expected) {
+  double error = 0, largest = 0;
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    error = std::max(error, std::abs(double{out[i]} - double{expected[i]}));
+    largest = std::max(largest, std::abs(double{expected[i]}));
+  }
+  return error / largest;
+}
+// Sums of numbers that are each off by 2^-9 at most, partly cancelling.
+constexpr double kBf16Error = 0x1p-7;
+
 bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+// bf16 numbers, which must be integers, become such, in place.
+void to_integers(BlockShape shape, std::byte* part) {
+  for (std::size_t i = 0; i < std::size_t{shape.block_tokens} * shape.head_dim; ++i) {
+    std::uint16_t bits;
+    std::memcpy(&bits, part + 2 * i, sizeof(bits));
+    const float value = bf16_to_f32(bits);
+    const auto integer = static_cast<std::int16_t>(value);
+    EXPECT_EQ(static_cast<float>(integer), value);
+    std::memcpy(part + 2 * i, &integer, sizeof(integer));
+  }
 }
 
 TEST(IntegerRuns, AllSetsUnpackTheSameBytes) {
@@ -97,11 +140,11 @@ TEST(IntegerRuns, AllSetsUnpackTheSameBytes) {
     for_each_case(
         is_key, [](const Side& side, BlockShape shape, const SealedParts& run, std::mt19937&) {
           for (const simd::Table* table : simd::available()) {
+            UnpackedParts unpacked(*table, side, shape, run);
             for (std::size_t b = 0; b < kBlocks; ++b) {
-              std::vector<std::byte> integers(run.integers[b].size());
-              (side.is_key ? side.codec.unpack_k : side.codec.unpack_v) (*table)(
-                  run.parts[b].data(), shape, integers.data());
-              ASSERT_EQ(std::memcmp(integers.data(), run.integers[b].data(), integers.size()), 0)
+              std::byte* const part = unpacked.parts[b].data();
+              if (table->unpacks_bf16) to_integers(shape, part);
+              ASSERT_EQ(std::memcmp(part, run.integers[b].data(), run.integers[b].size()), 0)
                   << table->name << " block " << b;
             }
           }
@@ -112,28 +155,36 @@ TEST(IntegerRuns, AllSetsUnpackTheSameBytes) {
 TEST(IntegerRuns, ScoresHaveTheSameBitsInAllSetsAndFromRows) {
   for_each_case(true, [](const Side& side, BlockShape shape, const SealedParts& run,
                          std::mt19937& rng) {
-    for (const std::size_t n_q : {1U, 2U, 3U, 4U, 5U, 7U, 12U, 13U}) {
-      for (const std::size_t n_blocks : {std::size_t{1}, std::size_t{kBlocks}}) {
-        const std::size_t n = n_blocks * shape.block_tokens, stride = n + 3;
-        const std::vector<float> q = normals(n_q * shape.head_dim, rng);
-        const std::vector<float> untouched(n_q * stride, -7.0F);
-        std::vector<float> expected = untouched;
-        for (std::size_t i = 0; i < n_q; ++i) {  // alone, so that company is seen to change nothing
-          simd::scalar_table().run_scores_integers(q.data() + i * shape.head_dim,
-                                                   run.of(run.integer_pointers, n_blocks), shape,
-                                                   {expected.data() + i * stride, 1, stride});
-        }
-        for (const simd::Table* table : simd::available()) {
-          std::vector<float> out = untouched;
-          table->run_scores_integers(q.data(), run.of(run.integer_pointers, n_blocks), shape,
+    for (const simd::Table* table : simd::available()) {
+      const UnpackedParts unpacked(*table, side, shape, run);
+      for (const std::size_t n_q : {1U, 2U, 3U, 4U, 5U, 7U, 12U, 13U, 17U, 35U}) {
+        for (const std::size_t n_blocks : {std::size_t{1}, std::size_t{kBlocks}}) {
+          const std::size_t n = n_blocks * shape.block_tokens, stride = n + 3;
+          const std::vector<float> q = normals(n_q * shape.head_dim, rng);
+          const std::vector<float> untouched(n_q * stride, -7.0F);
+          std::vector<float> expected = untouched, alone = untouched, out = untouched;
+          const auto one_by_one = [&](const simd::Table& of, const auto& parts, auto& to) {
+            for (std::size_t i = 0; i < n_q; ++i) {  // so that company is seen to change nothing
+              of.run_scores_integers(q.data() + i * shape.head_dim, run.of(parts, n_blocks), shape,
+                                     {to.data() + i * stride, 1, stride});
+            }
+          };
+          one_by_one(simd::scalar_table(), run.integer_pointers, expected);
+          one_by_one(*table, unpacked.pointers, alone);
+          if (table->unpacks_bf16) {
+            ASSERT_LE(largest_error(alone, expected), kBf16Error) << table->name;
+          } else {
+            ASSERT_TRUE(same_bits(alone, expected)) << table->name;
+          }
+          table->run_scores_integers(q.data(), run.of(unpacked.pointers, n_blocks), shape,
                                      {out.data(), n_q, stride});
-          ASSERT_TRUE(same_bits(out, expected)) << table->name << ", " << n_q << " queries";
+          ASSERT_TRUE(same_bits(out, alone)) << table->name << ", " << n_q << " queries";
           const auto from_rows = side.codec.run_scores(*table);
           if (from_rows == nullptr) continue;
           out = untouched;
           from_rows(q.data(), run.of(run.part_pointers, n_blocks), shape,
                     {out.data(), n_q, stride});
-          ASSERT_TRUE(same_bits(out, expected)) << table->name << ", rows, " << n_q << " queries";
+          ASSERT_TRUE(same_bits(out, alone)) << table->name << ", rows, " << n_q << " queries";
         }
       }
     }
@@ -143,33 +194,40 @@ TEST(IntegerRuns, ScoresHaveTheSameBitsInAllSetsAndFromRows) {
 TEST(IntegerRuns, WeightedSumsHaveTheSameBitsInAllSetsAndFromRows) {
   for_each_case(false, [](const Side& side, BlockShape shape, const SealedParts& run,
                           std::mt19937& rng) {
-    for (const std::size_t n_q : {1U, 2U, 3U, 4U, 5U, 7U, 12U, 13U}) {
-      for (const std::size_t n_blocks : {std::size_t{1}, std::size_t{kBlocks}}) {
-        const auto n = static_cast<std::uint32_t>(n_blocks * shape.block_tokens);
-        const std::size_t stride = n + 5;
-        const std::vector<float> weights = softmax_weights(n_q * stride, rng);
-        const std::vector<float> before = normals(n_q * shape.head_dim, rng);
-        std::vector<float> expected = before;
-        for (std::size_t i = 0; i < n_q; ++i) {
-          std::vector<float> alone(weights.begin() + static_cast<std::ptrdiff_t>(i * stride),
-                                   weights.begin() + static_cast<std::ptrdiff_t>((i + 1) * stride));
-          simd::scalar_table().run_accumulate_integers(
-              {alone.data(), 1, stride}, run.of(run.integer_pointers, n_blocks), shape, n,
-              expected.data() + i * shape.head_dim);
-        }
-        for (const simd::Table* table : simd::available()) {
-          std::vector<float> out = before, w = weights;
+    for (const simd::Table* table : simd::available()) {
+      const UnpackedParts unpacked(*table, side, shape, run);
+      for (const std::size_t n_q : {1U, 2U, 3U, 4U, 5U, 7U, 12U, 13U, 17U, 35U}) {
+        for (const std::size_t n_blocks : {std::size_t{1}, std::size_t{kBlocks}}) {
+          const auto n = static_cast<std::uint32_t>(n_blocks * shape.block_tokens);
+          const std::size_t stride = n + 5;
+          const std::vector<float> weights = softmax_weights(n_q * stride, rng);
+          const std::vector<float> before = normals(n_q * shape.head_dim, rng);
+          std::vector<float> expected = before, alone = before, out = before, w = weights;
+          const auto one_by_one = [&](const simd::Table& of, const auto& parts, auto& to) {
+            for (std::size_t i = 0; i < n_q; ++i) {
+              std::vector<float> row(weights.begin() + static_cast<std::ptrdiff_t>(i * stride),
+                                     weights.begin() + static_cast<std::ptrdiff_t>(i * stride + n));
+              of.run_accumulate_integers({row.data(), 1, stride}, run.of(parts, n_blocks), shape, n,
+                                         to.data() + i * shape.head_dim);
+            }
+          };
+          one_by_one(simd::scalar_table(), run.integer_pointers, expected);
+          one_by_one(*table, unpacked.pointers, alone);
+          if (table->unpacks_bf16) {
+            ASSERT_LE(largest_error(alone, expected), kBf16Error) << table->name;
+          } else {
+            ASSERT_TRUE(same_bits(alone, expected)) << table->name;
+          }
           table->run_accumulate_integers({w.data(), n_q, stride},
-                                         run.of(run.integer_pointers, n_blocks), shape, n,
-                                         out.data());
-          ASSERT_TRUE(same_bits(out, expected)) << table->name << ", " << n_q << " queries";
+                                         run.of(unpacked.pointers, n_blocks), shape, n, out.data());
+          ASSERT_TRUE(same_bits(out, alone)) << table->name << ", " << n_q << " queries";
           const auto from_rows = side.codec.run_accumulate(*table);
           if (from_rows == nullptr) continue;
           out = before;
           w = weights;
           from_rows({w.data(), n_q, stride}, run.of(run.part_pointers, n_blocks), shape, n,
                     out.data());
-          ASSERT_TRUE(same_bits(out, expected)) << table->name << ", rows, " << n_q << " queries";
+          ASSERT_TRUE(same_bits(out, alone)) << table->name << ", rows, " << n_q << " queries";
         }
       }
     }
@@ -247,20 +305,21 @@ TEST(IntegerRuns, WeightedSumsAreWithinTheErrorOfSixteenBits) {
 }
 
 TEST(IntegerRuns, WeightsOfZeroChangeNothing) {
-  for_each_case(false, [](const Side&, BlockShape shape, const SealedParts& run,
-                          std::mt19937& rng) {
-    const std::size_t n = run.rows.size();
-    std::vector<float> weights = softmax_weights(n, rng);
-    std::fill(weights.begin() + shape.block_tokens, weights.end(), 0.0F);
-    for (const simd::Table* table : simd::available()) {
-      std::vector<float> some(shape.head_dim), all(shape.head_dim);
-      table->run_accumulate_integers({weights.data(), 1, n}, run.of(run.integer_pointers, 1), shape,
-                                     shape.block_tokens, some.data());
-      table->run_accumulate_integers({weights.data(), 1, n}, run.of(run.integer_pointers, kBlocks),
-                                     shape, static_cast<std::uint32_t>(n), all.data());
-      ASSERT_TRUE(same_bits(some, all)) << table->name;
-    }
-  });
+  for_each_case(
+      false, [](const Side& side, BlockShape shape, const SealedParts& run, std::mt19937& rng) {
+        const std::size_t n = run.rows.size();
+        std::vector<float> weights = softmax_weights(n, rng);
+        std::fill(weights.begin() + shape.block_tokens, weights.end(), 0.0F);
+        for (const simd::Table* table : simd::available()) {
+          const UnpackedParts unpacked(*table, side, shape, run);
+          std::vector<float> some(shape.head_dim), all(shape.head_dim);
+          table->run_accumulate_integers({weights.data(), 1, n}, run.of(unpacked.pointers, 1),
+                                         shape, shape.block_tokens, some.data());
+          table->run_accumulate_integers({weights.data(), 1, n}, run.of(unpacked.pointers, kBlocks),
+                                         shape, static_cast<std::uint32_t>(n), all.data());
+          ASSERT_TRUE(same_bits(some, all)) << table->name;
+        }
+      });
 }
 
 TEST(IntegerRuns, NaNAndInfinityReachTheResultAndTinyNumbersAreZero) {
@@ -272,15 +331,15 @@ TEST(IntegerRuns, NaNAndInfinityReachTheResultAndTinyNumbersAreZero) {
     const Side keys{kv_codec(format), true}, values{kv_codec(format), false};
     const SealedParts k = make_run(keys, shape, rng), v = make_run(values, shape, rng);
     for (const simd::Table* table : simd::available()) {
+      const UnpackedParts of_k(*table, keys, shape, k), of_v(*table, values, shape, v);
       for (const float bad : {kNaN, -kNaN, kInfinity, -kInfinity}) {
         std::vector<float> q(2 * std::size_t{shape.head_dim}, 1.0F), scores(64);
         q[7] = bad;
-        table->run_scores_integers(q.data(), k.of(k.integer_pointers, 1), shape,
-                                   {scores.data(), 2, 32});
+        table->run_scores_integers(q.data(), k.of(of_k.pointers, 1), shape, {scores.data(), 2, 32});
         std::vector<float> weights(64, 0.5F), out(2 * std::size_t{shape.head_dim});
         weights[5] = bad;
-        table->run_accumulate_integers({weights.data(), 2, 32}, v.of(v.integer_pointers, 1), shape,
-                                       32, out.data());
+        table->run_accumulate_integers({weights.data(), 2, 32}, v.of(of_v.pointers, 1), shape, 32,
+                                       out.data());
         for (std::size_t t = 0; t < 32; ++t) {
           EXPECT_FALSE(std::isfinite(scores[t])) << table->name << ' ' << bad;
           EXPECT_TRUE(std::isfinite(scores[32 + t])) << table->name << ' ' << bad;
@@ -291,7 +350,7 @@ TEST(IntegerRuns, NaNAndInfinityReachTheResultAndTinyNumbersAreZero) {
         }
       }
       std::vector<float> tiny(shape.head_dim, 1e-40F), scores(32, 1.0F);
-      table->run_scores_integers(tiny.data(), k.of(k.integer_pointers, 1), shape,
+      table->run_scores_integers(tiny.data(), k.of(of_k.pointers, 1), shape,
                                  {scores.data(), 1, 32});
       for (const float score : scores) EXPECT_EQ(score, 0.0F) << table->name;
     }

@@ -248,8 +248,8 @@ TYPED_TEST(SealedCodecTest, RefusesShapesThatItCannotStore) {
 }
 
 TYPED_TEST(SealedCodecTest, ErrorIsWhatTheorySays) {
-  std::mt19937 rng(1);
   this->for_each_case([&](BlockShape shape, Side side, const simd::Table& table) {
+    std::mt19937 rng(shape.head_dim);  // the same rows for every set
     const Rows rows = normal_rows(rng, shape);
     const Rows back =
         read(this->codec(), side, shape, seal(this->codec(), side, table, shape, rows));

@@ -27,6 +27,7 @@ Table make_table(const Table& avx512) noexcept {
   table.run_accumulate_bf16 = run_accumulate_bf16;
   table.run_scores_codes = run_scores_codes;
   table.run_accumulate_codes = run_accumulate_codes;
+  table.unpacks_bf16 = true;
   table.unpack_q8_0_k = unpack_q8_0_k;
   table.unpack_q8_0_v = unpack_q8_0_v;
   table.unpack_q4_0_k = unpack_q4_0_k;

@@ -87,6 +87,7 @@ constinit const Table kTable = {
     .fetch = fetch_lines,
     .run_queries = 12,
     .rounds_bf16 = false,
+    .unpacks_bf16 = false,
     .bound_scores = bound_scores,
 };
 
