@@ -9,6 +9,8 @@
 namespace larder {
 namespace {
 
+constexpr std::size_t kSomeRows = 64;  // that are multiplied at once: they stay near
+
 // Mean and covariance of one query head where its queries will stand.
 class Future {
  public:
@@ -28,13 +30,19 @@ class Future {
     turn_rows();
   }
 
-  float log_attention(const simd::Table& simd, const float* key) const {
-    const float scale = queries_.scale;
-    float product = 0;
-    for (std::size_t i = 0; i < d_; ++i) {
-      product += key[i] * simd.dot(covariance_.data() + i * d_, key, d_);
+  /// out [n]: the logarithms of what the keys [n, head_dim] may expect, up to one number for all of
+  /// them. `products` [n, head_dim] is overwritten.
+  void log_attention(const simd::Table& simd, const float* keys, std::size_t n, float* products,
+                     float* out) const {
+    const simd::WeightRows rows{reinterpret_cast<const std::byte*>(covariance_.data()),
+                                d_ * sizeof(float), d_, d_};
+    simd.linear_f32(rows, keys, n, products, d_);
+    const float scale = queries_.scale, half = 0.5F * scale * scale;
+    for (std::size_t i = 0; i < n; ++i) {
+      const float* key = keys + i * d_;
+      out[i] =
+          scale * simd.dot(mean_.data(), key, d_) + half * simd.dot(products + i * d_, key, d_);
     }
-    return scale * simd.dot(mean_.data(), key, d_) + 0.5F * scale * scale * product;
   }
 
  private:
@@ -79,25 +87,34 @@ void expected_attention_scores(const Compute& compute, const KeyRows& keys,
   LARDER_CHECK(out.size() == keys.heads.size() * n_rows);
   const std::size_t group = queries.n_heads / keys.heads.size();
   compute.pool.for_each(keys.heads.size(), [&](std::size_t head, unsigned) {
+    std::vector<Future> futures;
+    for (std::size_t g = 0; g < group; ++g) futures.emplace_back(queries, head * group + g, d);
+    std::vector<float> of_queries(group * n_rows), some(kSomeRows * d), products(kSomeRows * d);
+    for (std::size_t first = 0; first < n_rows; first += kSomeRows) {
+      const std::size_t n = std::min(kSomeRows, n_rows - first);
+      for (std::size_t i = 0; i < n; ++i) {
+        read_key(keys, head, static_cast<std::uint32_t>(first + i), some.data() + i * d);
+      }
+      if (keys.layout.k->rotates) {  // back to where queries are counted
+        compute.simd.hadamard(some.data(), n, d);
+      }
+      for (std::size_t g = 0; g < group; ++g) {
+        futures[g].log_attention(compute.simd, some.data(), n, products.data(),
+                                 of_queries.data() + g * n_rows + first);
+      }
+    }
     float* scores = out.data() + head * n_rows;
     std::fill_n(scores, n_rows, 0.0F);
-    std::vector<float> of_query(n_rows), row(d);
     for (std::size_t g = 0; g < group; ++g) {
-      const Future future(queries, head * group + g, d);
-      for (std::uint32_t i = 0; i < n_rows; ++i) {
-        read_key(keys, head, i, row.data());
-        if (keys.layout.k->rotates) {  // back to where queries are counted
-          compute.simd.hadamard(row.data(), 1, d);
-        }
-        of_query[i] = future.log_attention(compute.simd, row.data());
-      }
-      const float max = compute.simd.max(of_query.data(), n_rows);
-      const float sum = compute.simd.exp_shift_sum(of_query.data(), max, n_rows);
-      compute.simd.axpy(1.0F / (sum * static_cast<float>(group)), of_query.data(), scores, n_rows);
+      float* of_query = of_queries.data() + g * n_rows;
+      const float max = compute.simd.max(of_query, n_rows);
+      const float sum = compute.simd.exp_shift_sum(of_query, max, n_rows);
+      compute.simd.axpy(1.0F / (sum * static_cast<float>(group)), of_query, scores, n_rows);
     }
-    for (std::uint32_t i = 0; i < n_rows; ++i) {
-      read_value(keys, head, i, row.data());
-      scores[i] *= std::sqrt(compute.simd.sum_squares(row.data(), d));
+    for (std::size_t i = 0; i < n_rows; ++i) {
+      float* const row = some.data();
+      read_value(keys, head, static_cast<std::uint32_t>(i), row);
+      scores[i] *= std::sqrt(compute.simd.sum_squares(row, d));
     }
   });
 }
