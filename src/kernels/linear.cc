@@ -138,15 +138,17 @@ std::size_t LinearInput::n_bytes(std::size_t max_rows, std::size_t max_cols) noe
 }
 
 void LinearInput::set(const float* x, std::size_t n_rows, std::size_t n_cols) {
-  LARDER_CHECK(n_rows * n_cols <= q_.size() && n_rows * (n_cols + n_cols % 2) <= bf16_.size());
+  LARDER_CHECK(n_rows * n_cols <= q_.size() && n_rows * n_blocks(n_cols) * 32 <= bf16_.size());
   x_ = x;
   n_rows_ = n_rows;
   n_cols_ = n_cols;
-  has_q8_rows_ = has_q8_tiles_ = has_q8_matrix_ = has_bf16_ = false;
+  has_q8_rows_ = has_q8_tiles_ = has_bf16_ = false;
 }
 
 LinearInput::Form LinearInput::form_for(const LinearWeight& w, const simd::Table& simd) const {
-  if (w.is_packed && w.dtype == DType::bf16) return Form::bf16;
+  if (w.is_packed && w.dtype == DType::bf16) {
+    return simd.tile_bf16_matrix != nullptr ? Form::bf16_matrix : Form::bf16;
+  }
   if (w.is_packed) {
     const bool has_units = simd.tile_q8_matrix != nullptr;
     return has_units && n_rows_ >= kMatrixX ? Form::q8_matrix : Form::q8_tiles;
@@ -156,14 +158,15 @@ LinearInput::Form LinearInput::form_for(const LinearWeight& w, const simd::Table
 
 void LinearInput::make(Form form, const Compute& compute) {
   bool is_there = true;
-  bool& has = form == Form::q8_rows     ? has_q8_rows_
-              : form == Form::q8_tiles  ? has_q8_tiles_
-              : form == Form::q8_matrix ? has_q8_matrix_
-              : form == Form::bf16      ? has_bf16_
-                                        : is_there;
+  const bool is_bf16 = form == Form::bf16 || form == Form::bf16_matrix;
+  const bool is_matrix = form == Form::q8_matrix || form == Form::bf16_matrix;
+  bool& has = is_bf16                 ? has_bf16_
+              : form == Form::q8_rows ? has_q8_rows_
+              : form == Form::floats  ? is_there
+                                      : has_q8_tiles_;
   if (has) return;
   has = true;
-  LARDER_CHECK(form == Form::bf16 || n_cols_ % 32 == 0);
+  LARDER_CHECK(is_bf16 || n_cols_ % 32 == 0);
   q8_rows_ = {q_.data(), scales_.data(), sums_.data(), n_cols_};
   q8_tiles_ = {tiles_.data(), n_cols_};
   // Scales stand behind the codes of all tiles.
@@ -173,7 +176,8 @@ void LinearInput::make(Form form, const Compute& compute) {
                 reinterpret_cast<float*>(tiles_.data() + n_padded * sizeof(std::uint16_t)), n_rows_,
                 n_cols_};
   bf16_rows_ = {bf16_.data(), n_cols_ + n_cols_ % 2};
-  const std::size_t share = form == Form::q8_matrix ? kMatrixRowsToShare : kRowsToShare;
+  bf16_matrix_ = {bf16_.data(), n_rows_, n_cols_};
+  const std::size_t share = is_matrix ? kMatrixRowsToShare : kRowsToShare;
   compute.pool.for_each((n_rows_ + share - 1) / share, [&](std::size_t i, unsigned) {
     const std::size_t first = i * share;
     make_rows(form, compute, first, std::min(share, n_rows_ - first));
@@ -187,6 +191,10 @@ void LinearInput::make_rows(Form form, const Compute& compute, std::size_t first
   if (form == Form::bf16) {
     const std::size_t stride = bf16_rows_.stride;
     compute.simd.round_bf16(x, n, n_cols_, {bf16_.data() + first * stride, stride});
+    return;
+  }
+  if (form == Form::bf16_matrix) {
+    compute.simd.tile_bf16_matrix(x, n, bf16_matrix_, first);
     return;
   }
   const simd::Q8Rows rows{q_.data() + block * 32, scales_.data() + block, sums_.data() + block * 2,
@@ -228,9 +236,12 @@ class LinearTask {
                        std::size_t ld_out) const {
     const PackedRows rows{w.data + panel * panel_bytes(w.dtype, w.n_in), n, w.n_in};
     const simd::Table& simd = compute_.simd;
-    if (w.dtype == DType::bf16) {
+    const LinearInput::Form form = x_.form_for(w, simd);
+    if (form == LinearInput::Form::bf16_matrix) {
+      simd.packed_bf16_matrix(rows, x_.bf16_matrix_, out, ld_out);
+    } else if (form == LinearInput::Form::bf16) {
       simd.packed_bf16(rows, x_.bf16_rows_, x_.n_rows_, out, ld_out);
-    } else if (x_.form_for(w, simd) == LinearInput::Form::q8_matrix) {
+    } else if (form == LinearInput::Form::q8_matrix) {
       const auto kernel =
           w.dtype == DType::q8_0 ? simd.packed_q8_0_matrix : simd.packed_q4_0_matrix;
       kernel(rows, x_.q8_matrix_, out, ld_out);

@@ -77,6 +77,14 @@ struct Q8Matrix {
   std::size_t n_cols;  // multiple of 32
 };
 
+/// Activations rounded to bf16 as such tiles, for any number of rows; the last one is of as many
+/// rows as are left.
+struct Bf16Matrix {
+  std::uint16_t* v;  // of [n_rows, n_cols rounded up to 32]
+  std::size_t n_rows;
+  std::size_t n_cols;
+};
+
 /// As above over packed weights (tensor/packed.h). For q8_0 and q4_0 a result has the same bits as
 /// that over file rows. `out` is that of the first row of `w`.
 using PackedQ8Fn = void (*)(const PackedRows& w, const Q8Tiles& x, std::size_t n_x, float* out,
@@ -91,6 +99,14 @@ using TileQ8MatrixFn = void (*)(const Q8Rows& rows, std::size_t n_rows, const Q8
 /// To the bit what PackedQ8Fn gives for the same rows.
 using PackedQ8MatrixFn = void (*)(const PackedRows& w, const Q8Matrix& x, float* out,
                                   std::size_t ld_out);
+
+/// x [n_rows, n_cols] as the rows from `first` on, otherwise as TileQ8MatrixFn.
+using TileBf16MatrixFn = void (*)(const float* x, std::size_t n_rows, const Bf16Matrix& matrix,
+                                  std::size_t first);
+/// As PackedBf16Fn, with another order of additions: a set takes one of the two for all numbers of
+/// rows.
+using PackedBf16MatrixFn = void (*)(const PackedRows& w, const Bf16Matrix& x, float* out,
+                                    std::size_t ld_out);
 
 /// A run of queries against the K part of one block, and a run of weights against its V part.
 /// A block holds `block_tokens` rows (multiple of 16) of one KV head. See codec/kv_codec.h for the
@@ -132,7 +148,8 @@ struct KvRun {
   std::size_t n_blocks, n_next;
 };
 /// ScoresFn over the blocks of a run: scores.data[i * stride + t] for t < n_blocks * block_tokens.
-/// Queries may be rounded, see `rounds_bf16`. Fastest with as many queries at once as Table::run_queries says.
+/// Queries may be rounded, see `rounds_bf16`. Fastest with as many queries at once as
+/// Table::run_queries says.
 using RunScoresFn = void (*)(const float* q, const KvRun& k, BlockShape shape, ScoreTile scores);
 /// AccumulateFn over the blocks of a run: `n_tokens` of all of them together. Weights may be
 /// rounded, see `rounds_bf16`. Weights of zero leave the result as it is to the bit, as long as the
@@ -239,6 +256,8 @@ struct Table {
   // Null in sets without matrix units.
   TileQ8MatrixFn tile_q8_matrix;
   PackedQ8MatrixFn packed_q8_0_matrix, packed_q4_0_matrix;
+  TileBf16MatrixFn tile_bf16_matrix;
+  PackedBf16MatrixFn packed_bf16_matrix;
 
   // --- KV blocks -----------------------------------------------------------------------------
   ScoresFn scores_f32, scores_f16, scores_bf16;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "simd/amx/chunks.h"
 #include "simd/amx/integer_weights.h"
 #include "simd/amx/linear.h"
 #include "simd/amx/tiles.h"
@@ -22,20 +23,11 @@ constexpr std::size_t kBlockRows = 512;  // of x
 constexpr std::size_t kPanels = 2;
 constexpr std::size_t kTileBytes = 1024;  // of x, and of sums
 
-/// The chunks of all groups of columns, as equal as they can be. The tiles of a chunk stand side by
-/// side: those of x as [chunk][tile][group of the chunk][16 rows][32 columns], in fours of columns
-/// 0, 2, 1, 3, scales as [chunk][tile][group of the chunk][16 rows].
-struct Chunks {
-  std::size_t n_groups, n_tiles;
-  std::size_t n = (n_groups + kChunkGroups - 1) / kChunkGroups;
-
-  std::size_t first_group(std::size_t chunk) const { return n_groups * chunk / n; }
-  std::size_t size(std::size_t chunk) const { return first_group(chunk + 1) - first_group(chunk); }
-  /// Which of all groups of tiles is the first one.
-  std::size_t at(std::size_t chunk, std::size_t tile) const {
-    return first_group(chunk) * n_tiles + tile * size(chunk);
-  }
-};
+// Tiles of x stand as [chunk][tile][group of the chunk][16 rows][32 columns], in fours of columns
+// 0, 2, 1, 3, and scales as [chunk][tile][group of the chunk][16 rows].
+Chunks chunks_of(const Q8Matrix& x) {
+  return {x.n_cols / 32, (x.n_rows + kMatrixRows - 1) / kMatrixRows, kChunkGroups};
+}
 
 /// A chunk of a panel.
 struct alignas(64) Weights {
@@ -223,18 +215,18 @@ void multiply_block(const PackedRows& w, const Q8Matrix& x, std::size_t first_ti
   Weights weights;
   const std::size_t n_tiles = (n_x + kMatrixRows - 1) / kMatrixRows;
   const std::size_t n_panels = (w.n_rows + kPanelRows - 1) / kPanelRows;
-  const Chunks chunks{w.n_cols / 32, (x.n_rows + kMatrixRows - 1) / kMatrixRows};
+  const Chunks chunks = chunks_of(x);
   const auto chunk_at = [&](std::size_t panel, std::size_t chunk) {
-    return w.data + (panel * chunks.n_groups + chunks.first_group(chunk)) * kGroupBytes;
+    return w.data + (panel * chunks.n_groups + chunks.first(chunk)) * kGroupBytes;
   };
   for (std::size_t first = 0; first < n_panels; first += kPanels) {
     const std::size_t last = std::min(first + kPanels, n_panels);
-    for (std::size_t c = 0; c < chunks.n; ++c) {
+    for (std::size_t c = 0; c < chunks.n(); ++c) {
       const std::size_t n_groups = chunks.size(c), at = chunks.at(c, first_tile);
       for (std::size_t p = first; p < last; ++p) {
         read_weights<Codes>(chunk_at(p, c), n_groups, weights);
         // The next chunk is that of the next panel, or behind the last one the first one's next.
-        const bool is_last = p + 1 == last, wraps = is_last && c + 1 == chunks.n;
+        const bool is_last = p + 1 == last, wraps = is_last && c + 1 == chunks.n();
         const std::size_t next_panel = !is_last ? p + 1 : wraps ? last : first;
         const std::size_t next_chunk = !is_last ? c : wraps ? 0 : c + 1;
         Ahead ahead{nullptr, nullptr, 0};
@@ -270,14 +262,14 @@ void multiply_all(const PackedRows& w, const Q8Matrix& x, float* out, std::size_
 
 void tile_q8_matrix(const Q8Rows& rows, std::size_t n_rows, const Q8Matrix& matrix,
                     std::size_t first) {
-  const Chunks chunks{matrix.n_cols / 32, (matrix.n_rows + kMatrixRows - 1) / kMatrixRows};
+  const Chunks chunks = chunks_of(matrix);
   const __m256i order = _mm256_set_epi8(15, 13, 14, 12, 11, 9, 10, 8, 7, 5, 6, 4, 3, 1, 2, 0, 15,
                                         13, 14, 12, 11, 9, 10, 8, 7, 5, 6, 4, 3, 1, 2, 0);
   const std::size_t n_padded = (n_rows + kMatrixRows - 1) / kMatrixRows * kMatrixRows;
   for (std::size_t t = 0; t < n_padded; ++t) {
     const std::int8_t* q = rows.q + t * rows.n_cols;
     const float* scales = rows.scales + t * chunks.n_groups;
-    for (std::size_t c = 0, g = 0; c < chunks.n; ++c) {
+    for (std::size_t c = 0, g = 0; c < chunks.n(); ++c) {
       const std::size_t at = chunks.at(c, (first + t) / kMatrixRows);
       for (std::size_t i = 0; i < chunks.size(c); ++i, ++g) {
         const std::size_t row = (at + i) * kMatrixRows + t % kMatrixRows;

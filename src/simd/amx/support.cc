@@ -41,6 +41,8 @@ Table make_table(const Table& avx512) noexcept {
   table.tile_q8_matrix = tile_q8_matrix;
   table.packed_q8_0_matrix = packed_q8_0_matrix;
   table.packed_q4_0_matrix = packed_q4_0_matrix;
+  table.tile_bf16_matrix = tile_bf16_matrix;
+  table.packed_bf16_matrix = packed_bf16_matrix;
   return table;
 }
 
