@@ -21,8 +21,18 @@ constexpr double kRunShare = 0.85;
 constexpr std::size_t kUnitsOfManyX = 4;
 // Rounding fewer rows than this costs less than waking a thread. Whole tiles.
 constexpr std::size_t kRowsToShare = 2 * simd::kQ8TileRows;
+constexpr std::size_t kMatrixRowsToShare = simd::kMatrixRows;
+// From so many rows of x on matrix units pay: below, what they make of the weights costs more.
+constexpr std::size_t kMatrixX = 16;
+// Of a group of 32 columns of one row in the tiles of simd.h.
+constexpr std::size_t kMatrixGroupBytes = 32 * sizeof(std::uint16_t) + sizeof(float);
+constexpr std::size_t kTileGroupBytes = std::max(simd::kQ8GroupBytes, kMatrixGroupBytes);
 
 std::size_t n_blocks(std::size_t n_cols) { return (n_cols + 31) / 32; }
+
+std::size_t whole_tiles(std::size_t n_rows) {
+  return (n_rows + simd::kMatrixRows - 1) / simd::kMatrixRows * simd::kMatrixRows;
+}
 
 std::size_t n_units(const LinearWeight& w) { return (w.n_out + kUnitRows - 1) / kUnitRows; }
 
@@ -119,43 +129,58 @@ LinearInput::LinearInput(std::size_t max_rows, std::size_t max_cols)
     : q_(max_rows * n_blocks(max_cols) * 32),
       scales_(max_rows * n_blocks(max_cols)),
       sums_(max_rows * n_blocks(max_cols) * 2),
-      tiles_(max_rows * n_blocks(max_cols) * simd::kQ8GroupBytes),
+      tiles_(whole_tiles(max_rows) * n_blocks(max_cols) * kTileGroupBytes),
       bf16_(max_rows * n_blocks(max_cols) * 32) {}
 
 std::size_t LinearInput::n_bytes(std::size_t max_rows, std::size_t max_cols) noexcept {
-  constexpr std::size_t kBlockBytes =
-      32 + sizeof(float) + 2 * sizeof(std::int32_t) + simd::kQ8GroupBytes + 64;
-  return max_rows * n_blocks(max_cols) * kBlockBytes;
+  constexpr std::size_t kBlockBytes = 32 + sizeof(float) + 2 * sizeof(std::int32_t) + 64;
+  return (max_rows * kBlockBytes + whole_tiles(max_rows) * kTileGroupBytes) * n_blocks(max_cols);
 }
 
 void LinearInput::set(const float* x, std::size_t n_rows, std::size_t n_cols) {
-  LARDER_CHECK(n_rows * n_cols <= q_.size() && n_rows * (n_cols + n_cols % 2) <= bf16_.size());
+  LARDER_CHECK(n_rows * n_cols <= q_.size() && n_rows * n_blocks(n_cols) * 32 <= bf16_.size());
   x_ = x;
   n_rows_ = n_rows;
   n_cols_ = n_cols;
   has_q8_rows_ = has_q8_tiles_ = has_bf16_ = false;
 }
 
-LinearInput::Form LinearInput::form_for(const LinearWeight& w) {
-  if (w.is_packed) return w.dtype == DType::bf16 ? Form::bf16 : Form::q8_tiles;
+LinearInput::Form LinearInput::form_for(const LinearWeight& w, const simd::Table& simd) const {
+  if (w.is_packed && w.dtype == DType::bf16) {
+    return simd.tile_bf16_matrix != nullptr ? Form::bf16_matrix : Form::bf16;
+  }
+  if (w.is_packed) {
+    const bool has_units = simd.tile_q8_matrix != nullptr;
+    return has_units && n_rows_ >= kMatrixX ? Form::q8_matrix : Form::q8_tiles;
+  }
   return dtype_info(w.dtype).block_elems > 1 ? Form::q8_rows : Form::floats;
 }
 
 void LinearInput::make(Form form, const Compute& compute) {
   bool is_there = true;
-  bool& has = form == Form::q8_rows    ? has_q8_rows_
-              : form == Form::q8_tiles ? has_q8_tiles_
-              : form == Form::bf16     ? has_bf16_
-                                       : is_there;
+  const bool is_bf16 = form == Form::bf16 || form == Form::bf16_matrix;
+  const bool is_matrix = form == Form::q8_matrix || form == Form::bf16_matrix;
+  bool& has = is_bf16                 ? has_bf16_
+              : form == Form::q8_rows ? has_q8_rows_
+              : form == Form::floats  ? is_there
+                                      : has_q8_tiles_;
   if (has) return;
   has = true;
-  LARDER_CHECK(form == Form::bf16 || n_cols_ % 32 == 0);
+  LARDER_CHECK(is_bf16 || n_cols_ % 32 == 0);
   q8_rows_ = {q_.data(), scales_.data(), sums_.data(), n_cols_};
   q8_tiles_ = {tiles_.data(), n_cols_};
+  // Scales stand behind the codes of all tiles.
+  const std::size_t n_padded = whole_tiles(n_rows_) * n_cols_;
+  LARDER_CHECK(form != Form::q8_matrix || n_padded / 32 * kMatrixGroupBytes <= tiles_.size());
+  q8_matrix_ = {reinterpret_cast<std::uint16_t*>(tiles_.data()),
+                reinterpret_cast<float*>(tiles_.data() + n_padded * sizeof(std::uint16_t)), n_rows_,
+                n_cols_};
   bf16_rows_ = {bf16_.data(), n_cols_ + n_cols_ % 2};
-  compute.pool.for_each((n_rows_ + kRowsToShare - 1) / kRowsToShare, [&](std::size_t i, unsigned) {
-    const std::size_t first = i * kRowsToShare;
-    make_rows(form, compute, first, std::min(kRowsToShare, n_rows_ - first));
+  bf16_matrix_ = {bf16_.data(), n_rows_, n_cols_};
+  const std::size_t share = is_matrix ? kMatrixRowsToShare : kRowsToShare;
+  compute.pool.for_each((n_rows_ + share - 1) / share, [&](std::size_t i, unsigned) {
+    const std::size_t first = i * share;
+    make_rows(form, compute, first, std::min(share, n_rows_ - first));
   });
 }
 
@@ -168,11 +193,17 @@ void LinearInput::make_rows(Form form, const Compute& compute, std::size_t first
     compute.simd.round_bf16(x, n, n_cols_, {bf16_.data() + first * stride, stride});
     return;
   }
+  if (form == Form::bf16_matrix) {
+    compute.simd.tile_bf16_matrix(x, n, bf16_matrix_, first);
+    return;
+  }
   const simd::Q8Rows rows{q_.data() + block * 32, scales_.data() + block, sums_.data() + block * 2,
                           n_cols_};
   compute.simd.quantize_q8(x, n, rows);
   if (form == Form::q8_tiles) {
     simd::tile_q8(rows, n, {tiles_.data() + block * simd::kQ8GroupBytes, n_cols_});
+  } else if (form == Form::q8_matrix) {
+    compute.simd.tile_q8_matrix(rows, n, q8_matrix_, first);
   }
 }
 
@@ -205,8 +236,15 @@ class LinearTask {
                        std::size_t ld_out) const {
     const PackedRows rows{w.data + panel * panel_bytes(w.dtype, w.n_in), n, w.n_in};
     const simd::Table& simd = compute_.simd;
-    if (w.dtype == DType::bf16) {
+    const LinearInput::Form form = x_.form_for(w, simd);
+    if (form == LinearInput::Form::bf16_matrix) {
+      simd.packed_bf16_matrix(rows, x_.bf16_matrix_, out, ld_out);
+    } else if (form == LinearInput::Form::bf16) {
       simd.packed_bf16(rows, x_.bf16_rows_, x_.n_rows_, out, ld_out);
+    } else if (form == LinearInput::Form::q8_matrix) {
+      const auto kernel =
+          w.dtype == DType::q8_0 ? simd.packed_q8_0_matrix : simd.packed_q4_0_matrix;
+      kernel(rows, x_.q8_matrix_, out, ld_out);
     } else {
       const auto kernel = w.dtype == DType::q8_0 ? simd.packed_q8_0 : simd.packed_q4_0;
       kernel(rows, x_.q8_tiles_, x_.n_rows_, out, ld_out);
@@ -222,7 +260,7 @@ void linear(const Compute& compute, std::span<const LinearJob> jobs, LinearInput
   std::size_t n_all = 0;
   for (const LinearJob& job : jobs) {
     LARDER_CHECK(x.n_cols_ == job.w->n_in && job.ld_out >= job.w->n_out);
-    x.make(LinearInput::form_for(*job.w), compute);
+    x.make(x.form_for(*job.w, compute.simd), compute);
     n_all += n_units(*job.w);
   }
   const Split split(n_all, x.n_rows_, compute.pool.n_threads());

@@ -61,22 +61,24 @@ class LinearInput {
                      std::span<float> out, std::size_t ld_out);
   friend class LinearTask;
   /// What kernels read.
-  enum class Form : std::uint8_t { floats, q8_rows, q8_tiles, bf16 };
-  static Form form_for(const LinearWeight& w);
+  enum class Form : std::uint8_t { floats, q8_rows, q8_tiles, q8_matrix, bf16, bf16_matrix };
+  Form form_for(const LinearWeight& w, const simd::Table& simd) const;
   void make(Form form, const Compute& compute);
   void make_rows(Form form, const Compute& compute, std::size_t first, std::size_t n);
 
   const float* x_ = nullptr;
   std::size_t n_rows_ = 0, n_cols_ = 0;
-  bool has_q8_rows_ = false, has_q8_tiles_ = false, has_bf16_ = false;
-  simd::Q8Rows q8_rows_{};  // into the buffers
+  bool has_q8_rows_ = false, has_q8_tiles_ = false, has_bf16_ = false;  // of either kind
+  simd::Q8Rows q8_rows_{};                                              // into the buffers
   simd::Q8Tiles q8_tiles_{};
+  simd::Q8Matrix q8_matrix_{};
   simd::Bf16Rows bf16_rows_{};
+  simd::Bf16Matrix bf16_matrix_{};
   Buffer<std::int8_t> q_;       // [max_rows, max_cols]
   Buffer<float> scales_;        // [max_rows, max_cols / 32]
   Buffer<std::int32_t> sums_;   // [max_rows, max_cols / 16]
-  Buffer<std::byte> tiles_;     // [max_rows, max_cols / 32, kQ8GroupBytes]
-  Buffer<std::uint16_t> bf16_;  // [max_rows, max_cols rounded up to even]
+  Buffer<std::byte> tiles_;     // of either kind: one input needs one
+  Buffer<std::uint16_t> bf16_;  // [max_rows, max_cols rounded up to 32], of either kind
 };
 
 /// All jobs in one go over the threads, which saves the waiting between them. A result does not

@@ -65,12 +65,48 @@ struct Bf16Rows {
   std::size_t stride;  // n_cols rounded up to an even number; the last value is then zero
 };
 
+/// Rows of a tile of x as the sets with matrix units read it.
+inline constexpr std::size_t kMatrixRows = 16;
+/// The activations of Q8Rows as such tiles, for many rows. The integers stand as bf16, which holds
+/// them exactly: their sums then come out as the floats that they are multiplied with next. In what
+/// order the tiles stand is the set's own business. The buffers belong to the caller.
+struct Q8Matrix {
+  std::uint16_t* codes;  // of [n_rows rounded up to whole tiles, n_cols]
+  float* scales;         // of [n_rows rounded up to whole tiles, n_cols / 32]
+  std::size_t n_rows;
+  std::size_t n_cols;  // multiple of 32
+};
+
+/// Activations rounded to bf16 as such tiles, for any number of rows; the last one is of as many
+/// rows as are left.
+struct Bf16Matrix {
+  std::uint16_t* v;  // of [n_rows, n_cols rounded up to 32]
+  std::size_t n_rows;
+  std::size_t n_cols;
+};
+
 /// As above over packed weights (tensor/packed.h). For q8_0 and q4_0 a result has the same bits as
 /// that over file rows. `out` is that of the first row of `w`.
 using PackedQ8Fn = void (*)(const PackedRows& w, const Q8Tiles& x, std::size_t n_x, float* out,
                             std::size_t ld_out);
 using PackedBf16Fn = void (*)(const PackedRows& w, const Bf16Rows& x, std::size_t n_x, float* out,
                               std::size_t ld_out);
+
+/// Rows [0, n_rows) of `rows` as those from `first` on, a multiple of kMatrixRows. The tiles of an
+/// input may be made one by one, in any order.
+using TileQ8MatrixFn = void (*)(const Q8Rows& rows, std::size_t n_rows, const Q8Matrix& matrix,
+                                std::size_t first);
+/// To the bit what PackedQ8Fn gives for the same rows.
+using PackedQ8MatrixFn = void (*)(const PackedRows& w, const Q8Matrix& x, float* out,
+                                  std::size_t ld_out);
+
+/// x [n_rows, n_cols] as the rows from `first` on, otherwise as TileQ8MatrixFn.
+using TileBf16MatrixFn = void (*)(const float* x, std::size_t n_rows, const Bf16Matrix& matrix,
+                                  std::size_t first);
+/// As PackedBf16Fn, with another order of additions: a set takes one of the two for all numbers of
+/// rows.
+using PackedBf16MatrixFn = void (*)(const PackedRows& w, const Bf16Matrix& x, float* out,
+                                    std::size_t ld_out);
 
 /// A run of queries against the K part of one block, and a run of weights against its V part.
 /// A block holds `block_tokens` rows (multiple of 16) of one KV head. See codec/kv_codec.h for the
@@ -218,6 +254,11 @@ struct Table {
   /// x: [n_rows, n_cols] -> rows
   void (*round_bf16)(const float* x, std::size_t n_rows, std::size_t n_cols, const Bf16Rows& rows);
   PackedBf16Fn packed_bf16;
+  // Null in sets without matrix units.
+  TileQ8MatrixFn tile_q8_matrix;
+  PackedQ8MatrixFn packed_q8_0_matrix, packed_q4_0_matrix;
+  TileBf16MatrixFn tile_bf16_matrix;
+  PackedBf16MatrixFn packed_bf16_matrix;
 
   // --- KV blocks -----------------------------------------------------------------------------
   ScoresFn scores_f32, scores_f16, scores_bf16;

@@ -184,6 +184,46 @@ TEST_P(KernelLinear, ThreadsAndCompanyChangeNothingInPanels) {
   }
 }
 
+TEST_P(KernelLinear, ManyRowsGiveWhatEachGivesAlone) {
+  std::mt19937 rng(7);
+  // Tiles of any height, one and several of them, blocks of 512 rows and more; columns in one chunk
+  // and several, even and uneven.
+  std::vector<std::size_t> many{96, 128, 509, 515, 1027};
+  for (std::size_t n = 1; n <= 70; ++n) many.push_back(n);
+  for (const DType dtype : kPackedTypes) {
+    for (const std::size_t n_x : many) {
+      const bool int8 = dtype != DType::bf16;
+      const std::size_t n_blocks = n_x > 70 ? 9 : 1 + rng() % 40;
+      const auto n_in = static_cast<std::uint32_t>(32 * n_blocks - (int8 ? 0 : rng() % 32));
+      const auto n_out = static_cast<std::uint32_t>(1 + rng() % 150);
+      const Layer layer(rng, dtype, n_out, n_in, n_x % 2 == 0);
+      const PackedLayer packed(layer.weight);
+      auto x = random_floats(rng, n_x * n_in);
+      const std::size_t bad = rng() % n_x, ld_out = n_out + rng() % 5;
+      for (std::size_t i = 0; i < n_in; i += 7) x[bad * n_in + i] = INFINITY;
+      const auto n_threads = static_cast<unsigned>(1 + n_x % 3);
+      const auto out = run(*GetParam(), n_threads, packed.weight, x, ld_out);
+      const auto rows = int8 ? run(*GetParam(), 1, layer.weight, x, ld_out) : std::vector<float>();
+      for (std::size_t t = 0; t < n_x; ++t) {
+        const auto at = x.begin() + static_cast<std::ptrdiff_t>(t * n_in);
+        const auto alone = int8 ? std::vector<float>()
+                                : run(*GetParam(), 1, packed.weight, {at, at + n_in}, ld_out);
+        const float* expected = int8 ? rows.data() + t * ld_out : alone.data();
+        for (std::size_t r = 0; r < ld_out; ++r) {
+          const float value = out[t * ld_out + r];
+          if (t == bad && r < n_out) {
+            ASSERT_FALSE(std::isfinite(value));
+          } else {
+            ASSERT_EQ(value, expected[r]) << dtype_info(dtype).name << " rows " << n_x << " of "
+                                          << n_in << " at " << t << ", " << r;
+          }
+        }
+        if (!int8 && n_x > 70) t += 31;
+      }
+    }
+  }
+}
+
 TEST_P(KernelLinear, LayersOverOneInputInOneGo) {
   std::mt19937 rng(6);
   for (const unsigned n_threads : {1U, 2U, 3U}) {

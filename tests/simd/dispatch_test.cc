@@ -42,6 +42,10 @@ TEST(Dispatch, EveryEntryIsFilled) {
     EXPECT_TRUE(t->run_accumulate_f32 && t->run_accumulate_f16 && t->run_accumulate_bf16)
         << t->name;
     EXPECT_TRUE(t->packed_q8_0 && t->packed_q4_0 && t->packed_bf16 && t->round_bf16) << t->name;
+    EXPECT_EQ(t->tile_q8_matrix == nullptr, t->packed_q8_0_matrix == nullptr) << t->name;
+    EXPECT_EQ(t->tile_q8_matrix == nullptr, t->packed_q4_0_matrix == nullptr) << t->name;
+    EXPECT_EQ(t->tile_q8_matrix == nullptr, t->tile_bf16_matrix == nullptr) << t->name;
+    EXPECT_EQ(t->tile_q8_matrix == nullptr, t->packed_bf16_matrix == nullptr) << t->name;
     EXPECT_TRUE(t->encode_codes_k && t->encode_codes_v && t->decode_codes_k && t->decode_codes_v)
         << t->name;
     EXPECT_EQ(t->run_scores_codes == nullptr, t->run_accumulate_codes == nullptr) << t->name;

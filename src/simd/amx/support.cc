@@ -6,6 +6,7 @@
 #endif
 
 #include "simd/amx/kv.h"
+#include "simd/amx/linear.h"
 #include "simd/amx/tiles.h"
 
 namespace larder::simd::amx {
@@ -38,6 +39,11 @@ Table make_table(const Table& avx512) noexcept {
   table.run_accumulate_integers = run_accumulate_unpacked;
   table.run_accumulate_q8_0 = run_accumulate_q8_0;
   table.run_accumulate_q4_0 = run_accumulate_q4_0;
+  table.tile_q8_matrix = tile_q8_matrix;
+  table.packed_q8_0_matrix = packed_q8_0_matrix;
+  table.packed_q4_0_matrix = packed_q4_0_matrix;
+  table.tile_bf16_matrix = tile_bf16_matrix;
+  table.packed_bf16_matrix = packed_bf16_matrix;
   return table;
 }
 
