@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "simd/amx/chunks.h"
 #include "simd/amx/linear.h"
@@ -23,9 +24,11 @@ constexpr std::size_t kTilesAtOnce = 2;
 constexpr std::size_t kRowsAtOnce = kTilesAtOnce * kTileRows;
 // Chunks of a panel stay in the first-level cache while the tiles of x pass, those of x in the
 // second while the panels pass.
-constexpr std::size_t kChunkBlocks = 16;
+constexpr std::size_t kChunkBlocks = 8;
 constexpr std::size_t kBlockRows = 256;  // of x
 constexpr std::size_t kPanels = 4;
+// Each panel asks for a part of the chunk of x that is used next.
+constexpr std::size_t kNextXBytes = kRowsAtOnce * kTileRowBytes / kPanels;
 constexpr std::size_t kAheadBytes = 4096;  // of a panel that is read once, in order
 
 Chunks chunks_of(const Bf16Matrix& x) {
@@ -34,90 +37,89 @@ Chunks chunks_of(const Bf16Matrix& x) {
   return {n_blocks, x.n_rows, x.n_rows <= kRowsAtOnce ? n_blocks : kChunkBlocks};
 }
 
-/// One or two tiles of x and some blocks of a panel.
+/// Some blocks of a panel and pairs of tiles of x, all pairs of the same heights.
 struct Product {
-  const std::byte* x[kTilesAtOnce];
-  std::size_t x_block_bytes[kTilesAtOnce];
   const std::byte* panel;
   std::size_t n_blocks;
-  std::byte* sums;  // [2 tiles][2 halves][16][16], goes on from there and back
-  bool is_first;    // begins with zeros
+  const std::byte* x[kTilesAtOnce];  // of the first pair
+  std::size_t x_block_bytes[kTilesAtOnce];
+  std::size_t x_pair_bytes;  // from one pair to the next
+  std::size_t n_pairs;
+  std::byte* sums;  // [n_pairs][2 tiles][2 halves][16][16]: go on from there and back
+  bool is_first;    // begin with zeros
   // Asked for along the way: this many lines for each block.
   const std::byte* next;
   std::size_t n_next_lines;
+  const std::byte* next_x;  // kNextXBytes for each block
+  // Where the sums will go, if they go now: these lines are asked for, too.
+  float* out;  // or null
+  std::size_t ld_out;
 };
-
-template <int kTile>
-[[gnu::always_inline]] inline void load_sums(const Product& p) {
-  if (p.is_first) {
-    zero_tile<kTile>();
-  } else {
-    load_tile<kTile>(p.sums + kTile * kTileBytes, kTileRowBytes);
-  }
-}
 
 template <int kTiles>
 void multiply(const Product& p) {
-  load_sums<0>(p);
-  load_sums<1>(p);
-  if constexpr (kTiles == 2) {
-    load_sums<2>(p);
-    load_sums<3>(p);
-  }
-  const std::byte* panel = p.panel;
-  const std::byte* x0 = p.x[0];
-  const std::byte* x1 = p.x[1];
   const std::byte* next = p.next;
-  const std::size_t step0 = p.x_block_bytes[0], step1 = p.x_block_bytes[1];
   const std::size_t n_lines = p.n_next_lines;
-  for (std::size_t i = 0; i < p.n_blocks; ++i) {
-    for (std::size_t l = 0; l < n_lines; ++l) __builtin_prefetch(next + l * 64);
-    next += n_lines * 64;
-    load_tile<4>(x0, kTileRowBytes);
-    load_tile<6>(panel, kPairBytes);
-    multiply_bf16<0, 4, 6>();
-    load_tile<7>(panel + kTileRowBytes, kPairBytes);
-    multiply_bf16<1, 4, 7>();
-    if constexpr (kTiles == 2) {
-      load_tile<5>(x1, kTileRowBytes);
-      multiply_bf16<2, 5, 6>();
-      multiply_bf16<3, 5, 7>();
-      x1 += step1;
+  for (std::size_t pair = 0; pair < p.n_pairs; ++pair) {
+    std::byte* sums = p.sums + pair * kTilesAtOnce * 2 * kTileBytes;
+    if (p.is_first) {
+      zero_tile<0>();
+      zero_tile<1>();
+      zero_tile<2>();
+      zero_tile<3>();
+    } else {
+      load_tile<0>(sums, kTileRowBytes);
+      load_tile<1>(sums + kTileBytes, kTileRowBytes);
+      if constexpr (kTiles == 2) {
+        load_tile<2>(sums + 2 * kTileBytes, kTileRowBytes);
+        load_tile<3>(sums + 3 * kTileBytes, kTileRowBytes);
+      }
     }
-    x0 += step0;
-    panel += kBlockBytes;
-  }
-  store_tile<0>(p.sums, kTileRowBytes);
-  store_tile<1>(p.sums + kTileBytes, kTileRowBytes);
-  if constexpr (kTiles == 2) {
-    store_tile<2>(p.sums + 2 * kTileBytes, kTileRowBytes);
-    store_tile<3>(p.sums + 3 * kTileBytes, kTileRowBytes);
+    float* out = p.out == nullptr ? nullptr : p.out + pair * kRowsAtOnce * p.ld_out;
+    const std::size_t n_out_rows =
+        p.out == nullptr ? 0 : (kRowsAtOnce + p.n_blocks - 1) / p.n_blocks;
+    const std::byte* panel = p.panel;
+    const std::byte* x0 = p.x[0] + pair * p.x_pair_bytes;
+    const std::byte* next_x = p.next_x + pair * p.n_blocks * kNextXBytes;
+    const std::byte* x1 = p.x[1] + pair * p.x_pair_bytes;
+    for (std::size_t i = 0; i < p.n_blocks; ++i) {
+      // What is read in one go is wanted at once, what waits for all tiles is kept out of the way.
+      for (std::size_t l = 0; l < n_lines; ++l) {
+        __builtin_prefetch(next + l * 64, 0, kTiles == 2 ? 2 : 3);
+      }
+      next += n_lines * 64;
+      for (std::size_t r = 0; r < n_out_rows; ++r, out += p.ld_out) {
+        __builtin_prefetch(out, 1);
+        __builtin_prefetch(out + kTileRows, 1);
+      }
+      if constexpr (kTiles == 2) {
+        for (std::size_t l = 0; l < kNextXBytes; l += 64) __builtin_prefetch(next_x + l, 0, 2);
+        next_x += kNextXBytes;
+      }
+      load_tile<4>(x0, kTileRowBytes);
+      load_tile<6>(panel, kPairBytes);
+      multiply_bf16<0, 4, 6>();
+      load_tile<7>(panel + kTileRowBytes, kPairBytes);
+      multiply_bf16<1, 4, 7>();
+      if constexpr (kTiles == 2) {
+        load_tile<5>(x1, kTileRowBytes);
+        multiply_bf16<2, 5, 6>();
+        multiply_bf16<3, 5, 7>();
+        x1 += p.x_block_bytes[1];
+      }
+      x0 += p.x_block_bytes[0];
+      panel += kBlockBytes;
+    }
+    store_tile<0>(sums, kTileRowBytes);
+    store_tile<1>(sums + kTileBytes, kTileRowBytes);
+    if constexpr (kTiles == 2) {
+      store_tile<2>(sums + 2 * kTileBytes, kTileRowBytes);
+      store_tile<3>(sums + 3 * kTileBytes, kTileRowBytes);
+    }
   }
 }
 
-TileShapes shapes_for(std::size_t rows0, std::size_t rows1) {
-  TileShapes shapes;
-  for (const int tile : {0, 1, 4}) shapes.set(tile, rows0, kTileRowBytes);
-  for (const int tile : {2, 3, 5}) shapes.set(tile, rows1, kTileRowBytes);
-  for (const int tile : {6, 7}) shapes.set(tile, kTileRows, kTileRowBytes);
-  return shapes;
-}
-
-/// Sums of up to two tiles of x.
-void copy_out(const std::byte* sums, std::size_t n_x, std::size_t n_rows, float* out,
-              std::size_t ld_out) {
-  const auto mask = [](std::size_t n) {
-    return static_cast<__mmask16>(n >= 16 ? 0xffffU : (1U << n) - 1U);
-  };
-  const __mmask16 low = mask(n_rows), high = n_rows > 16 ? mask(n_rows - 16) : __mmask16{0};
-  for (std::size_t t = 0; t < n_x; ++t, out += ld_out) {
-    const std::byte* row = sums + t / kTileRows * 2 * kTileBytes + t % kTileRows * kTileRowBytes;
-    _mm512_mask_storeu_ps(out, low, _mm512_load_ps(row));
-    _mm512_mask_storeu_ps(out + 16, high, _mm512_load_ps(row + kTileBytes));
-  }
-}
-
-/// Rows [first, first + n_x) of x, at most kBlockRows, `first` the first of a tile.
+/// Rows [first, first + n_x) of x, at most kBlockRows, `first` the first of a pair of tiles.
 class Block {
  public:
   Block(const PackedRows& w, const Bf16Matrix& x, std::size_t first, std::size_t n_x)
@@ -129,60 +131,92 @@ class Block {
     for (std::size_t first = 0; first < n_panels; first += at_once) {
       const std::size_t last = std::min(first + at_once, n_panels);
       for (std::size_t c = 0; c < chunks_.n(); ++c) {
-        for (std::size_t p = first; p < last; ++p) multiply_chunk(p, c, sums_[p - first]);
-      }
-      for (std::size_t p = first; p < last; ++p) {
-        const std::size_t n_rows = std::min(w_.n_rows - p * kPanelRows, kPanelRows);
-        for (std::size_t t = 0; t < n_x_; t += kRowsAtOnce) {
-          copy_out(sums_[p - first] + t * kPanelRows * sizeof(float),
-                   std::min(kRowsAtOnce, n_x_ - t), n_rows, out + t * ld_out + p * kPanelRows,
-                   ld_out);
+        const bool is_last = c + 1 == chunks_.n() && n_x_ > kRowsAtOnce;
+        for (std::size_t p = first; p < last; ++p) {
+          multiply_chunk(p, c, sums_[p - first], is_last ? out + p * kPanelRows : nullptr, ld_out);
         }
       }
+      copy_out(first, last, out, ld_out);
     }
   }
 
  private:
-  void multiply_chunk(std::size_t panel, std::size_t chunk, std::byte* sums) {
+  void multiply_chunk(std::size_t panel, std::size_t chunk, std::byte* sums, float* out,
+                      std::size_t ld_out) {
     const std::size_t first_block = chunks_.first(chunk), n_blocks = chunks_.size(chunk);
     const std::size_t panel_bytes = (w_.n_cols + 1) / 2 * kPairBytes;
     const std::byte* weights = w_.data + panel * panel_bytes + first_block * kBlockBytes;
-    const std::size_t cols_left = w_.n_cols - first_block * kBlockCols;
     // Columns that fill no block are multiplied from a copy, filled up with zeros.
+    const std::size_t cols_left = w_.n_cols - first_block * kBlockCols;
     const std::size_t n_whole = std::min(n_blocks, cols_left / kBlockCols);
     if (n_whole < n_blocks) {
       const std::size_t n_bytes = (cols_left % kBlockCols + 1) / 2 * kPairBytes;
       std::memset(last_block_, 0, kBlockBytes);
       std::memcpy(last_block_, weights + n_whole * kBlockBytes, n_bytes);
     }
-    const std::size_t n_pairs = (n_x_ + kRowsAtOnce - 1) / kRowsAtOnce;
-    Product p{};
-    p.next = weights + (n_pairs == 1 ? kAheadBytes : n_blocks * kBlockBytes);
-    p.n_next_lines = (kBlockBytes / 64 + n_pairs - 1) / n_pairs;
-    for (std::size_t t = 0; t < n_x_; t += kRowsAtOnce) {
-      const std::size_t n = std::min(kRowsAtOnce, n_x_ - t);
-      const std::size_t rows[kTilesAtOnce] = {std::min(n, kTileRows),
-                                              n > kTileRows ? n - kTileRows : kTileRows};
-      const auto* x = reinterpret_cast<const std::byte*>(x_.v) +
-                      chunks_.at(chunk, first_ + t) * kBlockCols * sizeof(std::uint16_t);
+    const std::size_t n_whole_pairs = n_x_ / kRowsAtOnce, n_rest = n_x_ % kRowsAtOnce;
+    const std::size_t n_pairs = n_whole_pairs + (n_rest != 0 ? 1 : 0);
+    const std::byte* next = weights + (n_pairs == 1 ? kAheadBytes : n_blocks * kBlockBytes);
+    const std::size_t n_next_lines = (kBlockBytes / 64 + n_pairs - 1) / n_pairs;
+    const auto run = [&](std::size_t pair, std::size_t n, std::size_t n_rows) {
+      const std::size_t rows[kTilesAtOnce] = {std::min(n_rows, kTileRows),
+                                              n_rows > kTileRows ? n_rows - kTileRows : 0};
+      Product p{};
       for (std::size_t i = 0; i < kTilesAtOnce; ++i) p.x_block_bytes[i] = rows[i] * kTileRowBytes;
-      p.x[0] = x;
-      p.x[1] = x + n_blocks * p.x_block_bytes[0];
+      p.x[0] = reinterpret_cast<const std::byte*>(x_.v) +
+               chunks_.at(chunk, first_ + pair * kRowsAtOnce) * kTileRowBytes;
+      p.x[1] = p.x[0] + n_blocks * p.x_block_bytes[0];
+      p.next_x = reinterpret_cast<const std::byte*>(x_.v) +
+                 chunks_.at((chunk + 1) % chunks_.n(), first_) * kTileRowBytes +
+                 (panel % kPanels * n_pairs + pair) * n_blocks * kNextXBytes;
+      p.x_pair_bytes = n_blocks * kRowsAtOnce * kTileRowBytes;
+      p.n_pairs = n;
+      p.sums = sums + pair * kRowsAtOnce * kPanelRows * sizeof(float);
+      p.is_first = chunk == 0;
+      p.next = next + pair * n_whole * n_next_lines * 64;
+      p.n_next_lines = n_next_lines;
+      p.out = out == nullptr ? nullptr : out + pair * kRowsAtOnce * ld_out;
+      p.ld_out = ld_out;
       p.panel = weights;
       p.n_blocks = n_whole;
-      p.sums = sums + t * kPanelRows * sizeof(float);
-      p.is_first = chunk == 0;
-      const TileScope scope(shapes_for(rows[0], rows[1]));
-      const auto multiply_some = n > kTileRows ? multiply<2> : multiply<1>;
-      multiply_some(p);
-      p.next += n_whole * p.n_next_lines * 64;
-      if (n_whole < n_blocks) {
-        Product rest = p;
-        for (std::size_t i = 0; i < kTilesAtOnce; ++i) rest.x[i] += n_whole * p.x_block_bytes[i];
-        rest.panel = last_block_;
-        rest.n_blocks = 1;
-        rest.is_first = p.is_first && n_whole == 0;
-        multiply_some(rest);
+      configure(rows[0], rows[1]);
+      const auto multiply_them = rows[1] != 0 ? multiply<2> : multiply<1>;
+      if (n_whole != 0) multiply_them(p);
+      if (n_whole == n_blocks) return;
+      for (std::size_t i = 0; i < kTilesAtOnce; ++i) p.x[i] += n_whole * p.x_block_bytes[i];
+      p.panel = last_block_;
+      p.n_blocks = 1;
+      p.is_first = p.is_first && n_whole == 0;
+      multiply_them(p);
+    };
+    if (n_whole_pairs != 0) run(0, n_whole_pairs, kRowsAtOnce);
+    if (n_rest != 0) run(n_whole_pairs, 1, n_rest);
+  }
+
+  /// Tiles of x of these heights. Costs as much as ten products.
+  void configure(std::size_t rows0, std::size_t rows1) {
+    if (tiles_ && rows0 == rows_[0] && rows1 == rows_[1]) return;
+    TileShapes shapes;
+    for (const int tile : {0, 1, 4}) shapes.set(tile, rows0, kTileRowBytes);
+    for (const int tile : {2, 3, 5}) shapes.set(tile, rows1 == 0 ? 1 : rows1, kTileRowBytes);
+    for (const int tile : {6, 7}) shapes.set(tile, kTileRows, kTileRowBytes);
+    tiles_.emplace(shapes);
+    rows_[0] = rows0;
+    rows_[1] = rows1;
+  }
+
+  /// Panels [first, last). Rows of `out` lie far apart, so all of them for each.
+  void copy_out(std::size_t first, std::size_t last, float* out, std::size_t ld_out) const {
+    const auto mask = [](std::size_t n) {
+      return static_cast<__mmask16>(n >= 16 ? 0xffffU : (1U << n) - 1U);
+    };
+    const std::size_t n_rows = w_.n_rows - first * kPanelRows;
+    for (std::size_t t = 0; t < n_x_; ++t, out += ld_out) {
+      const std::size_t at = t / kTileRows * 2 * kTileBytes + t % kTileRows * kTileRowBytes;
+      for (std::size_t h = 0; h < 2 * (last - first) && h * 16 < n_rows; ++h) {
+        const std::byte* row = sums_[h / 2] + at + h % 2 * kTileBytes;
+        _mm512_mask_storeu_ps(out + first * kPanelRows + h * 16, mask(n_rows - h * 16),
+                              _mm512_load_ps(row));
       }
     }
   }
@@ -191,6 +225,8 @@ class Block {
   const Bf16Matrix& x_;
   const Chunks chunks_;
   const std::size_t first_, n_x_;
+  std::optional<TileScope> tiles_;
+  std::size_t rows_[kTilesAtOnce] = {};
   alignas(64) std::byte sums_[kPanels][kBlockRows * kPanelRows * sizeof(float)];
   alignas(64) std::byte last_block_[kBlockBytes];
 };
