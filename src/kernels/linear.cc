@@ -23,9 +23,9 @@ constexpr std::size_t kUnitsOfManyX = 4;
 constexpr std::size_t kRowsToShare = 2 * simd::kQ8TileRows;
 constexpr std::size_t kMatrixRowsToShare = simd::kMatrixRows;
 // From so many rows of x on matrix units pay: below, what they make of the weights costs more.
-constexpr std::size_t kMatrixX = 16;
+constexpr std::size_t kMatrixX = 32;
 // Of a group of 32 columns of one row in the tiles of simd.h.
-constexpr std::size_t kMatrixGroupBytes = 32 * sizeof(std::uint16_t) + sizeof(float);
+constexpr std::size_t kMatrixGroupBytes = 32 + sizeof(float);
 constexpr std::size_t kTileGroupBytes = std::max(simd::kQ8GroupBytes, kMatrixGroupBytes);
 
 std::size_t n_blocks(std::size_t n_cols) { return (n_cols + 31) / 32; }
@@ -172,9 +172,8 @@ void LinearInput::make(Form form, const Compute& compute) {
   // Scales stand behind the codes of all tiles.
   const std::size_t n_padded = whole_tiles(n_rows_) * n_cols_;
   LARDER_CHECK(form != Form::q8_matrix || n_padded / 32 * kMatrixGroupBytes <= tiles_.size());
-  q8_matrix_ = {reinterpret_cast<std::uint16_t*>(tiles_.data()),
-                reinterpret_cast<float*>(tiles_.data() + n_padded * sizeof(std::uint16_t)), n_rows_,
-                n_cols_};
+  q8_matrix_ = {reinterpret_cast<std::int8_t*>(tiles_.data()),
+                reinterpret_cast<float*>(tiles_.data() + n_padded), n_rows_, n_cols_};
   bf16_rows_ = {bf16_.data(), n_cols_ + n_cols_ % 2};
   bf16_matrix_ = {bf16_.data(), n_rows_, n_cols_};
   const std::size_t share = is_matrix ? kMatrixRowsToShare : kRowsToShare;

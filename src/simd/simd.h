@@ -67,12 +67,11 @@ struct Bf16Rows {
 
 /// Rows of a tile of x as the sets with matrix units read it.
 inline constexpr std::size_t kMatrixRows = 16;
-/// The activations of Q8Rows as such tiles, for many rows. The integers stand as bf16, which holds
-/// them exactly: their sums then come out as the floats that they are multiplied with next. In what
-/// order the tiles stand is the set's own business. The buffers belong to the caller.
+/// The activations of Q8Rows as such tiles, for many rows. In what order the tiles stand is the
+/// set's own business. The buffers belong to the caller.
 struct Q8Matrix {
-  std::uint16_t* codes;  // of [n_rows rounded up to whole tiles, n_cols]
-  float* scales;         // of [n_rows rounded up to whole tiles, n_cols / 32]
+  std::int8_t* codes;  // of [n_rows rounded up to whole tiles, n_cols]
+  float* scales;       // of [n_rows rounded up to whole tiles, n_cols / 32]
   std::size_t n_rows;
   std::size_t n_cols;  // multiple of 32
 };
