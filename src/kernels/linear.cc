@@ -22,8 +22,9 @@ constexpr std::size_t kUnitsOfManyX = 4;
 // Rounding fewer rows than this costs less than waking a thread. Whole tiles.
 constexpr std::size_t kRowsToShare = 2 * simd::kQ8TileRows;
 constexpr std::size_t kMatrixRowsToShare = simd::kMatrixRows;
-// From so many rows of x on matrix units pay: below, what they make of the weights costs more.
-constexpr std::size_t kMatrixX = 32;
+// From so many rows of x on matrix units pay: below, the weights that they have to have made cost
+// more. A tile costs the same however many of its rows exist: three quarters of them shall.
+constexpr std::size_t kMatrixX = 16;
 // Of a group of 32 columns of one row in the tiles of simd.h.
 constexpr std::size_t kMatrixGroupBytes = 32 + sizeof(float);
 constexpr std::size_t kTileGroupBytes = std::max(simd::kQ8GroupBytes, kMatrixGroupBytes);
@@ -32,6 +33,10 @@ std::size_t n_blocks(std::size_t n_cols) { return (n_cols + 31) / 32; }
 
 std::size_t whole_tiles(std::size_t n_rows) {
   return (n_rows + simd::kMatrixRows - 1) / simd::kMatrixRows * simd::kMatrixRows;
+}
+
+bool fills_tiles(std::size_t n_rows) {
+  return n_rows >= kMatrixX && 4 * n_rows >= 3 * whole_tiles(n_rows);
 }
 
 std::size_t n_units(const LinearWeight& w) { return (w.n_out + kUnitRows - 1) / kUnitRows; }
@@ -151,7 +156,7 @@ LinearInput::Form LinearInput::form_for(const LinearWeight& w, const simd::Table
   }
   if (w.is_packed) {
     const bool has_units = simd.tile_q8_matrix != nullptr;
-    return has_units && n_rows_ >= kMatrixX ? Form::q8_matrix : Form::q8_tiles;
+    return has_units && fills_tiles(n_rows_) ? Form::q8_matrix : Form::q8_tiles;
   }
   return dtype_info(w.dtype).block_elems > 1 ? Form::q8_rows : Form::floats;
 }
