@@ -22,8 +22,9 @@ constexpr std::size_t kUnitsOfManyX = 4;
 // Rounding fewer rows than this costs less than waking a thread. Whole tiles.
 constexpr std::size_t kRowsToShare = 2 * simd::kQ8TileRows;
 constexpr std::size_t kMatrixRowsToShare = simd::kMatrixRows;
-// From so many rows of x on matrix units pay: below, the weights that they have to have made cost
-// more. A tile costs the same however many of its rows exist: three quarters of them shall.
+// From so many rows of x on matrix units pay: below, making signed bytes of the weights costs more
+// than they save. A tile costs the same however many of its rows exist: three quarters of them
+// shall.
 constexpr std::size_t kMatrixX = 16;
 // Of a group of 32 columns of one row in the tiles of simd.h.
 constexpr std::size_t kMatrixGroupBytes = 32 + sizeof(float);

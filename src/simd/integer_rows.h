@@ -11,7 +11,7 @@
 // V the same way: weights w = p * s of the 32 rows (a *stretch*; the last of a block may have 16)
 // and of a group of channels are rounded to integers x with one unit, and by ascending stretches
 //   sum = fma(<x, k>, unit, sum),  out += sum at the end.
-// So the results are the same to the bit for every instruction set, layout and number of queries.
+// So the results are the same to the bit for every set that does so, layout and number of queries.
 // Rounding errors: 2^-16 of the largest of 32 elements for each of them, so 2^-11 of it for their
 // sum at most, where bf16's rounding has 2^-9. NaN and infinity are in `largest`, found by
 // comparing bits without signs, and thereby in the unit, and reach the result.

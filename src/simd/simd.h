@@ -108,8 +108,10 @@ using PackedBf16MatrixFn = void (*)(const PackedRows& w, const Bf16Matrix& x, fl
                                     std::size_t ld_out);
 
 /// A run of queries against the K part of one block, and a run of weights against its V part.
-/// A block holds `block_tokens` rows (multiple of 16) of one KV head. See codec/kv_codec.h for the
-/// layouts.
+/// A block holds `block_tokens` rows (multiple of 16, at most kMaxBlockTokens) of one KV head. See
+/// codec/kv_codec.h for the layouts.
+inline constexpr std::uint32_t kMaxBlockTokens = 128;
+inline constexpr std::size_t kMaxHeadDim = 1024;  // of a model (ModelConfig)
 struct BlockShape {
   std::uint32_t block_tokens;
   std::uint32_t head_dim;  // even
@@ -156,8 +158,6 @@ using RunScoresFn = void (*)(const float* q, const KvRun& k, BlockShape shape, S
 using RunAccumulateFn = void (*)(ScoreTile weights, const KvRun& v, BlockShape shape,
                                  std::uint32_t n_tokens, float* out);
 inline constexpr std::size_t kMaxRunQueries = 16;
-
-inline constexpr std::size_t kMaxHeadDim = 1024;  // of a model (ModelConfig)
 
 /// Parts that are rows of ggml blocks, [n][d / 32] (tensor/quant_blocks.h), as bf16 parts; values
 /// are rounded to bf16. REQUIRES: head_dim a multiple of 32.

@@ -82,7 +82,7 @@ void for_each_case(bool is_key, F&& f) {
 TEST(CodeRuns, ScoresAreThoseOfDecodedParts) {
   for_each_case(true, [](const simd::Table& table, const simd::CodeBook& book, BlockShape shape,
                          const CodedRun& run, std::mt19937& rng) {
-    for (const std::size_t n_q : {1U, 2U, 3U, 4U, 7U}) {
+    for (const std::size_t n_q : {1U, 2U, 3U, 4U, 7U, 17U, 35U}) {
       for (const std::size_t n_blocks : {std::size_t{1}, std::size_t{kBlocks}}) {
         const std::size_t n = n_blocks * shape.block_tokens, stride = n + 3;
         const std::vector<float> q = normals(n_q * shape.head_dim, rng);
@@ -104,7 +104,7 @@ TEST(CodeRuns, ScoresAreThoseOfDecodedParts) {
 TEST(CodeRuns, WeightedSumsAreThoseOfDecodedParts) {
   for_each_case(false, [](const simd::Table& table, const simd::CodeBook& book, BlockShape shape,
                           const CodedRun& run, std::mt19937& rng) {
-    for (const std::size_t n_q : {1U, 2U, 3U, 4U, 7U}) {
+    for (const std::size_t n_q : {1U, 2U, 3U, 4U, 7U, 17U, 35U}) {
       for (const std::size_t n_blocks : {std::size_t{1}, std::size_t{kBlocks}}) {
         const std::size_t n = n_blocks * shape.block_tokens, stride = n + 5;
         std::vector<float> weights = normals(n_q * stride, rng);

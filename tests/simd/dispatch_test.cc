@@ -1,5 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <string>
+
 #include "simd/simd.h"
 
 namespace larder::simd {
@@ -13,6 +16,21 @@ TEST(Dispatch, ScalarFirstAndBestLast) {
 }
 
 #if defined(__x86_64__) && defined(__GNUC__)
+// GCC 12 cannot be asked for AMX. The system lists what it keeps the registers of; it may still
+// refuse to give them out.
+bool system_has_amx() {
+  std::ifstream file("/proc/cpuinfo");
+  std::string line;
+  while (std::getline(file, line)) {
+    if (line.starts_with("flags")) {
+      return line.find("amx_tile") != std::string::npos &&
+             line.find("amx_int8") != std::string::npos &&
+             line.find("amx_bf16") != std::string::npos;
+    }
+  }
+  return false;
+}
+
 TEST(Dispatch, AgreesWithTheCompilersView) {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                     __builtin_cpu_supports("bmi2");
@@ -20,9 +38,7 @@ TEST(Dispatch, AgreesWithTheCompilersView) {
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vbmi") &&
                       __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
-  // GCC 12 cannot be asked for AMX, and the system may refuse its registers.
-  const bool amx = best().name == "amx";
-  EXPECT_TRUE(avx512 || !amx);
+  const bool amx = avx512 && system_has_amx();
   EXPECT_EQ(available().size(), 1U + (avx2 ? 1U : 0U) + (avx512 ? 1U : 0U) + (amx ? 1U : 0U));
 }
 #endif

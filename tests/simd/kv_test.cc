@@ -321,7 +321,7 @@ TEST(RunAccumulate, FollowsTheFormulaForAnyNumberOfTokens) {
 TEST(RunAccumulate, OfAQueryDoesNotDependOnTheOthersOrOnZeroWeights) {
   for_each_run([](const Table& table, const Format& format, const RunOfBlocks& run, auto& rng) {
     const BlockShape shape = run.blocks[0].shape;
-    const std::size_t d = shape.head_dim, n_most = 13, n = 2 * shape.block_tokens;
+    const std::size_t d = shape.head_dim, n_most = 35, n = 2 * shape.block_tokens;
     const std::uint32_t n_tokens = shape.block_tokens + 5;  // of the weights that are not zero
     std::vector<float> weights = random_floats(n_most * n, rng);
     for (std::size_t i = 0; i < n_most; ++i) {

@@ -13,7 +13,6 @@
 namespace larder::simd::amx {
 namespace {
 
-constexpr std::size_t kMaxBlockTokens = 128;
 constexpr std::size_t kMaxPartBytes = kMaxBlockTokens * kMaxHeadDim * 2;
 
 /// Decodes parts one after the other, and asks for the bytes of later ones as it goes: asked for in
@@ -128,29 +127,36 @@ void pack_weights(const CodeBook& book, ScoreTile weights, const KvRun& v, Block
   }
 }
 
-/// At most kTileRows queries, and kMaxTokens tokens, whole blocks.
+/// Some coded blocks of V, kMaxTokens tokens at most, and their weights for kTileRows queries at
+/// most.
+struct WeightedCodes {
+  const CodeBook& book;
+  const std::uint16_t* weights;  // packed
+  std::size_t n_q;
+  const KvRun& v;
+  std::size_t n_blocks;
+};
+
 template <class D>
-void accumulate_codes(const D& decoder, const CodeBook& book, const std::uint16_t* weights,
-                      std::size_t n_q, const KvRun& v, BlockShape shape, std::size_t n_blocks,
-                      float* out) {
+void accumulate_codes(const D& decoder, const WeightedCodes& in, BlockShape shape, float* out) {
   alignas(64) std::byte part[kMaxPartBytes];
-  const std::size_t n_bytes = v_part_bytes(book, shape);
+  const std::size_t n_bytes = v_part_bytes(in.book, shape);
   const std::size_t head_dim = shape.head_dim, row_bytes = head_dim * 4;
   const bool one_pass = head_dim / kLanes <= ChannelTiles::kMaxSums;
-  const ChannelTiles sums(n_q, step_tokens(shape.block_tokens), kLanes);
+  const ChannelTiles sums(in.n_q, step_tokens(shape.block_tokens), kLanes);
   const auto add_block = [&](auto n_tiles, std::size_t b, std::size_t first) {
     for (std::size_t t = 0; t < shape.block_tokens; t += sums.step()) {
-      sums.add<n_tiles()>(weights + b * shape.block_tokens + t,
+      sums.add<n_tiles()>(in.weights + b * shape.block_tokens + t,
                           part + t / 2 * row_bytes + first * 4, row_bytes);
     }
   };
   const auto decode_block = [&](std::size_t b) {
-    decoder.v(v.parts[b], distance_ahead(v, b, n_bytes), part);
+    decoder.v(in.v.parts[b], distance_ahead(in.v, b, n_bytes), part);
   };
   if (one_pass) {  // sums stay in the tiles from the first block to the last
     for_each_pass(head_dim, [&](auto n_tiles, std::size_t) {
       sums.begin<n_tiles()>(out, head_dim);
-      for (std::size_t b = 0; b < n_blocks; ++b) {
+      for (std::size_t b = 0; b < in.n_blocks; ++b) {
         decode_block(b);
         add_block(n_tiles, b, 0);
       }
@@ -158,7 +164,7 @@ void accumulate_codes(const D& decoder, const CodeBook& book, const std::uint16_
     });
     return;
   }
-  for (std::size_t b = 0; b < n_blocks; ++b) {
+  for (std::size_t b = 0; b < in.n_blocks; ++b) {
     decode_block(b);
     for_each_pass(head_dim, [&](auto n_tiles, std::size_t first) {
       sums.begin<n_tiles()>(out + first, head_dim);
@@ -195,7 +201,7 @@ void accumulate_all(const CodeBook& book, ScoreTile weights, const KvRun& v, Blo
     for (KvRun run = v; n_left > 0;) {
       const std::size_t n = n_left < chunk_blocks ? n_left : chunk_blocks;
       pack_weights(book, some, run, shape, n * shape.block_tokens, packed);
-      accumulate_codes(decoder, book, packed, n_q, run, shape, n, out);
+      accumulate_codes(decoder, {book, packed, n_q, run, n}, shape, out);
       some.data += n * shape.block_tokens;
       run.parts += n;
       run.n_blocks -= n;

@@ -5,7 +5,8 @@
 
 namespace larder::simd::amx {
 
-/// Asks the system to keep the tile registers of this process's threads. False where it does not.
+/// Asks the system to keep the tile registers of this process's threads. False where it does not,
+/// as when a thread has a signal stack too small for them; later ones that small are refused.
 /// REQUIRES: the processor has AMX-TILE.
 bool request_tiles() noexcept;
 
