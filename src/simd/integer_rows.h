@@ -13,7 +13,7 @@
 //   sum = fma(<x, k>, unit, sum),  out += sum at the end.
 // So the results are the same to the bit for every set that does so, layout and number of queries.
 // Rounding errors: 2^-16 of the largest of 32 elements for each of them, so 2^-11 of it for their
-// sum at most, where bf16's rounding has 2^-9. NaN and infinity are in `largest`, found by
+// sum at most, where bf16's rounding has 2^-8. NaN and infinity are in `largest`, found by
 // comparing bits without signs, and thereby in the unit, and reach the result.
 //
 // The amx set alone rounds queries and weights to bf16, and so does more in tiles

@@ -108,8 +108,8 @@ struct UnpackedParts {
   }
 };
 
-// Each of two factors of a product is off by 2^-9 of itself at most; and floats are rounded.
-constexpr double kBf16Error = 0x1p-9 + 0x1p-16;
+// One factor of a product is off by 2^-8 of itself at most, and floats are rounded.
+constexpr double kBf16Error = 0x1p-8 + 0x1p-16;
 
 bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
