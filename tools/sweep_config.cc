@@ -2,12 +2,15 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <fstream>
 #include <initializer_list>
+#include <sstream>
 #include <type_traits>
 #include <utility>
 
 #include "base/fail.h"
 #include "engine_flags.h"
+#include "model_fingerprint.h"
 #include "spellings.h"
 
 namespace larder {
@@ -86,6 +89,12 @@ std::string result_options(const EngineOptions& options) {
     if (std::find(kOwnFields.begin(), kOwnFields.end(), field) != kOwnFields.end()) return;
     text += fmt::format("{}{}={}", text.empty() ? "" : " ", field, value);
   });
+  if (!options.kv.calibration.empty()) {  // what the file says, for it may be made anew
+    std::ifstream file(options.kv.calibration, std::ios::binary);
+    std::ostringstream content;
+    content << file.rdbuf();
+    text += fmt::format(" calibrated={}", text_fingerprint(content.str()));
+  }
   return text;
 }
 

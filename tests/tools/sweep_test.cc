@@ -66,6 +66,13 @@ TEST(SweepConfig, OptionsThatChangeResultsAreTheKey) {
   b.kv.type_k = "f32";
   EXPECT_NE(result_options(a), result_options(b));
   EXPECT_THAT(result_options(b), HasSubstr("cache-type-k=f32"));
+  const std::string path = testing::TempDir() + "sweep_test.keys";
+  b.kv.calibration = path;
+  std::ofstream(path) << "one";
+  const std::string before = result_options(b);
+  EXPECT_EQ(result_options(b), before);
+  std::ofstream(path) << "another";
+  EXPECT_NE(result_options(b), before) << "a calibration of the same name, made anew";
 }
 
 std::string content(const std::string& path) {
