@@ -13,8 +13,6 @@
 namespace larder::simd::amx {
 namespace {
 
-constexpr std::size_t kMaxPartBytes = kMaxBlockTokens * kMaxHeadDim * 2;
-
 /// Decodes parts one after the other, and asks for the bytes of later ones as it goes: asked for in
 /// one go they would fill the buffers of the cache and make the decoding wait.
 template <int kBits>
@@ -142,7 +140,8 @@ void accumulate_codes(const D& decoder, const WeightedCodes& in, BlockShape shap
   alignas(64) std::byte part[kMaxPartBytes];
   const std::size_t n_bytes = v_part_bytes(in.book, shape);
   const std::size_t head_dim = shape.head_dim, row_bytes = head_dim * 4;
-  const bool one_pass = head_dim / kLanes <= ChannelTiles::kMaxSums;
+  const std::size_t n_tiles_of_head = head_dim / kLanes;
+  const bool one_pass = n_tiles_of_head <= ChannelTiles::kMaxSums;
   const ChannelTiles sums(in.n_q, step_tokens(shape.block_tokens), kLanes);
   const auto add_block = [&](auto n_tiles, std::size_t b, std::size_t first) {
     for (std::size_t t = 0; t < shape.block_tokens; t += sums.step()) {
@@ -154,7 +153,7 @@ void accumulate_codes(const D& decoder, const WeightedCodes& in, BlockShape shap
     decoder.v(in.v.parts[b], distance_ahead(in.v, b, n_bytes), part);
   };
   if (one_pass) {  // sums stay in the tiles from the first block to the last
-    for_each_pass(head_dim, [&](auto n_tiles, std::size_t) {
+    for_each_pass<ChannelTiles::kMaxSums>(n_tiles_of_head, [&](auto n_tiles, std::size_t) {
       sums.begin<n_tiles()>(out, head_dim);
       for (std::size_t b = 0; b < in.n_blocks; ++b) {
         decode_block(b);
@@ -166,7 +165,8 @@ void accumulate_codes(const D& decoder, const WeightedCodes& in, BlockShape shap
   }
   for (std::size_t b = 0; b < in.n_blocks; ++b) {
     decode_block(b);
-    for_each_pass(head_dim, [&](auto n_tiles, std::size_t first) {
+    for_each_pass<ChannelTiles::kMaxSums>(n_tiles_of_head, [&](auto n_tiles, std::size_t tile) {
+      const std::size_t first = tile * kLanes;
       sums.begin<n_tiles()>(out + first, head_dim);
       add_block(n_tiles, b, first);
       sums.end<n_tiles()>(out + first, head_dim);

@@ -15,7 +15,6 @@
 namespace larder::simd::amx {
 namespace {
 
-constexpr std::size_t kMaxPartBytes = kMaxBlockTokens * kMaxHeadDim * 2;
 constexpr std::size_t kMaxScales = kMaxBlockTokens * kMaxGroups;
 
 /// What stands in parts, ready to be multiplied. Scales are [d / 32][n], floats or halves.
@@ -216,20 +215,7 @@ void add_block(const ChannelTiles& sums, const std::uint16_t* packed, const std:
   }
 }
 
-constexpr std::size_t kMaxPass = ChannelTiles::kMaxSums / 2;  // groups
-
-/// f(integral_constant number of groups, the first one), as few and as even as the tiles allow.
-template <class F>
-void for_each_pass_of_groups(std::size_t n_groups, F&& pass) {
-  for (std::size_t g = 0; g < n_groups;) {
-    const std::size_t left = n_groups - g, n_passes = (left + kMaxPass - 1) / kMaxPass;
-    const std::size_t n = left / n_passes;
-    if (n == 1) pass(std::integral_constant<int, 1>{}, g);
-    if (n == 2) pass(std::integral_constant<int, 2>{}, g);
-    if (n == 3) pass(std::integral_constant<int, 3>{}, g);
-    g += n;
-  }
-}
+constexpr int kMaxPass = ChannelTiles::kMaxSums / 2;  // groups
 
 /// At most kTileRows queries.
 template <class Source>
@@ -245,7 +231,7 @@ void accumulate(Source& source, const ScoreTile& weights, const KvRun& v, BlockS
     return rows.elements;
   };
   if (n_groups <= kMaxPass) {  // sums stay in the tiles from the first block to the last
-    for_each_pass_of_groups(n_groups, [&](auto n, std::size_t) {
+    for_each_pass<kMaxPass>(n_groups, [&](auto n, std::size_t) {
       sums.begin<2 * n()>(out, head_dim);
       for (std::size_t b = 0; b < n_blocks; ++b) add_block<n()>(sums, packed, prepare(b), shape, 0);
       sums.end<2 * n()>(out, head_dim);
@@ -254,7 +240,7 @@ void accumulate(Source& source, const ScoreTile& weights, const KvRun& v, BlockS
   }
   for (std::size_t b = 0; b < n_blocks; ++b) {
     const std::byte* const elements = prepare(b);
-    for_each_pass_of_groups(n_groups, [&](auto n, std::size_t first) {
+    for_each_pass<kMaxPass>(n_groups, [&](auto n, std::size_t first) {
       sums.begin<2 * n()>(out + first * kGroupChannels, head_dim);
       add_block<n()>(sums, packed, elements, shape, first);
       sums.end<2 * n()>(out + first * kGroupChannels, head_dim);

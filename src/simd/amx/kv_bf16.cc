@@ -94,9 +94,10 @@ void run_accumulate_bf16(ScoreTile weights, const KvRun& v, BlockShape shape,
       const WeightedRows rows{packed, left, shape, n};
       if (head_dim >= kLanes) {
         const ChannelTiles sums(n_q, step, kLanes);
-        for_each_pass(head_dim, [&](auto n_tiles, std::size_t first) {
-          add_run<n_tiles()>(sums, rows, first, out);
-        });
+        for_each_pass<ChannelTiles::kMaxSums>(head_dim / kLanes,
+                                              [&](auto n_tiles, std::size_t tile) {
+                                                add_run<n_tiles()>(sums, rows, tile * kLanes, out);
+                                              });
       }
       if (head_dim % kLanes != 0) {
         const ChannelTiles sums(n_q, step, head_dim % kLanes);

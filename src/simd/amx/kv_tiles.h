@@ -19,6 +19,7 @@ namespace {
 constexpr std::size_t kLanes = 16;  // tokens of a K tile; channels of a C tile
 constexpr std::size_t kStep = 32;   // elements of a row of A: channels, or tokens
 constexpr std::size_t kBTileBytes = kTileRows * kTileRowBytes;
+constexpr std::size_t kMaxPartBytes = kMaxBlockTokens * kMaxHeadDim * 2;  // of bf16
 
 inline __mmask16 first_lanes(std::size_t n) {
   return static_cast<__mmask16>(n >= kLanes ? 0xffffU : (1U << n) - 1U);
@@ -208,21 +209,18 @@ class ChannelTiles {
   const TileScope tiles_;
 };
 
-/// Passes over the channels of heads: `pass(integral_constant number of tiles, first channel)`, as
-/// few and as even as the registers allow. What is no whole tile is left.
-template <class F>
-inline void for_each_pass(std::size_t head_dim, F&& pass) {
-  constexpr std::size_t kMax = ChannelTiles::kMaxSums;
-  const std::size_t n_tiles = head_dim / kLanes, n_passes = (n_tiles + kMax - 1) / kMax;
-  for (std::size_t i = 0, tile = 0; i < n_passes; ++i) {
-    const std::size_t n = (n_tiles - tile) / (n_passes - i), first = tile * kLanes;
-    if (n == 1) pass(std::integral_constant<int, 1>{}, first);
-    if (n == 2) pass(std::integral_constant<int, 2>{}, first);
-    if (n == 3) pass(std::integral_constant<int, 3>{}, first);
-    if (n == 4) pass(std::integral_constant<int, 4>{}, first);
-    if (n == 5) pass(std::integral_constant<int, 5>{}, first);
-    if (n == 6) pass(std::integral_constant<int, 6>{}, first);
-    tile += n;
+/// Passes over `n` things, kMax of them at once: `pass(integral_constant number, the first one)`,
+/// as few and as even as that allows.
+template <int kMax, class F>
+inline void for_each_pass(std::size_t n, F&& pass) {
+  const std::size_t n_passes = (n + kMax - 1) / kMax;
+  for (std::size_t i = 0, first = 0; i < n_passes; ++i) {
+    const std::size_t n_now = (n - first) / (n_passes - i);
+    for_each_tile<kMax>([&](auto t) {
+      constexpr int kNow = t() + 1;
+      if (n_now == std::size_t{kNow}) pass(std::integral_constant<int, kNow>{}, first);
+    });
+    first += n_now;
   }
 }
 
