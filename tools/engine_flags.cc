@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "codec/kv_codec.h"
 #include "flag_values.h"
+#include "layer_formats_file.h"
 #include "spellings.h"
 
 namespace larder {
@@ -32,7 +34,14 @@ class FlagMaker {
 
   void operator()(std::string_view field, std::string& value, const char* help) {
     if (skipped(field)) return;
-    CLI::Option* option = app_.add_option(engine_flag_names(field), value, full_help(field, help));
+    const std::string names = engine_flag_names(field);
+    CLI::Option* option =
+        field == "kv-layers"
+            ? add_parsed(
+                  app_, names, read_layer_formats,
+                  [&value](std::string text) { value = std::move(text); },
+                  full_help(field, help) + "; @FILE: what a file says, an entry a line")
+            : app_.add_option(names, value, full_help(field, help));
     option->group("Engine")->type_name("TEXT");
     if (!value.empty()) option->default_str(value);
     if (field == "model") option->required();

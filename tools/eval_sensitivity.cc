@@ -16,6 +16,7 @@
 #include "layer_budget.h"
 #include "model/config.h"
 #include "model/io/model_source.h"
+#include "model/io/output_file.h"
 #include "sweep_run.h"
 #include "table.h"
 #include "text_input.h"
@@ -32,6 +33,7 @@ struct SensitivityFlags {
   std::uint64_t budget_bytes = 0;  // per token; 0: by `bits`
   double bits = 4.5;               // per element
   std::string text_path, store_path;
+  std::string output_path;  // file for --kv-layers; empty: none
   bool json = false;
 };
 
@@ -135,6 +137,16 @@ std::string as_text(const SensitivityFlags& flags, const std::vector<LayerSide>&
               {"same top token", fmt::format("{:.2f} %", 100 * r.value("top1_agreement", 0.0))}});
 }
 
+/// The table as --kv-layers reads it from a file, an entry a line.
+std::string as_file(const SensitivityFlags& flags, const Solution& solution) {
+  const Json& r = solution.measured.kl.begin()->second;
+  std::string entries = solution.layers;
+  std::replace(entries.begin(), entries.end(), ',', '\n');
+  return fmt::format("# {:.0f} bytes per token, KL {:.6f} behind {} tokens\n{}\n",
+                     r.value("kv_bytes_per_token", 0.0), r.value("kl_mean", 0.0), flags.n_context,
+                     entries);
+}
+
 Json as_json(const std::vector<LayerSide>& sides, const Solution& solution) {
   Json list = Json::array();
   for (const LayerSide& side : sides) {
@@ -169,6 +181,9 @@ Result<void> run(SensitivityFlags& flags) {
   }
   fill_choices(flags, rows, sides);
   LARDER_ASSIGN(const Solution solution, solve(flags, sides, rows, store));
+  if (!flags.output_path.empty()) {
+    LARDER_TRY(write_file(flags.output_path, as_file(flags, solution)));
+  }
   if (flags.json) {
     print_json(as_json(sides, solution));
   } else {
@@ -199,6 +214,8 @@ void add_eval_sensitivity_command(CLI::App& eval, int& exit_code) {
              "places of the text, at most");
   command->add_option("--results", flags->store_path,
                       "file of finished measurements: read first, then added to");
+  command->add_option("-o,--output", flags->output_path,
+                      "file for the table: --kv-layers @FILE reads it");
   command->add_flag("--json", flags->json, "one JSON object instead of text");
   add_engine_flags(*command, flags->plan.reference,
                    {"parallel", "ctx-size", "kv-keep-total", "kv-memory", "kv-layers"});

@@ -26,7 +26,7 @@ AttentionShape random_shape(std::mt19937& rng) {
   AttentionShape shape{};
   shape.n_kv_heads = pick({1, 2, 3});
   shape.n_heads = shape.n_kv_heads * pick({1, 2, 4, 7, 8});
-  shape.head_dim = pick({16, 32, 64, 80, 96});
+  shape.head_dim = pick({16, 32, 64, 80, 96, 128, 256});
   shape.block_tokens = pick({16, 32, 64, 128});
   shape.window = pick({0, 0, 1, 5, 100, 512, 700});
   shape.scale = 1 / std::sqrt(static_cast<float>(shape.head_dim));

@@ -49,6 +49,10 @@ TEST(BadInput, Files) {
   expect_refused(run_tiny({"-f", "/nonexistent/prompt.txt"}), {"/nonexistent/prompt.txt"});
   expect_refused({"eval", "perplexity", "-m", tiny_model(), "/nonexistent/text.txt"},
                  {"/nonexistent/text.txt"});
+  expect_refused(run_tiny({"--kv-layers", "@/nonexistent/table"}),
+                 {"--kv-layers", "/nonexistent/table"});
+  const std::string table = temporary_file("table", "0:bf16 # the first\n1:rot4/nothing\n");
+  expect_refused(run_tiny({"--kv-layers", "@" + table}), {"kv-layers", "'nothing'"});
 }
 
 TEST(BadInput, LostStandardOutputIsAFailure) {

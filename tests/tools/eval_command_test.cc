@@ -164,11 +164,12 @@ TEST(EvalSweep, NamesWhatTheModelDoesNotSupport) {
 }
 
 TEST(EvalSensitivity, FindsATableWithinTheBudget) {
-  const std::string results = temporary_path("sensitivity.jsonl");
+  const std::string results = temporary_path("sensitivity.jsonl"), table = temporary_path("table");
   const std::vector<std::string> command = {
       "eval",      "sensitivity", "-m",        tiny_model(), "--text",         story(),
       "--formats", "int8,int4",   "--bits",    "7",          "--context",      "64",
-      "--windows", "2",           "--results", results,      "--continuation", "16"};
+      "--windows", "2",           "--results", results,      "--continuation", "16",
+      "-o",        table};
   const json found = json_of(command);
   ASSERT_EQ(found["sensitivity"].size(), 8U);  // 2 layers, K and V, 2 formats
   for (const json& one : found["sensitivity"]) EXPECT_GT(one["kl_mean"], 0);
@@ -180,6 +181,10 @@ TEST(EvalSensitivity, FindsATableWithinTheBudget) {
       json_of({"eval", "kl", "-m", tiny_model(), "--text", story(), "--contexts", "64", "--windows",
                "2", "--continuation", "16", "--kv-layers", found["kv_layers"]});
   EXPECT_EQ(kl[0]["kl_mean"], measured["kl_mean"]);
+  const json from_file =
+      json_of({"eval", "kl", "-m", tiny_model(), "--text", story(), "--contexts", "64", "--windows",
+               "2", "--continuation", "16", "--kv-layers", "@" + table});
+  EXPECT_EQ(from_file[0]["kl_mean"], measured["kl_mean"]);
   EXPECT_EQ(json_of(command), found);  // from the file
   expect_refused({"eval", "sensitivity", "-m", tiny_model(), "--text", story()}, {"--formats"});
   expect_refused({"eval", "sensitivity", "-m", tiny_model(), "--text", story(), "--formats", "int8",
