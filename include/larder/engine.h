@@ -82,8 +82,9 @@ struct Request {
   std::uint32_t n_read_in_full = UINT32_MAX;
   /// Which of its cached rows stay, as KvOptions::policy (methods and parameters, no files) and
   /// ::keep say it; "none" or "full": all of them. Without, or without one of the two: the engine's
-  /// own. Up to 256 and 32 bytes. What reads in part (quest, infllm) is the engine's alone.
+  /// own. Of so many bytes at most. What reads in part (quest, infllm) is the engine's alone.
   std::optional<std::string> kv_policy, kv_keep;
+  static constexpr std::size_t kMaxPolicyBytes = 256, kMaxKeepBytes = 32;
   std::int32_t priority = 0;  // lower goes first; when blocks run out, the highest yield first
   std::string cache_salt;     // requests share cached prefixes with those of the same salt only
 };
@@ -192,6 +193,8 @@ struct CacheView {
   bool prefix_caching = false;
   // Of the prefix tree: stripes are the blocks of all layers for block_tokens tokens.
   std::size_t n_stripes = 0, n_pinned_stripes = 0, n_salts = 0;
+  std::string policy;            // of requests that name none, as of a sequence
+  std::size_t n_policies = 0;    // others that are remembered
   std::size_t n_compressed = 0;  // beginnings of which a policy has dropped rows, beside the tree
   std::uint64_t tree_bytes = 0, idle_bytes = 0;  // in all; of those, what only the tree refers to
   std::uint64_t n_evicted = 0, n_dropped = 0, n_deduplicated_blocks = 0;

@@ -13,8 +13,7 @@
 namespace larder {
 
 using simd::BlockShape;
-
-inline constexpr std::uint32_t kMaxBlockTokens = 128;
+using simd::kMaxBlockTokens;
 
 enum class KvFormat : std::uint8_t {
   f32,

@@ -145,6 +145,8 @@ CacheView Engine::Impl::cache_view() const {
   view.peak_bytes = pool.peak_bytes();
   view.block_tokens = options.kv.block_tokens;
   view.format = format_name();
+  view.policy = own_policy->text;
+  view.n_policies = policies.size();
   view.prefix_caching = prefixes.has_value();
   PrefixSummary tree = prefixes ? prefixes->summary() : PrefixSummary{};
   if (!tree.n_only.empty()) compressed.count_only(pool, tree.n_only);

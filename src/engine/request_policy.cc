@@ -10,7 +10,6 @@
 namespace larder {
 namespace {
 
-constexpr std::size_t kMaxPolicyBytes = 256, kMaxKeepBytes = 32;
 constexpr std::string_view kNone = "none", kFull = "full";
 
 Result<void> check_length(std::string_view field, const std::optional<std::string>& text,
@@ -109,8 +108,8 @@ Result<PolicyChoice> keep_all(const Request& request, const KvOptions& options,
 Result<PolicyChoice> policy_choice(const Request& request, const KvOptions& options,
                                    const std::optional<EvictionOptions>& own) {
   if (!request.kv_policy && !request.kv_keep) return PolicyChoice{};
-  LARDER_TRY(check_length("kv_policy", request.kv_policy, kMaxPolicyBytes));
-  LARDER_TRY(check_length("kv_keep", request.kv_keep, kMaxKeepBytes));
+  LARDER_TRY(check_length("kv_policy", request.kv_policy, Request::kMaxPolicyBytes));
+  LARDER_TRY(check_length("kv_keep", request.kv_keep, Request::kMaxKeepBytes));
   if (request.kv_policy == kNone || request.kv_policy == kFull) {
     return keep_all(request, options, own);
   }

@@ -159,6 +159,8 @@ ApiAnswer Api::cache_view() const {
   json["bytes"] = view.bytes;
   json["budget_bytes"] = view.budget_bytes;
   json["peak_bytes"] = view.peak_bytes;
+  json["policy"] = view.policy;
+  json["named_policies"] = view.n_policies;
   json["blocks"] = Json::array();
   for (const auto& blocks : view.blocks) json["blocks"].push_back(blocks_json(blocks));
   json["prefix_tree"] = tree_json(view);

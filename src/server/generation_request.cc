@@ -22,8 +22,6 @@ constexpr std::size_t kMaxBiases = 1024;
 constexpr std::int64_t kMaxPriority = 1'000'000;
 constexpr double kMaxTimeoutSeconds = 1e6;
 constexpr std::int64_t kMaxSamples = 128;
-constexpr std::size_t kMaxPolicyBytes = 256;  // the engine's own bounds are the same
-constexpr std::size_t kMaxKeepBytes = 32;
 
 void read_stop(FieldReader& fields, std::vector<std::string>& stop) {
   const Json* value = fields.any("stop");
@@ -90,12 +88,12 @@ void read_sampling(FieldReader& fields, SamplingOverrides& sampling) {
 
 /// The budget may be a number, too. What the texts say is the engine's to judge.
 void read_policy(FieldReader& fields, GenerationRequest& request) {
-  request.kv_policy = fields.text("kv_policy", kMaxPolicyBytes);
+  request.kv_policy = fields.text("kv_policy", Request::kMaxPolicyBytes);
   const Json* keep = fields.any("kv_keep");
   if (keep != nullptr && keep->is_number()) {
     request.kv_keep = keep->dump();
   } else {
-    request.kv_keep = fields.text("kv_keep", kMaxKeepBytes);
+    request.kv_keep = fields.text("kv_keep", Request::kMaxKeepBytes);
   }
 }
 

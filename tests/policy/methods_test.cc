@@ -69,8 +69,8 @@ TEST(Methods, KeepIsTokensOrAShare) {
   EXPECT_EQ(parse_keep("0.25")->n_tokens, 0U);
   EXPECT_DOUBLE_EQ(parse_keep("0.25")->share, 0.25);
   EXPECT_DOUBLE_EQ(parse_keep(".5")->share, 0.5);
-  for (const char* text :
-       {"", "0", "1", "-3", "1.5", "25%", "nan", "inf", "1e99", "512 ", "x", "16777217"}) {
+  for (const char* text : {"", "0", "1", "-3", "1.5", "25%", "nan", "inf", "1e99", "512 ", "x",
+                           "16777217", " 64", "0x40", "+64", "0x1p-2"}) {
     EXPECT_NE(keep_refusal(text), "accepted") << text;
   }
   EXPECT_NE(keep_refusal("1.5").find("not '1.5'"), std::string::npos);
@@ -81,7 +81,8 @@ TEST(Methods, KeepIsBytes) {
   EXPECT_EQ(parse_keep("1.5K")->n_bytes, 1536U);
   EXPECT_EQ(parse_keep("2G")->n_bytes, 2ULL << 30);
   EXPECT_EQ(parse_keep("512")->n_bytes, 0U);
-  for (const char* text : {"M", "0M", "-1M", "1MB", "64 M", "1e9G", "nanM", "64m", "1MM"}) {
+  for (const char* text :
+       {"M", "0M", "-1M", "1MB", "64 M", "1e9G", "nanM", "64m", "1MM", "0x4M", " 4M"}) {
     EXPECT_NE(keep_refusal(text), "accepted") << text;
   }
 }

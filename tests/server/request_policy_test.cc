@@ -128,6 +128,8 @@ TEST(RequestPolicyFields, ExplainNamesThePolicyAndCountsTheRows) {
   EXPECT_EQ(explain(server.complete(body_of({}))).at("policy"), "none");
   const Json view = Json::parse(server.api->handle({"GET", "/cache", "", ""}).reply.body);
   EXPECT_GT(view.at("prefix_tree").at("compressed_prefixes"), 0);
+  EXPECT_EQ(view.at("policy"), "none");  // the server's own
+  EXPECT_EQ(view.at("named_policies"), 1);
 }
 
 }  // namespace
