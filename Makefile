@@ -102,18 +102,12 @@ soak:              ## ten minutes of clients of all manners; fails when the serv
 	cmake --build --preset release --target larder
 	python3 scripts/load.py soak -m $(MODEL) $(ARGS)
 
-eviction:          ## memory, quality and speed of eviction policies (hours): MODEL=, TEXT= -> docs/results/eviction.md
+eviction:          ## memory, quality and speed of eviction policies (an hour or two): MODEL=, TEXT= -> docs/results/eviction-*.md
 	@[ -n "$(TEXT)" ] || { echo "make eviction TEXT=file [MODEL=file.gguf]"; exit 2; }
 	@scripts/setup.sh build
 	cmake --preset release --log-level=WARNING
 	cmake --build --preset release --target larder
-	mkdir -p docs/results docs/img
-	build/release/bin/larder eval heads -m $(MODEL) -o build/eviction-heads.tsv
-	build/release/bin/larder eval sweep -m $(MODEL) --text $(TEXT) --configs scripts/eviction.txt \
-	  --contexts 2048,4096 --passkey 2048,4096 --task-lengths 2048,4096 \
-	  --tasks niah_single,niah_multikey,niah_multivalue,niah_multiquery,variable_tracking,common_words \
-	  --speed 4096 --results build/eviction.jsonl --svg docs/img/eviction-kl.svg \
-	  --task-svg docs/img/eviction-tasks.svg --report docs/results/eviction.md $(ARGS)
+	scripts/eviction.sh $(MODEL) $(TEXT) $(ARGS)
 
 fuzz:              ## every fuzz target for LONG_FUZZ_SECONDS (default 1800)
 	@scripts/setup.sh build test
