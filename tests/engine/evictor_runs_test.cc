@@ -1,18 +1,23 @@
 // Which rows stay when they go again and again, in several layers, against rows that numpy chose
 // (tests/fixtures/make_eviction_runs.py).
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <numeric>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/evictor.h"
 #include "kernels/column_sums.h"
 #include "kernels/query_moments.h"
-#include "policy/methods.h"
+#include "model/scratch_dir.h"
+#include "policy/head_budgets.h"
 #include "store/block_store.h"
 
 namespace larder {
@@ -73,6 +78,11 @@ EvictionOptions options_of(const std::string& policy, const Facts& facts) {
   options.keep = std::to_string(facts.n_keep);
   auto eviction = eviction_options(options);
   EXPECT_TRUE(eviction) << eviction.error().message;
+  std::vector<std::uint32_t> layers(facts.n_layers);
+  std::iota(layers.begin(), layers.end(), 0U);
+  if (!(*eviction)->heads_path.empty()) {
+    (*eviction)->shares = *head_shares((*eviction)->policy, (*eviction)->heads, layers);
+  }
   return **eviction;
 }
 
@@ -87,7 +97,7 @@ class EvictedText {
       : facts_(facts),
         n_kv_heads_(n_kv_heads),
         options_(options_of(policy, facts)),
-        apart_(options_.policy.splits_heads),
+        apart_(options_.policy.splits_heads || options_.policy.head_file != HeadFile::none),
         block_{kBlockTokens, facts.head_dim},
         layout_(make_kv_layout(kv_codec(KvFormat::f32), kv_codec(KvFormat::f32), block_)),
         shape_(make_shape()),
@@ -220,7 +230,7 @@ class EvictedText {
     if (!statistics_.of_rows()) first = std::max(first, 4U);  // the first four are left out
     if (first >= begin + n) return;
     const std::vector<float> q = queries(layer, begin, n);
-    float* sums = statistics_.layer(part(layer, 0));
+    float* sums = statistics_.layer(part(layer, 0));  // those of other parts stand behind it
     if (!statistics_.of_rows()) {
       const CountedRows rows{first - begin, begin + n - first, sums};
       return add_query_moments(compute_, {q.data(), facts_.n_heads, facts_.head_dim},
@@ -293,9 +303,17 @@ TEST(EvictorRuns, EqualTheReferenceOverLayersAndTime) {
   std::ifstream in(std::string(LARDER_TEST_DATA) + "/policy/eviction_runs.json");
   const nlohmann::json all = nlohmann::json::parse(in);
   const Facts facts = Facts::of(all);
+  const ScratchDir dir;
   std::size_t n_evictions = 0;
   for (const nlohmann::json& run : all["runs"]) {
-    const auto policy = run["policy"].get<std::string>();
+    auto policy = run["policy"].get<std::string>();
+    if (run.contains("heads")) {
+      const auto weights = run["heads"].get<std::vector<std::vector<float>>>();
+      std::string lines;
+      for (const auto& layer : weights) lines += fmt::format("{}\n", fmt::join(layer, "\t"));
+      dir.write("heads.tsv", lines);
+      policy += dir.path("heads.tsv");
+    }
     EvictedText text(facts, policy, run["kv_heads"]);
     std::vector<std::uint32_t> points;
     while (text.run_to_point()) {
