@@ -3,6 +3,7 @@
 #include <array>
 #include <charconv>
 
+#include "base/check.h"
 #include "base/fail.h"
 #include "base/printable.h"
 #include "policy/methods.h"
@@ -61,6 +62,7 @@ std::span<const std::string_view> parameters() noexcept {
 Result<void> set_parameter(Policy& policy, std::string_view name, std::string_view value,
                            std::string_view where) {
   const Parameter* known = find_parameter(name);
+  LARDER_CHECK(known != nullptr);
   std::uint32_t number = 0;
   const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
   if (error != std::errc{} || end != value.data() + value.size() || number < known->min ||
