@@ -3,8 +3,9 @@ which the engine's kept sets are tested against) are those that kvpress keeps, w
 is not installed.
 """
 
-import importlib.util
+import importlib
 import pathlib
+import sys
 
 import pytest
 
@@ -12,17 +13,8 @@ torch = pytest.importorskip("torch")
 kvpress = pytest.importorskip("kvpress")
 llama = pytest.importorskip("transformers.models.llama.modeling_llama")
 
-FIXTURES = pathlib.Path(__file__).parents[2] / "tests" / "fixtures"
-
-
-def reference(name):
-    spec = importlib.util.spec_from_file_location(name, FIXTURES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-REF, RUNS = reference("make_policy_fixtures"), reference("make_eviction_runs")
+sys.path.append(str(pathlib.Path(__file__).parents[2] / "tests" / "fixtures"))
+REF, RUNS = importlib.import_module("make_policy_fixtures"), importlib.import_module("make_eviction_runs")
 
 
 class Layer:
