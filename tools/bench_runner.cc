@@ -41,7 +41,7 @@ Request greedy(std::vector<std::int32_t> prompt, std::uint32_t max_tokens) {
 
 /// Under most policies rows stay or go by what they are, so all must be computed.
 bool keeps_all_rows(const std::string& policy) {
-  if (policy.empty()) return true;
+  if (names_no_policy(policy)) return true;
   const auto parsed = parse_policy(policy);
   return parsed && parsed->reading != Reading::all;
 }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/fail.h"
+#include "policy/methods.h"
 #include "terminal.h"
 
 namespace larder {
@@ -32,7 +33,7 @@ Result<void> run_until_idle(Engine& engine, const std::function<void(const Token
 }
 
 std::uint32_t sequences_with_room(const EngineOptions& options) {
-  return options.kv.policy.empty() ? 1 : std::min(2U, options.n_batch);
+  return names_no_policy(options.kv.policy) ? 1 : std::min(2U, options.n_batch);
 }
 
 std::uint32_t context_with_room(const EngineOptions& options, std::uint32_t n_tokens) {

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <array>
+#include <cmath>
 
 namespace larder {
 namespace {
@@ -40,6 +41,8 @@ Result<std::uint64_t> parse_bytes(std::string_view text) {
   for (const Suffix& suffix : kSuffixes) {
     if (!value || suffix.text != unit) continue;
     const double n_bytes = *value * suffix.factor;
+    const bool is_part_of_byte = suffix.factor == 1 && n_bytes != std::floor(n_bytes);
+    if (is_part_of_byte || (n_bytes > 0 && n_bytes < 1)) break;
     if (n_bytes < 0x1p63) return static_cast<std::uint64_t>(n_bytes);
   }
   return fail(Errc::invalid_argument, "'{}' is not a size such as 4096, 512M, 1.5GiB or 8GB", text);

@@ -21,7 +21,7 @@
 namespace larder {
 
 /// Bytes from "4096", "512M", "2G", "1.5GiB" (powers of 1024) or "8GB" (powers of 1000).
-/// Errors: invalid_argument, with the text.
+/// Errors: invalid_argument (less than a byte but not 0, a part of one), with the text.
 Result<std::uint64_t> parse_bytes(std::string_view text);
 
 /// "1.50 GiB": three significant digits, powers of 1024.

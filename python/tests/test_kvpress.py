@@ -1,9 +1,11 @@
-"""The rows that the policies' numpy references keep (tests/fixtures/make_policy_fixtures.py, which the engine's kept
-sets are tested against) are those that kvpress keeps, where it has the method. Skipped where it is not installed.
+"""The rows that the policies' numpy references keep (tests/fixtures/make_policy_fixtures.py and make_eviction_runs.py,
+which the engine's kept sets are tested against) are those that kvpress keeps, where it has the method. Skipped where it
+is not installed.
 """
 
-import importlib.util
+import importlib
 import pathlib
+import sys
 
 import pytest
 
@@ -11,17 +13,8 @@ torch = pytest.importorskip("torch")
 kvpress = pytest.importorskip("kvpress")
 llama = pytest.importorskip("transformers.models.llama.modeling_llama")
 
-FIXTURES = pathlib.Path(__file__).parents[2] / "tests" / "fixtures" / "make_policy_fixtures.py"
-
-
-def reference():
-    spec = importlib.util.spec_from_file_location("make_policy_fixtures", FIXTURES)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-REF = reference()
+sys.path.append(str(pathlib.Path(__file__).parents[2] / "tests" / "fixtures"))
+REF, RUNS = importlib.import_module("make_policy_fixtures"), importlib.import_module("make_eviction_runs")
 
 
 class Layer:
@@ -80,6 +73,38 @@ def test_snapkv(layer):
     _, weights = REF.attention(layer.q, layer.k)
     press = kvpress.SnapKVPress(window_size=REF.WINDOW, kernel_size=REF.KERNEL)
     assert layer.kept_by(press) == REF.observation_window(weights, layer.kv_heads)
+
+
+def test_ada_snapkv(layer):
+    """Without a floor, which the press gives to heads otherwise than the paper: what it masks are the other rows."""
+    _, weights = REF.attention(layer.q, layer.k)
+    snapkv = kvpress.SnapKVPress(compression_ratio=1 - REF.KEEP / REF.ROWS, window_size=REF.WINDOW,
+                                 kernel_size=REF.KERNEL)
+    with torch.no_grad():
+        kvpress.AdaKVPress(snapkv, alpha_safeguard=0).compress(layer.module, layer.hidden, layer.keys, layer.values, None,
+                                                               {"position_embeddings": layer.rope})
+    _, heads, rows = (x.tolist() for x in layer.module.masked_key_indices)
+    dropped = [{row for head, row in zip(heads, rows) if head == h} for h in range(layer.kv_heads)]
+    assert [[row for row in range(REF.ROWS) if row not in d] for d in dropped] == REF.adaptive(
+        REF.window_scores(weights, layer.kv_heads), 0, REF.WINDOW, floor=0)
+
+
+def test_pyramidkv():
+    """The rows beside the window, which the press counts out of its budget and the paper's code into it."""
+    class Pyramid(RUNS.Pyramid):
+        pyramid = 2
+
+    beside = RUNS.KEEP - Pyramid.window
+    press = kvpress.PyramidKVPress(compression_ratio=1 - beside / RUNS.ROWS, window_size=Pyramid.window, beta=2)
+    config = llama.LlamaConfig(num_hidden_layers=RUNS.LAYERS)
+    budgets = []
+    for index in range(RUNS.LAYERS):
+        module = torch.nn.Module()
+        module.config, module.layer_idx = config, index
+        budgets.append(press.get_layer_budget(module, RUNS.ROWS))
+    layers = [RUNS.Layer(index, 1) for index in range(RUNS.LAYERS)]
+    assert len(set(budgets)) == RUNS.LAYERS
+    assert budgets == [Pyramid().n_keep(layer, RUNS.ROWS) - Pyramid.window for layer in layers]
 
 
 def test_tova(layer):

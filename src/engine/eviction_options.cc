@@ -64,7 +64,7 @@ Result<void> share_total(std::uint64_t total_bytes, std::uint32_t n_sequences,
 Result<std::optional<EvictionOptions>> eviction_options(const KvOptions& options,
                                                         std::uint32_t n_sequences) {
   const bool has_total = options.keep_total_bytes != 0;
-  if (options.policy.empty()) {
+  if (names_no_policy(options.policy)) {
     if (options.keep.empty() && !has_total) return std::nullopt;
     return has_total ? fail(Errc::invalid_argument,
                             "kv-keep-total is {} bytes, but there is no kv-policy",

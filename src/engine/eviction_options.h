@@ -22,10 +22,10 @@ struct EvictionOptions {
 };
 
 /// What KvOptions::policy says together with ::keep or ::keep_total_bytes, of which each of
-/// `n_sequences` has its part; nothing without a policy. A policy that ends in ".yaml" is a file
-/// (policy/policy_file.h); those that it names are read. Errors: invalid_argument (an unknown
-/// method or parameter, no budget or two, one that the protected rows alone exceed, a budget
-/// without a policy, files that say no such thing), not_found.
+/// `n_sequences` has its part; nothing without a policy, or with "none" or "full". A policy that
+/// ends in ".yaml" is a file (policy/policy_file.h); those that it names are read. Errors:
+/// invalid_argument (an unknown method or parameter, no budget or two, one that the protected rows
+/// alone exceed, a budget without a policy, files that say no such thing), not_found.
 Result<std::optional<EvictionOptions>> eviction_options(const KvOptions& options,
                                                         std::uint32_t n_sequences = 1);
 

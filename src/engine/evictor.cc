@@ -242,7 +242,7 @@ KeyRows Evictor::rows_of(const SequenceCache& cache, const Part& part) {
   return {layouts_[part.layer], block_, heads_, part.n_rows};
 }
 
-/// What attention added up, pooled without the observed queries' own rows, which stay anyway.
+/// What attention added up, pooled without the rows of the window's queries, which stay anyway.
 void Evictor::score_by_attention(const Part& part, CacheStatistics& statistics) {
   const std::uint32_t n_rows = part.n_rows;
   const float* from = statistics.layer(part.index);
@@ -259,7 +259,7 @@ void Evictor::score_by_attention(const Part& part, CacheStatistics& statistics) 
     }
   }
   if (options_.policy.kernel == 1) return;
-  const std::uint32_t n_pooled = n_rows - std::min(n_rows, options_.policy.recent);
+  const std::uint32_t n_pooled = n_rows - std::min(n_rows, options_.policy.window);
   pooled_.resize(n_pooled);
   for (std::uint32_t head = 0; head < part.n_heads; ++head) {
     pool_scores(options_.policy.kernel, pooled_,

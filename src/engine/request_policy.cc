@@ -10,8 +10,6 @@
 namespace larder {
 namespace {
 
-constexpr std::string_view kNone = "none", kFull = "full";
-
 Result<void> check_length(std::string_view field, const std::optional<std::string>& text,
                           std::size_t max_bytes) {
   if (!text || text->size() <= max_bytes) return {};
@@ -110,7 +108,8 @@ Result<PolicyChoice> policy_choice(const Request& request, const KvOptions& opti
   if (!request.kv_policy && !request.kv_keep) return PolicyChoice{};
   LARDER_TRY(check_length("kv_policy", request.kv_policy, Request::kMaxPolicyBytes));
   LARDER_TRY(check_length("kv_keep", request.kv_keep, Request::kMaxKeepBytes));
-  if (request.kv_policy == kNone || request.kv_policy == kFull) {
+  const bool says_something = request.kv_policy && !request.kv_policy->empty();
+  if (says_something && names_no_policy(*request.kv_policy)) {
     return keep_all(request, options, own);
   }
   LARDER_ASSIGN(EvictionOptions eviction, choose_policy(request, own));

@@ -14,6 +14,27 @@ Result<void> check_policy(const Policy& policy, std::string_view where) {
   if (policy.kernel % 2 == 0) {
     return fail(Errc::invalid_argument, "{}: kernel must be odd, not {}", where, policy.kernel);
   }
+  if (policy.kernel > 1 && policy.recent < policy.window) {
+    return fail(Errc::invalid_argument,
+                "{}: recent is {}, but the rows of the {} queries of the window stay in any case "
+                "where scores are pooled: recent must be window or more",
+                where, policy.recent, policy.window);
+  }
+  if (policy.rise_percent != 0 && policy.window == 0) {
+    return fail(Errc::invalid_argument, "{}: rise-percent needs a window", where);
+  }
+  if ((policy.counting == Counting::largest) != (policy.chunk != 0)) {
+    return fail(Errc::invalid_argument,
+                "{}: chunk is {}: the largest weight counts of queries that read the prompt again, "
+                "so counting: largest and a chunk above 0 go together",
+                where, policy.chunk);
+  }
+  if (policy.merging == Merging::in_runs && policy.recent_percent + policy.heavy_percent > 100) {
+    return fail(Errc::invalid_argument,
+                "{}: recent-percent {} and heavy-percent {} are more than the budget, of which "
+                "they are parts",
+                where, policy.recent_percent, policy.heavy_percent);
+  }
   if (policy.chunk != 0 && (policy.every != 0 || !policy.at_prompt_end || policy.window != 0)) {
     return fail(
         Errc::invalid_argument,

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/fail.h"
+#include "base/printable.h"
 
 namespace larder {
 namespace {
@@ -29,7 +30,7 @@ Result<std::uint32_t> add_line(std::string_view line, const std::string& where,
     const float weight = std::strtof(word.c_str(), &stop);
     if (stop != word.c_str() + word.size() || !std::isfinite(weight) || weight < 0) {
       return fail(Errc::invalid_argument, "{}: '{}' is no weight of a head: a number, 0 or more",
-                  where, word);
+                  where, printable(word));
     }
     if (n == kMaxHeads) return fail(Errc::invalid_argument, "{}: more than {} heads", where, n);
     weights.push_back(weight);
@@ -70,6 +71,10 @@ Result<HeadShares> head_shares(const Policy& policy, const HeadWeights& weights,
       heads.push_back(std::size_t{layer} * weights.n_heads + head);
     }
   }
+  const double sum = std::accumulate(heads.begin(), heads.end(), 0.0, [&](double s, std::size_t i) {
+    return s + double{weights.weights[i]};
+  });
+  if (sum == 0) return fail(Errc::invalid_argument, "heads: the weights are all 0");
   if (policy.head_file == HeadFile::classes) {
     std::stable_sort(heads.begin(), heads.end(), [&](std::size_t a, std::size_t b) {
       return weights.weights[a] > weights.weights[b];
@@ -80,10 +85,6 @@ Result<HeadShares> head_shares(const Policy& policy, const HeadWeights& weights,
     }
     return shares;
   }
-  const double sum = std::accumulate(heads.begin(), heads.end(), 0.0, [&](double s, std::size_t i) {
-    return s + double{weights.weights[i]};
-  });
-  if (sum == 0) return fail(Errc::invalid_argument, "heads: the weights are all 0");
   for (const std::size_t i : heads) {
     shares.shares[i] =
         static_cast<float>(double{weights.weights[i]} / sum * static_cast<double>(heads.size()));

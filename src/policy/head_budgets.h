@@ -21,7 +21,7 @@ struct HeadWeights {
 /// A line for each layer with a number for each KV head, separated by blanks or tabs; empty lines
 /// and those that begin with # are skipped. So are the patterns of DuoAttention. `origin` names the
 /// text in errors: invalid_argument (no number, below 0, lines of different lengths, none at all,
-/// more than 4096 layers or heads).
+/// more than 4096 layers or heads), which hold no byte that cannot be printed.
 Result<HeadWeights> parse_head_weights(std::string_view text, const std::string& origin);
 
 /// Shares of single heads in a budget.

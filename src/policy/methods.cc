@@ -2,39 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
-
-#include "base/fail.h"
 
 namespace larder {
 namespace {
-
-constexpr std::uint32_t kMaxTokens = 1U << 24;
-
-struct Parameter {
-  std::string_view name;
-  std::uint32_t Policy::*value;
-  std::uint32_t min, max;
-};
-constexpr std::array kParameters = {
-    Parameter{"sinks", &Policy::sinks, 0, kMaxSinks},
-    Parameter{"recent", &Policy::recent, 0, kMaxTokens},
-    Parameter{"every", &Policy::every, 0, kMaxTokens},
-    Parameter{"recent-percent", &Policy::recent_percent, 0, 100},
-    Parameter{"window", &Policy::window, 0, kMaxTokens},
-    Parameter{"rise-percent", &Policy::rise_percent, 0, 10000},
-    Parameter{"kernel", &Policy::kernel, 1, 1025},
-    Parameter{"floor-percent", &Policy::floor_percent, 0, 100},
-    Parameter{"full-percent", &Policy::full_percent, 0, 100},
-    Parameter{"beta", &Policy::beta, 1, kMaxTokens},
-    Parameter{"heirs", &Policy::heirs, 1, kMaxTokens},
-    Parameter{"seed", &Policy::seed, 0, UINT32_MAX},
-    Parameter{"chunk", &Policy::chunk, 0, kMaxTokens},
-    Parameter{"recover-percent", &Policy::recover_percent, 1, 100},
-    Parameter{"heavy-percent", &Policy::heavy_percent, 0, 100},
-    Parameter{"full-layers", &Policy::full_layers, 0, 1 << 16},
-    Parameter{"representatives", &Policy::representatives, 1, 128},
-};
 
 constexpr std::string_view kWindowParameters[] = {"sinks", "every"};
 constexpr std::string_view kScoreParameters[] = {"sinks", "recent", "every"};
@@ -278,75 +248,6 @@ constexpr std::array kMethods = {
            kRetrieveParameters},
 };
 
-const Parameter* find_parameter(std::string_view name) {
-  const auto it = std::find_if(kParameters.begin(), kParameters.end(),
-                               [name](const Parameter& p) { return p.name == name; });
-  return it == kParameters.end() ? nullptr : &*it;
-}
-
-std::string joined(std::span<const std::string_view> names) {
-  std::string text;
-  for (const std::string_view name : names) text.append(text.empty() ? "" : ", ").append(name);
-  return text;
-}
-
-/// "heads=FILE".
-Result<void> set_heads(const Method& method, std::string_view path, Policy& policy,
-                       std::string* heads) {
-  if (!takes_heads(method.policy)) {
-    return fail(Errc::invalid_argument,
-                "kv-policy: {} cannot have heads=FILE: it deals its rows out to heads by itself, "
-                "or decides for a whole layer",
-                method.name);
-  }
-  if (heads == nullptr) {
-    return fail(Errc::invalid_argument, "kv-policy: heads=FILE of {} cannot be named here",
-                method.name);
-  }
-  if (path.empty()) {
-    return fail(Errc::invalid_argument, "kv-policy: heads of {} names no file", method.name);
-  }
-  *heads = path;
-  if (policy.head_file == HeadFile::none) policy.head_file = HeadFile::shares;
-  return {};
-}
-
-Result<void> assign(const Method& method, std::string_view assignment, Policy& policy,
-                    std::string* heads) {
-  const std::size_t equals = assignment.find('=');
-  const std::string_view name = assignment.substr(0, equals);
-  const std::string_view value =
-      equals == std::string_view::npos ? std::string_view{} : assignment.substr(equals + 1);
-  if (name == "heads") return set_heads(method, value, policy, heads);
-  if (std::find(method.parameters.begin(), method.parameters.end(), name) ==
-      method.parameters.end()) {
-    return fail(Errc::invalid_argument, "kv-policy: {} has no parameter '{}'; it has: {}",
-                method.name, name, joined(method.parameters));
-  }
-  return set_parameter(policy, name, value, fmt::format("kv-policy: {}", method.name));
-}
-
-/// "NAME:PARAMETER=VALUE,...", each value on its own.
-Result<Policy> parse_parameters(std::string_view text, std::string* heads) {
-  const std::size_t colon = text.find(':');
-  const std::string_view name = text.substr(0, colon);
-  const Method* method = find_method(name);
-  if (method == nullptr) {
-    std::string known;
-    for (const Method& m : kMethods) known.append(known.empty() ? "" : ", ").append(m.name);
-    return fail(Errc::invalid_argument, "kv-policy '{}' is not known; there are: {}", name, known);
-  }
-  Policy policy = method->policy;
-  if (colon == std::string_view::npos) return policy;
-  std::string_view rest = text.substr(colon + 1);
-  while (true) {
-    const std::size_t comma = rest.find(',');
-    LARDER_TRY(assign(*method, rest.substr(0, comma), policy, heads));
-    if (comma == std::string_view::npos) return policy;
-    rest.remove_prefix(comma + 1);
-  }
-}
-
 }  // namespace
 
 std::span<const Method> methods() noexcept { return kMethods; }
@@ -355,43 +256,6 @@ const Method* find_method(std::string_view name) noexcept {
   const auto it = std::find_if(kMethods.begin(), kMethods.end(),
                                [name](const Method& method) { return method.name == name; });
   return it == kMethods.end() ? nullptr : &*it;
-}
-
-std::uint32_t parameter(const Policy& policy, std::string_view name) noexcept {
-  return policy.*find_parameter(name)->value;
-}
-
-std::span<const std::string_view> parameters() noexcept {
-  static constexpr auto kNames = [] {
-    std::array<std::string_view, kParameters.size()> names;
-    for (std::size_t i = 0; i < names.size(); ++i) names[i] = kParameters[i].name;
-    return names;
-  }();
-  return kNames;
-}
-
-Result<void> set_parameter(Policy& policy, std::string_view name, std::string_view value,
-                           std::string_view where) {
-  const Parameter* known = find_parameter(name);
-  if (known == nullptr) {
-    return fail(Errc::invalid_argument, "{}: there is no parameter '{}'; there are: {}", where,
-                name, joined(parameters()));
-  }
-  std::uint32_t number = 0;
-  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
-  if (error != std::errc{} || end != value.data() + value.size() || number < known->min ||
-      number > known->max) {
-    return fail(Errc::invalid_argument, "{}: {} must be from {} to {}, not '{}'", where, name,
-                known->min, known->max, value);
-  }
-  policy.*known->value = number;
-  return {};
-}
-
-Result<Policy> parse_policy(std::string_view text, std::string* heads) {
-  LARDER_ASSIGN(const Policy policy, parse_parameters(text, heads));
-  LARDER_TRY(check_policy(policy, fmt::format("kv-policy '{}'", text)));
-  return policy;
 }
 
 }  // namespace larder

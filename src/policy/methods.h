@@ -29,7 +29,8 @@ std::uint32_t parameter(const Policy& policy, std::string_view name) noexcept;
 
 std::span<const std::string_view> parameters() noexcept;  // of all methods
 
-/// Errors: invalid_argument (no such parameter, no number, out of range), which begin with `where`.
+/// Errors: invalid_argument (no number, out of range), which begin with `where`. REQUIRES: one of
+/// parameters()
 Result<void> set_parameter(Policy& policy, std::string_view name, std::string_view value,
                            std::string_view where);
 
@@ -39,12 +40,15 @@ bool takes_heads(const Policy& policy) noexcept;
 /// "NAME" or "NAME:PARAMETER=VALUE,...", as in "knorm:recent=64,every=128". "heads=FILE" is a
 /// parameter of every method whose policy takes heads; the path comes in `heads`, nothing is read.
 /// Where that is null the text may come from anybody, and no file can be named. Errors:
-/// invalid_argument (unknown method or parameter, no number, out of range, values with which no row
-/// would ever go), with the text.
+/// invalid_argument (unknown method or parameter, one that is named twice, no number, out of range,
+/// what check_policy refuses), with the text.
 Result<Policy> parse_policy(std::string_view text, std::string* heads = nullptr);
 
-/// Errors: invalid_argument (values with which no row would ever go, an even kernel). `where` is
-/// what they begin with.
+/// Nothing, "none" or "full": every row stays.
+bool names_no_policy(std::string_view text) noexcept;
+
+/// Errors: invalid_argument (values with which no row would ever go, or that make no sense
+/// together). `where` is what they begin with.
 Result<void> check_policy(const Policy& policy, std::string_view where);
 
 /// "512" tokens, a share of the prompt as in "0.25", or bytes as in "64M": K, M or G. Errors:

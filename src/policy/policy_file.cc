@@ -1,5 +1,6 @@
 #include "policy/policy_file.h"
 
+#include <fmt/ranges.h>
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
@@ -11,6 +12,8 @@
 #include <vector>
 
 #include "base/fail.h"
+#include "base/printable.h"
+#include "policy/key_readers.h"
 #include "policy/methods.h"
 
 namespace larder {
@@ -66,6 +69,11 @@ constexpr std::array kHeadsGet = {
     Word<HeadsGet>{"by-pattern", HeadsGet::by_pattern},
 };
 
+// Beside the parameters.
+constexpr std::string_view kKeys[] = {"method",        "score",     "counting", "allocation",
+                                      "sink-distance", "merging",   "reading",  "at-prompt-end",
+                                      "joins-heads",   "heads-get", "heads"};
+
 struct Entry {
   std::string where;  // "FILE, line 3"
   std::string name, value;
@@ -82,7 +90,7 @@ Result<void> set_word(const Entry& entry, const std::array<Word<E>, n>& words, E
     known.append(known.empty() ? "" : ", ").append(word.text);
   }
   return fail(Errc::invalid_argument, "{}: {} must be one of {}, not '{}'", entry.where, entry.name,
-              known, entry.value);
+              known, printable(entry.value));
 }
 
 Result<void> set_heads_get(const Entry& entry, Policy& policy) {
@@ -109,10 +117,28 @@ Result<void> set_entry(const Entry& entry, PolicyFile& file) {
   if (entry.name == "joins-heads") return set_word(entry, kBools, policy.joins_heads);
   if (entry.name == "heads-get") return set_heads_get(entry, policy);
   if (entry.name == "heads") {
+    const auto is_control = [](unsigned char c) { return c < ' ' || c == 0x7f; };
+    if (std::any_of(entry.value.begin(), entry.value.end(), is_control)) {
+      return fail(Errc::invalid_argument, "{}: heads is no path: '{}'", entry.where,
+                  printable(entry.value));
+    }
     file.heads = entry.value;
     return {};
   }
+  const auto known = parameters();
+  if (std::find(known.begin(), known.end(), entry.name) == known.end()) {
+    return fail(Errc::invalid_argument, "{}: there is no '{}'; there are: {}, {}", entry.where,
+                printable(entry.name), fmt::join(kKeys, ", "), fmt::join(known, ", "));
+  }
   return set_parameter(policy, entry.name, entry.value, entry.where);
+}
+
+/// What no score or budget reads.
+Result<void> check_read(const Entry& entry, const Policy& policy) {
+  const std::string_view readers = missing_reader(policy, entry.name);
+  if (readers.empty()) return {};
+  return fail(Errc::invalid_argument, "{}: {} is read by nothing here: it goes with {}",
+              entry.where, entry.name, readers);
 }
 
 /// Whether it names anything that decides which rows stay, or which are read in any case, but
@@ -149,8 +175,6 @@ Result<void> check_mixture(const PolicyFile& file, const std::string& origin) {
     problem = "merging: in-runs goes with heads-get: alike";
   } else if (policy.merging != Merging::none && policy.sink_distance != SinkDistance::in_text) {
     problem = "merging goes with sink-distance: in-text";
-  } else if (policy.rise_percent != 0 && policy.window == 0) {
-    problem = "rise-percent needs a window";
   } else if (apart && !takes_heads(alike)) {
     problem =
         "heads that get different budgets go with joins-heads: false, allocation: uniform and "
@@ -166,7 +190,8 @@ Result<void> check_mixture(const PolicyFile& file, const std::string& origin) {
   }
   if (problem == nullptr && policy.reading != Reading::all && drops_rows(policy)) {
     problem =
-        "reading: by-bounds drops no rows: begin with method: quest, and name full-layers only";
+        "a reading drops no rows: begin with method: quest or infllm, and name its parameters "
+        "only";
   }
   if (problem == nullptr) return check_policy(policy, origin);
   return fail(Errc::invalid_argument, "{}: {}", origin, problem);
@@ -212,13 +237,14 @@ Result<std::vector<Entry>> read_entries(std::string_view text, const std::string
       }
       for (const Entry& other : entries) {
         if (other.name != entry.first.Scalar()) continue;
-        return fail(Errc::invalid_argument, "{}: '{}' is named twice", where, other.name);
+        return fail(Errc::invalid_argument, "{}: '{}' is named twice", where,
+                    printable(other.name));
       }
       entries.push_back({where, entry.first.Scalar(), entry.second.Scalar()});
     }
     return entries;
   } catch (const std::exception& e) {  // of the library's; none leaves this function
-    return fail(Errc::invalid_argument, "{}: {}", origin, e.what());
+    return fail(Errc::invalid_argument, "{}: {}", origin, printable(e.what(), 256));
   }
 }
 
@@ -235,11 +261,13 @@ Result<PolicyFile> parse_policy_file(std::string_view text, const std::string& o
     if (entry.name != "method") continue;
     const Method* method = find_method(entry.value);
     if (method == nullptr) {
-      return fail(Errc::invalid_argument, "{}: method '{}' is not known", entry.where, entry.value);
+      return fail(Errc::invalid_argument, "{}: method '{}' is not known", entry.where,
+                  printable(entry.value));
     }
     file.policy = method->policy;
   }
   for (const Entry& entry : entries) LARDER_TRY(set_entry(entry, file));
+  for (const Entry& entry : entries) LARDER_TRY(check_read(entry, file.policy));
   LARDER_TRY(check_mixture(file, origin));
   return file;
 }

@@ -23,7 +23,8 @@ inline constexpr std::size_t kMaxPolicyFileBytes = 1 << 16;
 ///                         docs/eviction.md lists the words
 ///   and the parameters of all methods, whole numbers
 /// `origin` names the text in errors: invalid_argument (no YAML, no mapping, unknown names or
-/// words, numbers out of range, a mixture that makes no sense).
+/// words, names that the mixture does not read, numbers out of range, a mixture that makes no
+/// sense). Bytes of the text that cannot be printed are not in the messages.
 Result<PolicyFile> parse_policy_file(std::string_view text, const std::string& origin);
 
 }  // namespace larder

@@ -70,7 +70,7 @@ constexpr PolicyClass kPolicies[] = {
     {"scissorhands:window=40,every=64", "66", Does::drops_rows},
     {"tova:sinks=1,every=32", "64", Does::drops_rows},
     {"snapkv:recent=8,window=8", "0.4", Does::drops_rows},
-    {"pyramidkv:recent=4,window=8,beta=4,every=64", "80", Does::drops_rows, false},
+    {"pyramidkv:recent=8,window=4,beta=4,every=64", "80", Does::drops_rows, false},
     {"pyramidinfer:recent=6,window=8,every=32", "80", Does::drops_rows, false},
     {"expected-attention:recent=6,every=64", "72", Does::drops_rows},
     {"ada-snapkv:recent=8,window=8,every=32", "72", Does::parts_heads, false},

@@ -43,6 +43,9 @@ TEST(RequestPolicy, SaysWhatARequestMayNotAskFor) {
   EXPECT_THAT(answer(*engine, under("lm-infinite:sinks=64,every=16", "96")),
               HasSubstr("64 sinks at a capped distance"));
   EXPECT_THAT(answer(*engine, under("fastgen", "64M")), HasSubstr("as many rows as it needs"));
+  EXPECT_THAT(answer(*engine, under("kvzip:chunk=0", "64")), HasSubstr("chunk is 0"));
+  EXPECT_THAT(answer(*engine, under("snapkv:recent=8", "64")), HasSubstr("recent must be window"));
+  EXPECT_THAT(answer(*engine, under("knorm:sinks=2,sinks=3", "64")), HasSubstr("named twice"));
   EXPECT_THAT(answer(*engine, under(std::string(300, 'x'), "30")), HasSubstr("at most 256"));
   EXPECT_THAT(answer(*engine, under("knorm", std::string(40, '1'))), HasSubstr("at most 32"));
   Request keeps = of_prompt(20);
@@ -135,8 +138,13 @@ TEST(RequestPolicy, WithoutFieldsTheServersOwnApply) {
   keeps.kv_keep = "48";
   EXPECT_DOUBLE_EQ(run_one(*engine, keeps).usage.n_kept_tokens, 53.0);
   EXPECT_EQ(run_one(*engine, under("knorm:sinks=2,recent=4,every=16", "32")).outcome, own.outcome);
+  keeps.kv_keep = "0.0001";  // a share is never too small: the protected rows stay
+  EXPECT_DOUBLE_EQ(run_one(*engine, keeps).usage.n_kept_tokens, 11.0);
   options.kv.policy = options.kv.keep = "";
-  EXPECT_EQ(run_one(*open_engine(options), of_prompt(90)).outcome, full.outcome);
+  for (const char* none : {"", "none", "full"}) {
+    options.kv.policy = none;
+    EXPECT_EQ(run_one(*open_engine(options), of_prompt(90)).outcome, full.outcome);
+  }
   EXPECT_EQ(engine->stats().kv_bytes, 0U);
 }
 

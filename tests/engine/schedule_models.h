@@ -94,9 +94,9 @@ inline constexpr Model kSplit{
 inline constexpr Model kSplitExpected{
     "gemma3", 80, 160, 100, "bf16", "bf16", "", "ada-expected-attention:recent=6,every=24", "0.4"};
 inline constexpr Model kSplitShared{
-    "cla_bf16", 512, 160, 100, "bf16", "bf16", "", "ada-snapkv:recent=3,window=4,every=0", "0.3"};
+    "cla_bf16", 512, 160, 100, "bf16", "bf16", "", "ada-snapkv:recent=4,window=3,every=0", "0.3"};
 inline constexpr Model kPyramid{
-    "cla_bf16", 512, 160, 100, "bf16", "bf16", "", "pyramidkv:recent=4,window=7,beta=4,every=25",
+    "cla_bf16", 512, 160, 100, "bf16", "bf16", "", "pyramidkv:recent=7,window=4,beta=4,every=25",
     "26"};
 inline constexpr Model kCapped{
     "q4_0", 512, 160, 100, "bf16", "f16", "", "lm-infinite:sinks=3,every=16", "40"};

@@ -32,6 +32,8 @@ TEST(HeadWeights, RefusalsNameTheLine) {
   for (const char* text : {"-1", "nan", "inf", "1,2", "# 1", "1 2 3x"}) {
     EXPECT_NE(refusal(text), "accepted") << text;
   }
+  EXPECT_EQ(refusal("1 \x1b[31mx"),
+            "heads.tsv, line 1: '\\x1b[31mx' is no weight of a head: a number, 0 or more");
   std::string deep, wide;
   for (int i = 0; i < 4097; ++i) {
     deep += "1\n";
@@ -77,6 +79,10 @@ TEST(HeadShares, ClassesAreTheHeadsWithTheHighestWeights) {
   ASSERT_TRUE(shares);
   constexpr float kAll = HeadShares::kAll;
   EXPECT_EQ(shares->shares, (std::vector<float>{kAll, kAll, 1, kAll, 1, 1}));  // 3 of 6
+  const HeadWeights none{2, 3, std::vector<float>(6, 0.0F)};
+  const auto refused = head_shares(policy, none, std::vector<std::uint32_t>{0, 1});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().message, "heads: the weights are all 0");
   EXPECT_EQ(rows_of_head(policy, 320, kAll), UINT32_MAX);
   EXPECT_EQ(rows_of_head(policy, 320, 1), 320U);
 }

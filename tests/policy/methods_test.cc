@@ -1,5 +1,6 @@
 #include "policy/methods.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <set>
@@ -28,10 +29,11 @@ TEST(Methods, EachHasItsNameWordsAndParameters) {
     EXPECT_EQ(find_method(method.name), &method);
     EXPECT_EQ(refusal(method.name), "accepted");
     for (const std::string_view name : method.parameters) {
-      const std::string text = std::string(method.name) + ":" + std::string(name) + "=17";
+      const std::uint32_t value = name == "recent" ? 400 : 17;  // no window is longer
+      const std::string text = fmt::format("{}:{}={}", method.name, name, value);
       const auto policy = parse_policy(text);
       ASSERT_TRUE(policy) << text;
-      EXPECT_EQ(parameter(*policy, name), 17U) << text;
+      EXPECT_EQ(parameter(*policy, name), value) << text;
     }
   }
   EXPECT_EQ(find_method("none"), nullptr);
@@ -62,6 +64,49 @@ TEST(Methods, RefusalsNameTheTextAndWhatThereIs) {
   EXPECT_EQ(refusal("streaming-llm:every=0"),
             "kv-policy 'streaming-llm:every=0' never drops a row: every must not be 0");
   EXPECT_EQ(refusal("window:every=0"), "accepted");  // at the end of the prompt
+}
+
+TEST(Methods, ValuesThatMakeNoSenseTogetherAreRefused) {
+  EXPECT_EQ(refusal("kvzip:chunk=0"),
+            "kv-policy 'kvzip:chunk=0': chunk is 0: the largest weight counts of queries that read "
+            "the prompt again, so counting: largest and a chunk above 0 go together");
+  EXPECT_EQ(refusal("kvmerger:recent-percent=90,heavy-percent=90"),
+            "kv-policy 'kvmerger:recent-percent=90,heavy-percent=90': recent-percent 90 and "
+            "heavy-percent 90 are more than the budget, of which they are parts");
+  EXPECT_NE(refusal("kvmerger:recent-percent=77"), "accepted");  // 24 are heavy
+  EXPECT_EQ(refusal("kvmerger:recent-percent=76"), "accepted");
+  EXPECT_NE(refusal("kvmerger:recent-percent=100,heavy-percent=100"), "accepted");
+  EXPECT_EQ(refusal("h2o:recent-percent=100"), "accepted");
+  EXPECT_EQ(refusal("pyramidinfer:window=0"),
+            "kv-policy 'pyramidinfer:window=0': rise-percent needs a window");
+}
+
+TEST(Methods, TheRowsOfAPooledWindowStay) {
+  EXPECT_EQ(refusal("snapkv:recent=0"),
+            "kv-policy 'snapkv:recent=0': recent is 0, but the rows of the 32 queries of the "
+            "window stay in any case where scores are pooled: recent must be window or more");
+  for (const char* text : {"snapkv:window=33", "pyramidkv:recent=31", "ada-snapkv:window=64"}) {
+    EXPECT_NE(refusal(text), "accepted") << text;
+  }
+  for (const char* text : {"snapkv:window=16", "snapkv:window=64,recent=64",
+                           "snapkv:recent=0,kernel=1", "snapkv:window=0,recent=0"}) {
+    EXPECT_EQ(refusal(text), "accepted") << text;
+  }
+}
+
+TEST(Methods, AParameterIsNamedOnce) {
+  EXPECT_EQ(refusal("knorm:sinks=4,recent=8,sinks=8"), "kv-policy: knorm: 'sinks' is named twice");
+  EXPECT_EQ(refusal("knorm:sinks=4,sinks=4"), "kv-policy: knorm: 'sinks' is named twice");
+  std::string heads;
+  EXPECT_FALSE(parse_policy("knorm:heads=a,heads=b", &heads));
+}
+
+TEST(Methods, NoneIsNoPolicy) {
+  for (const char* text : {"", "none", "full"}) EXPECT_TRUE(names_no_policy(text)) << text;
+  for (const char* text : {"None", "none:", "knorm", "fullest"}) {
+    EXPECT_FALSE(names_no_policy(text)) << text;
+  }
+  EXPECT_TRUE(refusal("h3o").ends_with(", infllm, none")) << refusal("h3o");
 }
 
 TEST(Methods, KeepIsTokensOrAShare) {
@@ -124,7 +169,7 @@ TEST(Budget, RowsToKeep) {
 }
 
 TEST(Budget, APyramidHasTheMeanAndItsBounds) {
-  const auto policy = *parse_policy("pyramidkv:recent=8,beta=5,every=100");
+  const auto policy = *parse_policy("pyramidkv:recent=8,window=8,beta=5,every=100");
   std::uint32_t total = 0;
   for (std::uint32_t l = 0; l < 5; ++l) total += rows_of_layer(policy, 108, l, 5, 10000);
   EXPECT_EQ(total, 5 * 108U);

@@ -31,9 +31,9 @@ TEST(PolicyFile, NamesWhatAMethodNames) {
 }
 
 TEST(PolicyFile, StartsFromAMethod) {
-  const auto file = parse_policy_file("window: 64\nmethod: pyramidkv\nbeta: 3", "p.yaml");
+  const auto file = parse_policy_file("window: 16\nmethod: pyramidkv\nbeta: 3", "p.yaml");
   ASSERT_TRUE(file) << file.error().message;
-  const Policy expected = *parse_policy("pyramidkv:window=64,beta=3");
+  const Policy expected = *parse_policy("pyramidkv:window=16,beta=3");
   EXPECT_EQ(file->policy.window, expected.window);
   EXPECT_EQ(file->policy.beta, expected.beta);
   EXPECT_EQ(file->policy.kernel, expected.kernel);
@@ -52,7 +52,18 @@ TEST(PolicyFile, RefusalsNameTheFileAndTheLine) {
             "p.yaml, line 2: sinks must be from 0 to 128, not '1000'");
   EXPECT_EQ(refusal("sinks: 4\nsinks: 5"), "p.yaml, line 2: 'sinks' is named twice");
   EXPECT_EQ(refusal("score: [attention]"), "p.yaml, line 1: is no name with one value");
-  EXPECT_EQ(refusal("depth: 3").find("p.yaml, line 1: there is no parameter 'depth'"), 0U);
+  EXPECT_EQ(refusal("depth: 3")
+                .find("p.yaml, line 1: there is no 'depth'; there are: method, score, "
+                      "counting, allocation, "),
+            0U)
+      << refusal("depth: 3");
+  EXPECT_TRUE(refusal("depth: 3")
+                  .ends_with(", heads-get, heads, sinks, recent, every, "
+                             "recent-percent, window, rise-percent, kernel, "
+                             "floor-percent, full-percent, beta, heirs, seed, "
+                             "chunk, recover-percent, heavy-percent, full-layers, "
+                             "representatives"))
+      << refusal("depth: 3");
   EXPECT_EQ(refusal("method: h3o"), "p.yaml, line 1: method 'h3o' is not known");
   for (const char* text :
        {"", "- a", "score", "a: b: c", "{", "---\nsinks: 1\n---\nsinks: 2", ",46M",
@@ -61,6 +72,47 @@ TEST(PolicyFile, RefusalsNameTheFileAndTheLine) {
   }
   EXPECT_NE(refusal(std::string(60000, '[')), "accepted");
   EXPECT_NE(refusal(std::string(70000, ' ')).find("at most 65536"), std::string::npos);
+}
+
+TEST(PolicyFile, MessagesHoldNoBytesThatCannotBePrinted) {
+  for (const char* text :
+       {"\"\\e[2J\": 3", "score: \"\\e[2J\"", "method: \"\\e[2J\"", "sinks: \"\\e[2J\"",
+        "heads: \"\\e[2J\"", "\"\\e\": 1\n\"\\e\": 1", "\x1b[2J: [", "sinks: *\x1b[2J"}) {
+    const std::string message = refusal(text);
+    EXPECT_EQ(message.find("p.yaml"), 0U) << text;
+    EXPECT_EQ(message.find('\x1b'), std::string::npos) << text;
+  }
+}
+
+TEST(PolicyFile, NamesThatNothingReadsAreRefused) {
+  EXPECT_EQ(refusal("score: random\nbeta: 9\nrecover-percent: 3"),
+            "p.yaml, line 2: beta is read by nothing here: it goes with allocation: pyramid");
+  EXPECT_EQ(refusal("score: position\nheirs: 5"),
+            "p.yaml, line 2: heirs is read by nothing here: it goes with merging: shared-out");
+  EXPECT_EQ(refusal("window: 8\nscore: key-norm"),
+            "p.yaml, line 1: window is read by nothing here: it goes with score: attention");
+  for (const char* text :
+       {"score: random\nrecover-percent: 3", "score: random\ncounting: noisy",
+        "score: random\nkernel: 3", "score: random\njoins-heads: true",
+        "score: random\nfloor-percent: 20", "score: random\nfull-percent: 50",
+        "score: random\nheavy-percent: 5", "score: random\nfull-layers: 2",
+        "score: random\nrepresentatives: 4", "score: key-norm\nseed: 0",
+        "score: random\nrise-percent: 2", "score: random\nchunk: 8",
+        "method: fastgen\nrecent-percent: 5", "method: quest\nrepresentatives: 2",
+        "method: quest\nbeta: 2", "method: quest\nat-prompt-end: true",
+        "method: quest\nrecent-percent: 3", "method: pyramidkv\nallocation: uniform\nbeta: 3"}) {
+    EXPECT_NE(refusal(text).find("is read by nothing here"), std::string::npos)
+        << text << ": " << refusal(text);
+  }
+  for (const char* text :
+       {"score: random\nseed: 3", "score: key-norm\nwindow: 0\nkernel: 1\njoins-heads: false",
+        "score: attention\ncounting: noisy\nseed: 3", "allocation: pyramid\nbeta: 3",
+        "score: attention\nmerging: shared-out\nheirs: 3\nseed: 1",
+        "score: attention\nheads-get: by-score\nfloor-percent: 3", "method: infllm\nsinks: 32",
+        "method: infllm\nrepresentatives: 3\nfull-layers: 1", "score: key-norm\nrecent-percent: 9",
+        "counting: weight\nheavy-percent: 0\nchunk: 0\nrise-percent: 0"}) {
+    EXPECT_EQ(refusal(text), "accepted") << text;
+  }
 }
 
 TEST(PolicyFile, AReadingDropsNothing) {
@@ -87,7 +139,13 @@ TEST(PolicyFile, MixturesMakeSense) {
   EXPECT_NE(refusal("sinks: 0\nsink-distance: in-cache"), "accepted");
   EXPECT_NE(refusal("score: attention\nkernel: 4"), "accepted");
   EXPECT_EQ(refusal("score: attention\nchunk: 512\nevery: 0\ncounting: largest"), "accepted");
-  EXPECT_NE(refusal("score: attention\nchunk: 512"), "accepted");  // every is 256
+  EXPECT_NE(refusal("score: attention\nchunk: 512\ncounting: largest"),
+            "accepted");  // every is 256
+  EXPECT_NE(refusal("score: attention\nchunk: 512\nevery: 0"), "accepted");
+  EXPECT_NE(refusal("score: attention\nevery: 0\ncounting: largest"), "accepted");
+  EXPECT_NE(refusal("method: kvzip\nchunk: 0"), "accepted");
+  EXPECT_NE(refusal("method: kvmerger\nheavy-percent: 90"), "accepted");
+  EXPECT_NE(refusal("score: attention\nkernel: 5\nwindow: 8\nrecent: 2"), "accepted");
   EXPECT_NE(refusal("score: key-norm\nchunk: 512\nevery: 0"), "accepted");
   EXPECT_NE(refusal("score: key-norm\nevery: 0\nheads-get: by-pattern"), "accepted");
   EXPECT_NE(refusal("score: attention\nevery: 128\nheads-get: by-pattern"), "accepted");

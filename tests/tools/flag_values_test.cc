@@ -12,11 +12,15 @@ TEST(ParseBytes, ReadsPlainNumbersAndBothKindsOfUnits) {
   EXPECT_EQ(parse_bytes("1.5GiB").value(), 3ULL << 29);
   EXPECT_EQ(parse_bytes("8GB").value(), 8'000'000'000U);
   EXPECT_EQ(parse_bytes("0").value(), 0U);
+  EXPECT_EQ(parse_bytes("0.0").value(), 0U);
+  EXPECT_EQ(parse_bytes("64.0").value(), 64U);
+  EXPECT_EQ(parse_bytes("0.25K").value(), 256U);
 }
 
 TEST(ParseBytes, RefusesWhatIsNoSizeByName) {
-  for (const char* text : {"", "G", "-1G", "1.5.2G", "2 G", "2Q", "1e3", "0x10", "99999999999T",
-                           ".", "nan", "inf", "512m"}) {
+  for (const char* text :
+       {"", "G", "-1G", "1.5.2G", "2 G", "2Q", "1e3", "0x10", "99999999999T", ".", "nan", "inf",
+        "512m", "0.25", "1.5", "0.5B", "0.0001K", "0.0000001MB"}) {
     const auto parsed = parse_bytes(text);
     ASSERT_FALSE(parsed.has_value()) << text;
     EXPECT_NE(parsed.error().message.find(fmt::format("'{}'", text)), std::string::npos);

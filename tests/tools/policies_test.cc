@@ -52,6 +52,29 @@ TEST(Policies, BadOnesAreRefusedInOneSentence) {
   EXPECT_THAT(refusal("knorm:depth=3", "0.5"), HasSubstr("no parameter 'depth'"));
   EXPECT_THAT(refusal("knorm", "half"), HasSubstr("not 'half'"));
   EXPECT_THAT(refusal("knorm", "20"), HasSubstr("4 first and 32 newest"));
+  EXPECT_THAT(refusal("none", "0.5"), HasSubstr("kv-keep is '0.5', but there is no kv-policy"));
+  EXPECT_THAT(refusal("kvzip:chunk=0", "0.5"), HasSubstr("a chunk above 0"));
+}
+
+TEST(Policies, NoneIsNoPolicy) {
+  const auto run = [](const char* policy) {
+    const Outcome outcome =
+        run_larder({"run", "-m", tiny_model(), "-t", "1", "-p", "Once upon a time", "-n", "20",
+                    "--temp", "0", "-q", "--kv-policy", policy, "--kv-keep-total", "0"});
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    return outcome.out;
+  };
+  const std::string full = run("full");
+  EXPECT_FALSE(full.empty());
+  EXPECT_EQ(run("none"), full);
+}
+
+TEST(Policies, ATotalIsBytes) {
+  const Outcome run = run_larder(
+      {"run", "-m", tiny_model(), "-p", "x", "--kv-policy", "knorm", "--kv-keep-total", "0.25"});
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, HasSubstr("--kv-keep-total"));
+  EXPECT_THAT(run.err, HasSubstr("'0.25' is not a size"));
 }
 
 }  // namespace

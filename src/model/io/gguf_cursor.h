@@ -10,24 +10,9 @@
 #include <string_view>
 
 #include "base/fail.h"
+#include "base/printable.h"
 
 namespace larder {
-
-/// Text from a file, safe to print: control characters and bytes beyond ASCII as \xNN, cut
-/// after 64.
-inline std::string printable(std::string_view text) {
-  constexpr std::size_t kShown = 64;
-  std::string out;
-  for (const char c : text.substr(0, kShown)) {
-    if (c >= ' ' && c <= '~') {
-      out += c;
-    } else {
-      out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
-    }
-  }
-  if (text.size() > kShown) out += "...";
-  return out;
-}
 
 /// Walks over bytes from a file; every read is checked against their end. Not thread-safe.
 class GgufCursor {
