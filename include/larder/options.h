@@ -35,7 +35,7 @@ void for_each_field(KvOptions& o, F&& f) {
     "file of what is known of the model's keys, for kvq formats: larder eval calibrate writes it");
   f("block-size", o.block_tokens, "tokens per KV block: a power of two, 16 to 128");
   f("kv-policy", o.policy,
-    "which cached rows stay, or are read: larder policies lists them (empty: all)");
+    "which cached rows stay, or are read: larder policies lists them (empty or none: all)");
   f("kv-keep", o.keep, "rows that stay, or are read: tokens, or a share of the prompt as 0.25");
   f("kv-keep-total", o.keep_total_bytes,
     "bytes that stay of all sequences together, instead of kv-keep: each has its part, e.g. 256M");
