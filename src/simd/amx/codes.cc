@@ -217,12 +217,16 @@ void accumulate_all(const CodeBook& book, ScoreTile weights, const KvRun& v, Blo
 
 void run_scores_codes(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
                       ScoreTile scores) {
+  if (are_bytes(book)) return run_scores_byte_codes(book, q, k, shape, scores);
   if (book.fit == CodeFit::range) return score_all<RangeDecoder>(book, q, k, shape, scores);
   by_bits(book.bits, [&](auto n) { score_all<Decoder<n()>>(book, q, k, shape, scores); });
 }
 
 void run_accumulate_codes(const CodeBook& book, ScoreTile weights, const KvRun& v, BlockShape shape,
                           std::uint32_t n_tokens, float* out) {
+  if (are_bytes(book)) {
+    return run_accumulate_byte_codes(book, weights, v, shape, n_tokens, out);
+  }
   if (book.fit == CodeFit::range) {
     return accumulate_all<RangeDecoder>(book, weights, v, shape, n_tokens, out);
   }
