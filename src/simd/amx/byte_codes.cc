@@ -19,8 +19,6 @@ namespace {
   return _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(x), _mm512_set1_epi8(-128), x);
 }
 
-// Lines are asked for into the second-level cache: that holds the few buffers between the first
-// level and memory for a shorter time, and these bound what is under way.
 constexpr std::size_t kBytesAhead = 13000;
 
 /// n_lines lines of codes; asks for those `ahead` of them as it goes. They go `stride` bytes apart.
@@ -30,13 +28,7 @@ constexpr std::size_t kBytesAhead = 13000;
 #pragma GCC unroll 4
   for (std::size_t i = 0; i < n_lines; ++i) {
     _mm512_storeu_si512(to + i * stride, to_bytes(codes + i * 64));
-    _mm_prefetch(reinterpret_cast<const char*>(codes + i * 64) + ahead, _MM_HINT_T1);
-  }
-}
-
-void fetch_ahead(const std::byte* data, std::size_t n, std::ptrdiff_t ahead) {
-  for (std::size_t i = 0; i < n; i += 64) {
-    _mm_prefetch(reinterpret_cast<const char*>(data + i) + ahead, _MM_HINT_T1);
+    fetch_second_level(codes + i * 64, ahead, 1);
   }
 }
 
@@ -150,7 +142,7 @@ void score_few(const CodeBook& book, const FewQueries& queries, const KvRun& k, 
       if (in_block == 0) {
         part = k.parts[b];
         ahead = distance_ahead(k, b++, n_bytes, kBytesAhead);
-        fetch_ahead(part + n_codes, n_bytes - n_codes, ahead);
+        fetch_second_level(part + n_codes, ahead, (n_bytes - n_codes + 63) / 64);
       }
       unpack_lines(part + in_block * n_lines * 64, n_lines, ahead, bytes[i % 2], 64);
       avx512::read_halves(part + n_codes + in_block * kTokens * 2, kTokens, scales[i % 4]);

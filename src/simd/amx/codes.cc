@@ -40,7 +40,7 @@ class Decoder {
     for (std::size_t p = 0; p < n; p += Reader::kPlanes) {
       __m512i words[Reader::kWords];
       avx512::load_words(codes, words);
-      avx512::fetch_words<Reader::kWords>(codes, ahead);
+      fetch_second_level(codes, ahead, Reader::kWords);
       avx512::for_each_of(
           typename Reader::Indices{}, [&](auto i) __attribute__((always_inline)) {
             _mm512_storeu_si512(to + i() * stride, reader_.template plane<i()>(words));
