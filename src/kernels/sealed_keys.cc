@@ -17,6 +17,10 @@ void SealedKeys::score(const float* q, std::uint32_t n_blocks, simd::ScoreTile s
     const std::byte* decoded = rows(b);
     const bool unpacks = layout_.k->unpack_k != nullptr;
     const simd::Table& simd = compute_.simd;
+    if (are_bytes()) {
+      simd.run_scores_bytes(q, {decoded, scales(b), shape_.block_tokens}, shape_, tile);
+      continue;
+    }
     (unpacks ? simd.run_scores_integers : simd.run_scores_bf16)(q, {&decoded, 1, 0}, shape_, tile);
     if (!layout_.k->has_row_scales()) continue;
     for (std::size_t i = 0; i < tile.n_q; ++i) {
@@ -33,7 +37,11 @@ void SealedKeys::decode(std::uint32_t block) {
     return;
   }
   const simd::CodeBook& codes = *layout_.k->codes;
-  compute_.simd.decode_codes_k(codes, part, shape_, rows(block));
+  if (are_bytes()) {
+    compute_.simd.unpack_bytes_k(part, shape_, rows(block));
+  } else {
+    compute_.simd.decode_codes_k(codes, part, shape_, rows(block));
+  }
   if (!layout_.k->has_row_scales()) return;
   compute_.simd.read_halves(part + simd::code_bytes(codes, shape_), shape_.block_tokens,
                             scales(block));

@@ -15,7 +15,8 @@ inline constexpr std::uint32_t kMinBlockTokens = 16;
 inline constexpr std::uint32_t kMaxRunBlocks = kRunTokens / kMinBlockTokens;
 
 /// Multiplies queries and weights with sealed blocks. Parts that many queries read are decoded
-/// once, the first time they are asked for, to bf16 or to integers (simd/integer_rows.h); few
+/// once, the first time they are asked for, to bf16, to integers (simd/integer_rows.h) or to bytes
+/// (simd/byte_rows.h); few
 /// queries go through the kernels that decode in registers, where format and instruction set have
 /// them. Both give the same bits.
 class SealedRun {
@@ -45,7 +46,8 @@ class SealedRun {
     simd::KvRun run;
     simd::DecodeCodesFn decode_codes;
     simd::UnpackRowsFn unpack;
-    bool unpacks;  // parts, when they are decoded, become integers
+    bool unpacks;   // parts, when they are decoded, become integers
+    bool to_bytes;  // or bytes
     bool decodes;
     std::size_t n_bytes;        // of a part
     std::size_t decoded_bytes;  // of a decoded one
@@ -59,6 +61,9 @@ class SealedRun {
     return {side.run.parts, n_blocks, side.run.n_blocks - n_blocks + side.run.n_next};
   }
   void decode(Side& side, std::size_t n_blocks) const;
+  simd::ByteRows byte_rows(const Side& side, std::size_t n_blocks) const {
+    return {side.rows, side.scales, n_blocks * block_.block_tokens};
+  }
 
   const AttentionContext& context_;
   const simd::BlockShape block_;

@@ -48,6 +48,11 @@ struct CodeBook {
   float bounds[127];
 };
 
+/// Codes that sets with tiles of bytes multiply as integers (simd/byte_rows.h).
+[[gnu::always_inline]] constexpr bool are_bytes(const CodeBook& book) noexcept {
+  return book.search == CodeSearch::integer && book.fit != CodeFit::range;
+}
+
 constexpr std::size_t group_planes(std::uint32_t bits) {
   switch (bits) {
     case 2:

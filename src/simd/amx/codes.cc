@@ -40,7 +40,7 @@ class Decoder {
     for (std::size_t p = 0; p < n; p += Reader::kPlanes) {
       __m512i words[Reader::kWords];
       avx512::load_words(codes, words);
-      avx512::fetch_words<Reader::kWords>(codes, ahead);
+      fetch_second_level(codes, ahead, Reader::kWords);
       avx512::for_each_of(
           typename Reader::Indices{}, [&](auto i) __attribute__((always_inline)) {
             _mm512_storeu_si512(to + i() * stride, reader_.template plane<i()>(words));
@@ -217,12 +217,16 @@ void accumulate_all(const CodeBook& book, ScoreTile weights, const KvRun& v, Blo
 
 void run_scores_codes(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
                       ScoreTile scores) {
+  if (are_bytes(book)) return run_scores_byte_codes(book, q, k, shape, scores);
   if (book.fit == CodeFit::range) return score_all<RangeDecoder>(book, q, k, shape, scores);
   by_bits(book.bits, [&](auto n) { score_all<Decoder<n()>>(book, q, k, shape, scores); });
 }
 
 void run_accumulate_codes(const CodeBook& book, ScoreTile weights, const KvRun& v, BlockShape shape,
                           std::uint32_t n_tokens, float* out) {
+  if (are_bytes(book)) {
+    return run_accumulate_byte_codes(book, weights, v, shape, n_tokens, out);
+  }
   if (book.fit == CodeFit::range) {
     return accumulate_all<RangeDecoder>(book, weights, v, shape, n_tokens, out);
   }
