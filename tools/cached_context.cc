@@ -33,7 +33,7 @@ Result<void> run_until_idle(Engine& engine, const std::function<void(const Token
 }
 
 std::uint32_t sequences_with_room(const EngineOptions& options) {
-  return names_no_policy(options.kv.policy) ? 1 : std::min(2U, options.n_batch);
+  return names_no_policy(options.kv.policy) ? 1 : std::min(3U, options.n_batch);
 }
 
 std::uint32_t context_with_room(const EngineOptions& options, std::uint32_t n_tokens) {

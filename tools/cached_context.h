@@ -25,7 +25,8 @@ Result<void> run_until_idle(Engine& engine,
                             const std::function<void(const TokenEvent&)>& take = nullptr);
 
 /// Sequences for which an engine needs memory that keeps a context and continues it, one question
-/// after the other: under a policy that drops rows the two soon have no block in common.
+/// after the other: under a policy that drops rows the two soon have no block in common, and while
+/// rows are dropped those that stay stand there a third time.
 std::uint32_t sequences_with_room(const EngineOptions& options);
 
 /// The ctx-size that an engine for contexts of `n_tokens` needs, so that its byte budget holds a

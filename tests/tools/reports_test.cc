@@ -75,6 +75,14 @@ TEST(Bench, SharedDepthIsStoredOnce) {
   EXPECT_LT(shared[0]["kv_peak_bytes"].get<double>(), 0.7 * own[0]["kv_peak_bytes"].get<double>());
 }
 
+/// What stays of the depth, what is computed behind it, and both while rows are dropped.
+TEST(Bench, HasRoomForAPolicyBehindADepth) {
+  const json result =
+      json_of({"bench", "-m", tiny_model(), "-p", "512", "-n", "0", "-d", "4096", "-r", "1", "-t",
+               "1", "-o", "json", "--kv-policy", "streaming-llm:every=32", "--kv-keep", "512"});
+  EXPECT_EQ(result[0]["test"], "pp512@d4096");
+}
+
 TEST(Bench, DrawsItselfBesideAnotherEngine) {
   const std::string peer = temporary_file(
       "peer.json", R"([{"engine": "other <&> engine", "n_prompt": 0, "n_gen": 4, "n_depth": 64,

@@ -75,14 +75,14 @@ struct Elements<Q4Planes> {
   }
 };
 
-/// Asks for what stands `ahead` of a part, line by line as it is read.
+/// Asks for what stands `ahead` of a part, line by line as it is read, see fetch_second_level.
 class Fetcher {
  public:
   Fetcher(const std::byte* part, std::ptrdiff_t ahead, std::size_t n_bytes)
       : at_(part + ahead), end_(part + ahead + n_bytes) {}
   [[gnu::always_inline]] void next() {
     if (at_ >= end_) return;
-    _mm_prefetch(reinterpret_cast<const char*>(at_), _MM_HINT_T0);
+    fetch_second_level(at_, 0, 1);
     at_ += 64;
   }
 
