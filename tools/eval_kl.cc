@@ -72,7 +72,8 @@ void add_eval_kl_command(CLI::App& eval, int& exit_code) {
              "tokens by which the window moves (0: half the context)");
   add_number(*command, "--max-tokens", measure.max_tokens, "tokens of the text (0: all)");
   add_context_flags(*command, flags->contexts);
-  command->add_flag("--json", flags->json, "JSON instead of text: one object, with --contexts a list of them");
+  command->add_flag("--json", flags->json,
+                    "JSON instead of text: one object, with --contexts a list of them");
   add_engine_flags(*command, measure.model, {"parallel", "kv-keep-total"});
   command->callback([flags, &exit_code] {
     const auto outcome = run(*flags);

@@ -146,7 +146,8 @@ void add_eval_perplexity_command(CLI::App& eval, int& exit_code) {
   add_number(*command, "--parallel,--max-num-seqs", flags->n_parallel,
              "windows at once (0: as fill a step; also -np)");
   add_context_flags(*command, flags->contexts);
-  command->add_flag("--json", flags->json, "JSON instead of text: one object, with --contexts a list of them");
+  command->add_flag("--json", flags->json,
+                    "JSON instead of text: one object, with --contexts a list of them");
   add_engine_flags(*command, flags->engine, {"parallel", "kv-keep-total"});
   command->callback([flags, &exit_code] {
     const auto outcome = run(*flags);
