@@ -1,17 +1,14 @@
 // Blocks of codes to bf16 blocks.
 #include "simd/avx2/codes.h"
-#include "simd/avx2/planes.h"
+#include "simd/avx2/plane_readers.h"
 
 namespace larder::simd::avx2 {
 namespace {
 
 constexpr std::size_t kLanes = 16;  // of a plane: two vectors
 
-// Values that are exact in bf16.
-inline __m256i bf16_pairs(const Pair& x) {
-  return _mm256_or_si256(
-      _mm256_srli_epi32(_mm256_castps_si256(x.first), 16),
-      _mm256_and_si256(_mm256_castps_si256(x.second), _mm256_set1_epi32(-65536)));
+inline void store(std::byte* to, __m256i plane) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), plane);
 }
 
 // Consecutive planes; plane p goes to out + p * stride.
@@ -21,10 +18,11 @@ void decode(const Reader& reader, const std::byte* codes, std::size_t n_planes, 
   for (std::size_t p = 0; p < n_planes; p += Reader::kPlanes) {
     for (int half = 0; half < 2; ++half) {
       for_each_of(
-          typename Reader::Indices{}, [&](auto i) __attribute__((always_inline)) {
-            const Pair x = reader.template pair<i()>(codes + 32 * half, ranges);
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i() * stride + 32 * half),
-                                bf16_pairs(x));
+          typename Reader::TwoIndices{}, [&](auto i) __attribute__((always_inline)) {
+            const auto two = reader.template load<i()>(codes + 32 * half);
+            std::byte* const to = out + 2 * i() * stride + 32 * half;
+            store(to, reader.template bf16<2 * i()>(two, ranges));
+            store(to + stride, reader.template bf16<2 * i() + 1>(two, ranges));
           });
     }
     codes += Reader::kBytes;

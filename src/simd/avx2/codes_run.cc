@@ -1,7 +1,7 @@
 // Runs of blocks of codes: planes are decoded in registers and multiplied there, pairs in the order
 // of kv.cc, so that the sums are those of decoded blocks.
 #include "simd/avx2/codes.h"
-#include "simd/avx2/planes.h"
+#include "simd/avx2/plane_readers.h"
 #include "simd/run_distance.h"
 #include "simd/unroll.h"
 
@@ -20,51 +20,68 @@ constexpr std::size_t kQueries = 4;  // whose sums fit in registers beside a pla
   }
 }
 
-// What the kernels read of a block: a K tile, or 16 channels of V.
-struct Codes {
-  const std::byte* data;
-  std::ptrdiff_t ahead;
+// Planes that stand at one place of each part of a run: a K tile of one, or 16 channels of V.
+struct Strip {
+  KvRun run;
+  std::size_t part_bytes, offset;
+  std::size_t n_planes;  // of each part
   Ranges ranges;
 };
 
-// A group's planes of both halves against kQ rows of x, queries or weights, `stride` apart.
-template <int kQ, class Reader>
-[[gnu::always_inline]] inline void add_group(const Reader& reader, const Codes& codes,
-                                             const float* x, std::size_t stride,
-                                             __m256 (&sums)[kQ][2]) {
-  for_each_of(
-      typename Reader::Indices{}, [&](auto p) __attribute__((always_inline)) {
-        const Pair low = reader.template pair<p()>(codes.data, codes.ranges);
-        const Pair high = reader.template pair<p()>(codes.data + 32, codes.ranges);
-        LARDER_UNROLL
-        for (int i = 0; i < kQ; ++i) {
-          const __m256 first = _mm256_broadcast_ss(x + i * stride + 2 * p());
-          sums[i][0] = _mm256_fmadd_ps(first, low.first, sums[i][0]);
-          sums[i][1] = _mm256_fmadd_ps(first, high.first, sums[i][1]);
-          const __m256 second = _mm256_broadcast_ss(x + i * stride + 2 * p() + 1);
-          sums[i][0] = _mm256_fmadd_ps(second, low.second, sums[i][0]);
-          sums[i][1] = _mm256_fmadd_ps(second, high.second, sums[i][1]);
-        }
-      });
-  fetch(codes.data, codes.data + Reader::kBytes, codes.ahead);
+// Half planes against kQ rows of x, queries or weights, `stride` apart.
+template <int kQ>
+[[gnu::always_inline]] inline void add_plane(const Pair& low, const Pair& high, const float* x,
+                                             std::size_t stride, __m256 (&sums)[kQ][2]) {
+  LARDER_UNROLL
+  for (int i = 0; i < kQ; ++i) {
+    const __m256 first = _mm256_broadcast_ss(x + i * stride);
+    sums[i][0] = _mm256_fmadd_ps(first, low.first, sums[i][0]);
+    sums[i][1] = _mm256_fmadd_ps(first, high.first, sums[i][1]);
+    const __m256 second = _mm256_broadcast_ss(x + i * stride + 1);
+    sums[i][0] = _mm256_fmadd_ps(second, low.second, sums[i][0]);
+    sums[i][1] = _mm256_fmadd_ps(second, high.second, sums[i][1]);
+  }
 }
 
-// A function of its own, for K and V, of each reader and count: they take long to compile.
 template <int kQ, class Reader>
-[[gnu::noinline]] void add_planes(const Reader& reader, Codes codes, std::size_t n_planes,
-                                  const float* x, std::size_t stride, __m256 (&total)[kQ][2]) {
+[[gnu::always_inline]] inline void add_group(const Reader& reader, const std::byte* codes,
+                                             const Ranges& ranges, const float* x,
+                                             std::size_t stride, __m256 (&sums)[kQ][2]) {
+  for_each_of(
+      typename Reader::TwoIndices{}, [&](auto i) __attribute__((always_inline)) {
+        constexpr int kFirst = 2 * i(), kSecond = kFirst + 1;
+        const auto low = reader.template load<i()>(codes);
+        const auto high = reader.template load<i()>(codes + 32);
+        add_plane<kQ>(reader.template pair<kFirst>(low, ranges),
+                      reader.template pair<kFirst>(high, ranges), x + 2 * kFirst, stride, sums);
+        add_plane<kQ>(reader.template pair<kSecond>(low, ranges),
+                      reader.template pair<kSecond>(high, ranges), x + 2 * kSecond, stride, sums);
+      });
+}
+
+// total += what the planes give, times Reader::kUnit. A function of its own, for K and V, of each
+// reader and count: they take long to compile.
+template <int kQ, class Reader>
+[[gnu::noinline]] void add_planes(const Reader& reader, const Strip& strip, const float* x,
+                                  std::size_t stride, __m256 (&total)[kQ][2]) {
   __m256 sums[kQ][2];
   LARDER_UNROLL
   for (int i = 0; i < kQ; ++i) {
     sums[i][0] = total[i][0];
     sums[i][1] = total[i][1];
   }
-  for (std::size_t p = 0; p < n_planes; p += Reader::kPlanes) {
-    add_group<kQ>(reader, codes, x, stride, sums);
-    codes.data += Reader::kBytes;
-    codes.ranges.scales += 2 * Reader::kPlanes;
-    codes.ranges.zeros += 2 * Reader::kPlanes;
-    x += 2 * Reader::kPlanes;
+  Ranges ranges = strip.ranges;
+  for (std::size_t b = 0; b < strip.run.n_blocks; ++b) {
+    const std::byte* codes = strip.run.parts[b] + strip.offset;
+    const std::ptrdiff_t ahead = distance_ahead(strip.run, b, strip.part_bytes);
+    for (std::size_t p = 0; p < strip.n_planes; p += Reader::kPlanes) {
+      add_group<kQ>(reader, codes, ranges, x, stride, sums);
+      fetch(codes, codes + Reader::kBytes, ahead);
+      codes += Reader::kBytes;
+      ranges.scales += 2 * Reader::kPlanes;
+      ranges.zeros += 2 * Reader::kPlanes;
+      x += 2 * Reader::kPlanes;
+    }
   }
   LARDER_UNROLL
   for (int i = 0; i < kQ; ++i) {
@@ -75,14 +92,15 @@ template <int kQ, class Reader>
 
 // kQ queries against a K tile, whose rows have `scales` unless that is null.
 template <int kQ, class Reader>
-void score_tile(const Reader& reader, const float* q, const Codes& tile, const float* scales,
+void score_tile(const Reader& reader, const float* q, const Strip& tile, const float* scales,
                 std::size_t head_dim, ScoreTile out) {
   __m256 sums[kQ][2];
   LARDER_UNROLL
   for (int i = 0; i < kQ; ++i) sums[i][0] = sums[i][1] = _mm256_setzero_ps();
-  add_planes<kQ>(reader, tile, head_dim / 2, q, head_dim, sums);
+  add_planes<kQ>(reader, tile, q, head_dim, sums);
   for (int h = 0; h < 2; ++h) {
-    const __m256 scale = scales != nullptr ? _mm256_loadu_ps(scales + 8 * h) : _mm256_set1_ps(1.0F);
+    __m256 scale = _mm256_set1_ps(1 / Reader::kUnit);  // a power of two: exact
+    if (scales != nullptr) scale = _mm256_mul_ps(scale, _mm256_loadu_ps(scales + 8 * h));
     LARDER_UNROLL
     for (int i = 0; i < kQ; ++i) {
       _mm256_storeu_ps(out.data + i * out.stride + 8 * h, _mm256_mul_ps(sums[i][h], scale));
@@ -107,9 +125,10 @@ void score_run(const CodeBook& book, const Reader& reader, const float* q, const
     const std::byte* const part = k.parts[b];
     read_halves(part + n_bytes, n_scales, of.scales);
     if (has_ranges) read_halves(part + n_bytes + 2 * n_scales, n_scales, of.zeros);
-    Codes tile{part, distance_ahead(k, b, part_bytes), {of.scales, of.zeros}};
-    fetch(part + n_bytes, part + part_bytes, tile.ahead);
-    for (std::size_t t = 0; t < shape.block_tokens; t += kLanes, tile.data += tile_bytes) {
+    const KvRun run{k.parts + b, 1, k.n_blocks - b - 1 + k.n_next};
+    Strip tile{run, part_bytes, 0, shape.head_dim / 2, {of.scales, of.zeros}};
+    fetch(part + n_bytes, part + part_bytes, distance_ahead(run, 0, part_bytes));
+    for (std::size_t t = 0; t < shape.block_tokens; t += kLanes, tile.offset += tile_bytes) {
       score_tile<kQ>(reader, q, tile, has_ranges ? nullptr : of.scales + t, shape.head_dim, out);
       out.data += kLanes;
     }
@@ -130,23 +149,22 @@ void add_run(const CodeBook& book, const Reader& reader, const Weighted& v, Bloc
              float* out) {
   const std::size_t n = shape.block_tokens, part_bytes = v_part_bytes(book, shape);
   const std::size_t lane_bytes = n * kLanes * book.bits / 8;  // of 16 channels
+  const __m256 unit = _mm256_set1_ps(Reader::kUnit), per_unit = _mm256_set1_ps(1 / Reader::kUnit);
   for (std::size_t c = 0; c < shape.head_dim; c += kLanes) {
     __m256 sums[kQ][2];
     LARDER_UNROLL
     for (int i = 0; i < kQ; ++i) {
-      sums[i][0] = _mm256_loadu_ps(out + i * shape.head_dim + c);
-      sums[i][1] = _mm256_loadu_ps(out + i * shape.head_dim + c + 8);
+      const float* const from = out + i * shape.head_dim + c;
+      sums[i][0] = _mm256_mul_ps(_mm256_loadu_ps(from), unit);
+      sums[i][1] = _mm256_mul_ps(_mm256_loadu_ps(from + 8), unit);
     }
-    for (std::size_t b = 0; b < v.run.n_blocks; ++b) {
-      const Codes codes{v.run.parts[b] + c / kLanes * lane_bytes,
-                        distance_ahead(v.run, b, part_bytes),
-                        {v.ranges.scales + b * n, v.ranges.zeros + b * n}};
-      add_planes<kQ>(reader, codes, n / 2, v.weights + b * n, kMaxRunTokens, sums);
-    }
+    const Strip channels{v.run, part_bytes, c / kLanes * lane_bytes, n / 2, v.ranges};
+    add_planes<kQ>(reader, channels, v.weights, kMaxRunTokens, sums);
     LARDER_UNROLL
     for (int i = 0; i < kQ; ++i) {
-      _mm256_storeu_ps(out + i * shape.head_dim + c, sums[i][0]);
-      _mm256_storeu_ps(out + i * shape.head_dim + c + 8, sums[i][1]);
+      float* const to = out + i * shape.head_dim + c;
+      _mm256_storeu_ps(to, _mm256_mul_ps(sums[i][0], per_unit));
+      _mm256_storeu_ps(to + 8, _mm256_mul_ps(sums[i][1], per_unit));
     }
   }
 }
