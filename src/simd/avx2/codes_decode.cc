@@ -29,41 +29,34 @@ void decode(const Reader& reader, const std::byte* codes, std::size_t n_planes, 
     out += Reader::kPlanes * stride;
     ranges.scales += 2 * Reader::kPlanes;
     ranges.zeros += 2 * Reader::kPlanes;
+    ranges.fours += 8 * Reader::kPlanes;
   }
 }
-
-// Scales and zeros of a part with CodeFit::range.
-struct PartRanges {
-  alignas(32) float scales[kMaxHeadDim], zeros[kMaxHeadDim];
-  PartRanges(const CodeBook& book, const std::byte* halves, std::size_t n) {
-    if (book.fit != CodeFit::range) return;
-    read_halves(halves, n, scales);
-    read_halves(halves + 2 * n, n, zeros);
-  }
-};
 
 }  // namespace
 
 void decode_codes_k(const CodeBook& book, const std::byte* part, BlockShape shape,
                     std::byte* bf16) {
-  const PartRanges ranges(book, part + code_bytes(book, shape), shape.head_dim);
+  PartScales<kMaxHeadDim> of;
+  if (book.fit == CodeFit::range) of.read(book, part + code_bytes(book, shape), shape.head_dim);
   const std::size_t n_pairs = shape.head_dim / 2;
   with_reader(book, [&](const auto& reader) {
     for (std::size_t t = 0; t < shape.block_tokens / kLanes; ++t) {
       const std::byte* const tile = part + t * kLanes * shape.head_dim * book.bits / 8;
-      decode(reader, tile, n_pairs, {ranges.scales, ranges.zeros}, bf16 + t * n_pairs * 64, 64);
+      decode(reader, tile, n_pairs, of.ranges(), bf16 + t * n_pairs * 64, 64);
     }
   });
 }
 
 void decode_codes_v(const CodeBook& book, const std::byte* part, BlockShape shape,
                     std::byte* bf16) {
-  const PartRanges ranges(book, part + code_bytes(book, shape), shape.block_tokens);
+  PartScales<kMaxBlockTokens> of;
+  if (book.fit == CodeFit::range) of.read(book, part + code_bytes(book, shape), shape.block_tokens);
   const std::size_t lane_bytes = std::size_t{shape.block_tokens} * kLanes * book.bits / 8;
   with_reader(book, [&](const auto& reader) {
     for (std::size_t c = 0; c < shape.head_dim / kLanes; ++c) {
-      decode(reader, part + c * lane_bytes, shape.block_tokens / 2, {ranges.scales, ranges.zeros},
-             bf16 + c * 64, std::size_t{shape.head_dim} * 4);
+      decode(reader, part + c * lane_bytes, shape.block_tokens / 2, of.ranges(), bf16 + c * 64,
+             std::size_t{shape.head_dim} * 4);
     }
   });
 }

@@ -80,6 +80,7 @@ template <int kQ, class Reader>
       codes += Reader::kBytes;
       ranges.scales += 2 * Reader::kPlanes;
       ranges.zeros += 2 * Reader::kPlanes;
+      ranges.fours += 8 * Reader::kPlanes;
       x += 2 * Reader::kPlanes;
     }
   }
@@ -108,11 +109,6 @@ void score_tile(const Reader& reader, const float* q, const Strip& tile, const f
   }
 }
 
-// Scales, and zeros with CodeFit::range, as floats.
-struct PartScales {
-  alignas(32) float scales[kMaxHeadDim], zeros[kMaxHeadDim];
-};
-
 template <int kQ, class Reader>
 void score_run(const CodeBook& book, const Reader& reader, const float* q, const KvRun& k,
                BlockShape shape, ScoreTile out) {
@@ -120,13 +116,12 @@ void score_run(const CodeBook& book, const Reader& reader, const float* q, const
   const std::size_t n_bytes = code_bytes(book, shape), part_bytes = k_part_bytes(book, shape);
   const std::size_t tile_bytes = kLanes * shape.head_dim * book.bits / 8;
   const std::size_t n_scales = has_ranges ? shape.head_dim : shape.block_tokens;
-  PartScales of;
+  PartScales<kMaxHeadDim> of;
   for (std::size_t b = 0; b < k.n_blocks; ++b) {
     const std::byte* const part = k.parts[b];
-    read_halves(part + n_bytes, n_scales, of.scales);
-    if (has_ranges) read_halves(part + n_bytes + 2 * n_scales, n_scales, of.zeros);
+    of.read(book, part + n_bytes, n_scales);
     const KvRun run{k.parts + b, 1, k.n_blocks - b - 1 + k.n_next};
-    Strip tile{run, part_bytes, 0, shape.head_dim / 2, {of.scales, of.zeros}};
+    Strip tile{run, part_bytes, 0, shape.head_dim / 2, of.ranges()};
     fetch(part + n_bytes, part + part_bytes, distance_ahead(run, 0, part_bytes));
     for (std::size_t t = 0; t < shape.block_tokens; t += kLanes, tile.offset += tile_bytes) {
       score_tile<kQ>(reader, q, tile, has_ranges ? nullptr : of.scales + t, shape.head_dim, out);
@@ -216,7 +211,8 @@ void run_scores_codes(const CodeBook& book, const float* q, const KvRun& k, Bloc
 
 void run_accumulate_codes(const CodeBook& book, ScoreTile weights, const KvRun& v, BlockShape shape,
                           std::uint32_t n_tokens, float* out) {
-  alignas(32) float scaled[kQueries * kMaxRunTokens], scales[kMaxRunTokens], zeros[kMaxRunTokens];
+  alignas(32) float scaled[kQueries * kMaxRunTokens];
+  PartScales<kMaxRunTokens> of;
   const bool has_ranges = book.fit == CodeFit::range;
   const std::size_t n_bytes = code_bytes(book, shape), block_tokens = shape.block_tokens;
   const std::size_t chunk_blocks = kMaxRunTokens / block_tokens;
@@ -225,19 +221,16 @@ void run_accumulate_codes(const CodeBook& book, ScoreTile weights, const KvRun& 
     const std::size_t n_now = n_blocks < chunk_blocks ? n_blocks : chunk_blocks;
     const std::size_t n = n_now * block_tokens;
     for (std::size_t b = 0; b < n_now; ++b) {
-      const std::byte* const halves = left.parts[b] + n_bytes;
-      read_halves(halves, block_tokens, scales + b * block_tokens);
-      if (!has_ranges) continue;
-      read_halves(halves + 2 * block_tokens, block_tokens, zeros + b * block_tokens);
+      of.read(book, left.parts[b] + n_bytes, block_tokens, b * block_tokens);
     }
     const KvRun now{left.parts, n_now, left.n_blocks - n_now + left.n_next};
     with_reader(book, [&](const auto& reader) {
       for (std::size_t first = 0, n_q = 0; first < weights.n_q; first += n_q) {
         n_q = together(weights.n_q - first);
         const ScoreTile some{weights.data + first * weights.stride, n_q, weights.stride};
-        scale_weights(some, has_ranges ? nullptr : scales, n, scaled);
+        scale_weights(some, has_ranges ? nullptr : of.scales, n, scaled);
         with_count(n_q, [&](auto count) {
-          add_run<decltype(count)::value>(book, reader, {now, scaled, {scales, zeros}}, shape,
+          add_run<decltype(count)::value>(book, reader, {now, scaled, of.ranges()}, shape,
                                           out + first * shape.head_dim);
         });
       }

@@ -1,6 +1,7 @@
-// Planes of codes to values in registers, two planes at a time: each vector of bytes holds codes of
-// both, eight bytes of one and eight of the other in each of its halves, so that no byte of a
-// look-up is idle. Everything is inlined; nothing here is compiled on its own.
+// Planes of codes to values in registers. Where values are looked up by bytes, those of two planes
+// are at a time: each vector of bytes holds codes of both, eight bytes of one and eight of the
+// other in each of its halves, so that no byte of a look-up is idle. Everything is inlined; nothing
+// here is compiled on its own.
 //
 // A reader has
 //   load<i>(half)                planes 2 i and 2 i + 1 of half a group, in one register or two
@@ -8,15 +9,12 @@
 //   bf16<i>(loaded, ranges)      the same as bf16 pairs, as they are
 #pragma once
 
+#include "simd/avx2/part_scales.h"
 #include "simd/avx2/planes.h"
 
 namespace larder::simd::avx2 {
 namespace {
 
-/// Where CodeFit::range: scales and zeros of the elements of a group's planes, two for each plane.
-struct Ranges {
-  const float *scales, *zeros;
-};
 /// Two planes as bf16 pairs.
 struct Values {
   __m256i planes[2];
@@ -53,7 +51,7 @@ struct ValueReader {
   }
 };
 
-/// Codes of up to 5 bits.
+/// Codes of 3 to 5 bits.
 template <int kBitsOfCode>
 struct TableReader : Groups<kBitsOfCode>, ValueReader {
   using Of = Groups<kBitsOfCode>;
@@ -90,15 +88,12 @@ struct TableReader : Groups<kBitsOfCode>, ValueReader {
   // Codes of planes 2 i and 2 i + 1, in bytes.
   template <int i>
   [[gnu::always_inline]] static __m256i two_planes(const std::byte* half) {
-    if constexpr (Of::kBits == 2 || Of::kBits == 4) {  // in the same byte of each word
-      constexpr int kByte = 2 * i * Of::kBits / 8, kShift = 2 * i * Of::kBits % 8;
+    if constexpr (Of::kBits == 4) {  // in the same byte of each word
       constexpr long long kEven = 0x0e0c0a0806040200, kOnes = 0x0101010101010101;
-      const __m256i twice = _mm256_set1_epi64x(kEven + kByte * kOnes);
-      const __m256i shifts =
-          _mm256_setr_epi64x(kShift, kShift + Of::kBits, kShift, kShift + Of::kBits);
+      const __m256i twice = _mm256_set1_epi64x(kEven + i * kOnes);
       const __m256i bytes = _mm256_shuffle_epi8(load_words(half), twice);
-      return _mm256_and_si256(_mm256_srlv_epi64(bytes, shifts),
-                              _mm256_set1_epi8((1 << Of::kBits) - 1));
+      const __m256i codes = _mm256_srlv_epi64(bytes, _mm256_setr_epi64x(0, 4, 0, 4));
+      return _mm256_and_si256(codes, _mm256_set1_epi8(0x0f));
     } else {
       return _mm256_packus_epi16(plane<2 * i>(half), plane<2 * i + 1>(half));
     }
@@ -123,10 +118,10 @@ struct TableReader : Groups<kBitsOfCode>, ValueReader {
   }
 };
 
-/// The same with CodeFit::range: zero + scale * value, rounded to bf16. The products are exact.
-template <int kBitsOfCode>
-struct RangeReader : TableReader<kBitsOfCode> {
-  using TableReader<kBitsOfCode>::TableReader;
+/// Codes of 4 bits with CodeFit::range: zero + scale * value, rounded to bf16. The products are
+/// exact.
+struct RangeReader : TableReader<4> {
+  using TableReader<4>::TableReader;
 
   template <int i>
   [[gnu::always_inline]] static Pair pair(const Values& loaded, const Ranges& ranges) {
@@ -140,13 +135,43 @@ struct RangeReader : TableReader<kBitsOfCode> {
 
  private:
   [[gnu::always_inline]] static __m256 element(__m256 value, const Ranges& ranges, int at) {
-    const __m256 x = _mm256_fmadd_ps(value, _mm256_broadcast_ss(ranges.scales + at),
-                                     _mm256_broadcast_ss(ranges.zeros + at));
-    const __m256i bits = _mm256_castps_si256(x);
-    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-    const __m256i half_up = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
-    return _mm256_castsi256_ps(
-        _mm256_and_si256(_mm256_add_epi32(bits, half_up), _mm256_set1_epi32(-65536)));
+    return round_to_bf16(_mm256_fmadd_ps(value, _mm256_broadcast_ss(ranges.scales + at),
+                                         _mm256_broadcast_ss(ranges.zeros + at)));
+  }
+};
+
+/// Codes of 2 bits, with CodeFit::range or without: they select one of four floats.
+template <bool kHasRanges>
+struct FourReader : Groups<2> {
+  static constexpr float kUnit = 1;
+
+  __m256 values;
+
+  explicit FourReader(const CodeBook& book) : values(four_values(book)) {}
+
+  template <int i>
+  [[gnu::always_inline]] static __m256i load(const std::byte* half) {
+    return load_words(half);
+  }
+  // The lowest two bits of a dword select, the others are ignored.
+  template <int i>
+  [[gnu::always_inline]] Pair pair(__m256i words, const Ranges& ranges) const {
+    const __m256i upper_word = _mm256_setr_epi32(2, 6, 10, 14, 2, 6, 10, 14);
+    const __m256i first = _mm256_srli_epi32(words, 2 * i);
+    const __m256i second = _mm256_shuffle_epi8(first, upper_word);
+    return {_mm256_permutevar_ps(floats<2 * i>(ranges), first),
+            _mm256_permutevar_ps(floats<2 * i + 1>(ranges), second)};
+  }
+  template <int i>
+  [[gnu::always_inline]] __m256i bf16(__m256i words, const Ranges& ranges) const {
+    return bf16_pairs(pair<i>(words, ranges));
+  }
+
+ private:
+  template <int at>
+  [[gnu::always_inline]] __m256 floats(const Ranges& ranges) const {
+    if constexpr (!kHasRanges) return values;
+    return _mm256_broadcast_ps(reinterpret_cast<const __m128*>(ranges.fours + 4 * at));
   }
 };
 
@@ -234,11 +259,11 @@ auto with_reader(const CodeBook& book, F&& f) {
   const bool has_ranges = book.fit == CodeFit::range;
   switch (book.bits) {
     case 2:
-      return has_ranges ? f(RangeReader<2>(book)) : f(TableReader<2>(book));
+      return has_ranges ? f(FourReader<true>(book)) : f(FourReader<false>(book));
     case 3:
       return f(TableReader<3>(book));
     case 4:
-      return has_ranges ? f(RangeReader<4>(book)) : f(TableReader<4>(book));
+      return has_ranges ? f(RangeReader(book)) : f(TableReader<4>(book));
     case 5:
       return f(TableReader<5>(book));
     default:
