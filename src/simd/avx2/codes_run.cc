@@ -20,6 +20,42 @@ constexpr std::size_t kQueries = 4;  // whose sums fit in registers beside a pla
   }
 }
 
+// Eight elements of each of kQ rows: those of one place stand side by side.
+[[gnu::always_inline]] inline void store_side_by_side(const __m256 (&x)[1], float* out) {
+  _mm256_storeu_ps(out, x[0]);
+}
+[[gnu::always_inline]] inline void store_side_by_side(const __m256 (&x)[2], float* out) {
+  const __m256 low = _mm256_unpacklo_ps(x[0], x[1]), high = _mm256_unpackhi_ps(x[0], x[1]);
+  _mm256_storeu_ps(out, _mm256_permute2f128_ps(low, high, 0x20));
+  _mm256_storeu_ps(out + 8, _mm256_permute2f128_ps(low, high, 0x31));
+}
+[[gnu::always_inline]] inline void store_side_by_side(const __m256 (&x)[4], float* out) {
+  for (int half = 0; half < 2; ++half) {  // places 2 half, 2 half + 1 and four behind them
+    const auto two = [half](__m256 a, __m256 b) {
+      return _mm256_castps_pd(half == 0 ? _mm256_unpacklo_ps(a, b) : _mm256_unpackhi_ps(a, b));
+    };
+    const __m256d a = two(x[0], x[1]), b = two(x[2], x[3]);
+    const __m256 even = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
+    const __m256 odd = _mm256_castpd_ps(_mm256_unpackhi_pd(a, b));
+    _mm256_storeu_ps(out + 8 * half, _mm256_permute2f128_ps(even, odd, 0x20));
+    _mm256_storeu_ps(out + 16 + 8 * half, _mm256_permute2f128_ps(even, odd, 0x31));
+  }
+}
+
+// kQ rows of n elements, `stride` apart, times `scales` [n] unless that is null, as [n, kQ].
+template <int kQ>
+void put_side_by_side(const float* rows, std::size_t stride, const float* scales, std::size_t n,
+                      float* out) {
+  for (std::size_t t = 0; t < n; t += 8) {
+    __m256 x[kQ];
+    for (int i = 0; i < kQ; ++i) {
+      x[i] = _mm256_loadu_ps(rows + i * stride + t);
+      if (scales != nullptr) x[i] = _mm256_mul_ps(x[i], _mm256_loadu_ps(scales + t));
+    }
+    store_side_by_side(x, out + t * kQ);
+  }
+}
+
 // Planes that stand at one place of each part of a run: a K tile of one, or 16 channels of V.
 struct Strip {
   KvRun run;
@@ -28,16 +64,16 @@ struct Strip {
   Ranges ranges;
 };
 
-// Half planes against kQ rows of x, queries or weights, `stride` apart.
+// Half planes against two elements of x, queries or weights, of each kQ values side by side.
 template <int kQ>
 [[gnu::always_inline]] inline void add_plane(const Pair& low, const Pair& high, const float* x,
-                                             std::size_t stride, __m256 (&sums)[kQ][2]) {
+                                             __m256 (&sums)[kQ][2]) {
   LARDER_UNROLL
   for (int i = 0; i < kQ; ++i) {
-    const __m256 first = _mm256_broadcast_ss(x + i * stride);
+    const __m256 first = _mm256_broadcast_ss(x + i);
     sums[i][0] = _mm256_fmadd_ps(first, low.first, sums[i][0]);
     sums[i][1] = _mm256_fmadd_ps(first, high.first, sums[i][1]);
-    const __m256 second = _mm256_broadcast_ss(x + i * stride + 1);
+    const __m256 second = _mm256_broadcast_ss(x + kQ + i);
     sums[i][0] = _mm256_fmadd_ps(second, low.second, sums[i][0]);
     sums[i][1] = _mm256_fmadd_ps(second, high.second, sums[i][1]);
   }
@@ -46,16 +82,16 @@ template <int kQ>
 template <int kQ, class Reader>
 [[gnu::always_inline]] inline void add_group(const Reader& reader, const std::byte* codes,
                                              const Ranges& ranges, const float* x,
-                                             std::size_t stride, __m256 (&sums)[kQ][2]) {
+                                             __m256 (&sums)[kQ][2]) {
   for_each_of(
       typename Reader::TwoIndices{}, [&](auto i) __attribute__((always_inline)) {
         constexpr int kFirst = 2 * i(), kSecond = kFirst + 1;
         const auto low = reader.template load<i()>(codes);
         const auto high = reader.template load<i()>(codes + 32);
         add_plane<kQ>(reader.template pair<kFirst>(low, ranges),
-                      reader.template pair<kFirst>(high, ranges), x + 2 * kFirst, stride, sums);
+                      reader.template pair<kFirst>(high, ranges), x + 2 * kFirst * kQ, sums);
         add_plane<kQ>(reader.template pair<kSecond>(low, ranges),
-                      reader.template pair<kSecond>(high, ranges), x + 2 * kSecond, stride, sums);
+                      reader.template pair<kSecond>(high, ranges), x + 2 * kSecond * kQ, sums);
       });
 }
 
@@ -63,7 +99,7 @@ template <int kQ, class Reader>
 // reader and count: they take long to compile.
 template <int kQ, class Reader>
 [[gnu::noinline]] void add_planes(const Reader& reader, const Strip& strip, const float* x,
-                                  std::size_t stride, __m256 (&total)[kQ][2]) {
+                                  __m256 (&total)[kQ][2]) {
   __m256 sums[kQ][2];
   LARDER_UNROLL
   for (int i = 0; i < kQ; ++i) {
@@ -75,13 +111,13 @@ template <int kQ, class Reader>
     const std::byte* codes = strip.run.parts[b] + strip.offset;
     const std::ptrdiff_t ahead = distance_ahead(strip.run, b, strip.part_bytes);
     for (std::size_t p = 0; p < strip.n_planes; p += Reader::kPlanes) {
-      add_group<kQ>(reader, codes, ranges, x, stride, sums);
+      add_group<kQ>(reader, codes, ranges, x, sums);
       fetch(codes, codes + Reader::kBytes, ahead);
       codes += Reader::kBytes;
       ranges.scales += 2 * Reader::kPlanes;
       ranges.zeros += 2 * Reader::kPlanes;
       ranges.fours += 8 * Reader::kPlanes;
-      x += 2 * Reader::kPlanes;
+      x += 2 * Reader::kPlanes * kQ;
     }
   }
   LARDER_UNROLL
@@ -91,14 +127,14 @@ template <int kQ, class Reader>
   }
 }
 
-// kQ queries against a K tile, whose rows have `scales` unless that is null.
+// kQ queries, side by side, against a K tile, whose rows have `scales` unless that is null.
 template <int kQ, class Reader>
 void score_tile(const Reader& reader, const float* q, const Strip& tile, const float* scales,
-                std::size_t head_dim, ScoreTile out) {
+                ScoreTile out) {
   __m256 sums[kQ][2];
   LARDER_UNROLL
   for (int i = 0; i < kQ; ++i) sums[i][0] = sums[i][1] = _mm256_setzero_ps();
-  add_planes<kQ>(reader, tile, q, head_dim, sums);
+  add_planes<kQ>(reader, tile, q, sums);
   for (int h = 0; h < 2; ++h) {
     __m256 scale = _mm256_set1_ps(1 / Reader::kUnit);  // a power of two: exact
     if (scales != nullptr) scale = _mm256_mul_ps(scale, _mm256_loadu_ps(scales + 8 * h));
@@ -116,6 +152,8 @@ void score_run(const CodeBook& book, const Reader& reader, const float* q, const
   const std::size_t n_bytes = code_bytes(book, shape), part_bytes = k_part_bytes(book, shape);
   const std::size_t tile_bytes = kLanes * shape.head_dim * book.bits / 8;
   const std::size_t n_scales = has_ranges ? shape.head_dim : shape.block_tokens;
+  alignas(32) float x[kQ * kMaxHeadDim];
+  put_side_by_side<kQ>(q, shape.head_dim, nullptr, shape.head_dim, x);
   PartScales<kMaxHeadDim> of;
   for (std::size_t b = 0; b < k.n_blocks; ++b) {
     const std::byte* const part = k.parts[b];
@@ -124,13 +162,13 @@ void score_run(const CodeBook& book, const Reader& reader, const float* q, const
     Strip tile{run, part_bytes, 0, shape.head_dim / 2, of.ranges()};
     fetch(part + n_bytes, part + part_bytes, distance_ahead(run, 0, part_bytes));
     for (std::size_t t = 0; t < shape.block_tokens; t += kLanes, tile.offset += tile_bytes) {
-      score_tile<kQ>(reader, q, tile, has_ranges ? nullptr : of.scales + t, shape.head_dim, out);
+      score_tile<kQ>(reader, x, tile, has_ranges ? nullptr : of.scales + t, out);
       out.data += kLanes;
     }
   }
 }
 
-// V of a run: weights [queries, kMaxRunTokens], and scales and zeros of rows with CodeFit::range.
+// V of a run: weights [tokens, queries], and scales and zeros of rows with CodeFit::range.
 struct Weighted {
   const KvRun& run;
   const float* weights;
@@ -154,7 +192,7 @@ void add_run(const CodeBook& book, const Reader& reader, const Weighted& v, Bloc
       sums[i][1] = _mm256_mul_ps(_mm256_loadu_ps(from + 8), unit);
     }
     const Strip channels{v.run, part_bytes, c / kLanes * lane_bytes, n / 2, v.ranges};
-    add_planes<kQ>(reader, channels, v.weights, kMaxRunTokens, sums);
+    add_planes<kQ>(reader, channels, v.weights, sums);
     LARDER_UNROLL
     for (int i = 0; i < kQ; ++i) {
       float* const to = out + i * shape.head_dim + c;
@@ -176,20 +214,6 @@ void with_count(std::size_t n, F&& f) {
       return f(std::integral_constant<int, 2>{});
     default:
       return f(std::integral_constant<int, 4>{});
-  }
-}
-
-// The weights of a few queries for some of the blocks, multiplied by the rows' scales if there are
-// any (null otherwise).
-void scale_weights(const ScoreTile& weights, const float* scales, std::size_t n, float* out) {
-  for (std::size_t i = 0; i < weights.n_q; ++i) {
-    const float* const from = weights.data + i * weights.stride;
-    float* const to = out + i * kMaxRunTokens;
-    for (std::size_t t = 0; t < n; t += 8) {
-      const __m256 x = _mm256_loadu_ps(from + t);
-      _mm256_storeu_ps(to + t,
-                       scales != nullptr ? _mm256_mul_ps(x, _mm256_loadu_ps(scales + t)) : x);
-    }
   }
 }
 
@@ -227,11 +251,12 @@ void run_accumulate_codes(const CodeBook& book, ScoreTile weights, const KvRun& 
     with_reader(book, [&](const auto& reader) {
       for (std::size_t first = 0, n_q = 0; first < weights.n_q; first += n_q) {
         n_q = together(weights.n_q - first);
-        const ScoreTile some{weights.data + first * weights.stride, n_q, weights.stride};
-        scale_weights(some, has_ranges ? nullptr : of.scales, n, scaled);
+        const float* const some = weights.data + first * weights.stride;
         with_count(n_q, [&](auto count) {
-          add_run<decltype(count)::value>(book, reader, {now, scaled, of.ranges()}, shape,
-                                          out + first * shape.head_dim);
+          constexpr int kQ = decltype(count)::value;
+          put_side_by_side<kQ>(some, weights.stride, has_ranges ? nullptr : of.scales, n, scaled);
+          add_run<kQ>(book, reader, {now, scaled, of.ranges()}, shape,
+                      out + first * shape.head_dim);
         });
       }
     });
