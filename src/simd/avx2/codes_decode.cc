@@ -1,17 +1,14 @@
 // Blocks of codes to bf16 blocks.
 #include "simd/avx2/codes.h"
-#include "simd/avx2/planes.h"
+#include "simd/avx2/plane_readers.h"
 
 namespace larder::simd::avx2 {
 namespace {
 
 constexpr std::size_t kLanes = 16;  // of a plane: two vectors
 
-// Values that are exact in bf16.
-inline __m256i bf16_pairs(const Pair& x) {
-  return _mm256_or_si256(
-      _mm256_srli_epi32(_mm256_castps_si256(x.first), 16),
-      _mm256_and_si256(_mm256_castps_si256(x.second), _mm256_set1_epi32(-65536)));
+inline void store(std::byte* to, __m256i plane) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), plane);
 }
 
 // Consecutive planes; plane p goes to out + p * stride.
@@ -21,51 +18,45 @@ void decode(const Reader& reader, const std::byte* codes, std::size_t n_planes, 
   for (std::size_t p = 0; p < n_planes; p += Reader::kPlanes) {
     for (int half = 0; half < 2; ++half) {
       for_each_of(
-          typename Reader::Indices{}, [&](auto i) __attribute__((always_inline)) {
-            const Pair x = reader.template pair<i()>(codes + 32 * half, ranges);
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i() * stride + 32 * half),
-                                bf16_pairs(x));
+          typename Reader::TwoIndices{}, [&](auto i) __attribute__((always_inline)) {
+            const auto two = reader.template load<i()>(codes + 32 * half);
+            std::byte* const to = out + 2 * i() * stride + 32 * half;
+            store(to, reader.template bf16<2 * i()>(two, ranges));
+            store(to + stride, reader.template bf16<2 * i() + 1>(two, ranges));
           });
     }
     codes += Reader::kBytes;
     out += Reader::kPlanes * stride;
     ranges.scales += 2 * Reader::kPlanes;
     ranges.zeros += 2 * Reader::kPlanes;
+    ranges.fours += 8 * Reader::kPlanes;
   }
 }
-
-// Scales and zeros of a part with CodeFit::range.
-struct PartRanges {
-  alignas(32) float scales[kMaxHeadDim], zeros[kMaxHeadDim];
-  PartRanges(const CodeBook& book, const std::byte* halves, std::size_t n) {
-    if (book.fit != CodeFit::range) return;
-    read_halves(halves, n, scales);
-    read_halves(halves + 2 * n, n, zeros);
-  }
-};
 
 }  // namespace
 
 void decode_codes_k(const CodeBook& book, const std::byte* part, BlockShape shape,
                     std::byte* bf16) {
-  const PartRanges ranges(book, part + code_bytes(book, shape), shape.head_dim);
+  PartScales<kMaxHeadDim> of;
+  if (book.fit == CodeFit::range) of.read(book, part + code_bytes(book, shape), shape.head_dim);
   const std::size_t n_pairs = shape.head_dim / 2;
   with_reader(book, [&](const auto& reader) {
     for (std::size_t t = 0; t < shape.block_tokens / kLanes; ++t) {
       const std::byte* const tile = part + t * kLanes * shape.head_dim * book.bits / 8;
-      decode(reader, tile, n_pairs, {ranges.scales, ranges.zeros}, bf16 + t * n_pairs * 64, 64);
+      decode(reader, tile, n_pairs, of.ranges(), bf16 + t * n_pairs * 64, 64);
     }
   });
 }
 
 void decode_codes_v(const CodeBook& book, const std::byte* part, BlockShape shape,
                     std::byte* bf16) {
-  const PartRanges ranges(book, part + code_bytes(book, shape), shape.block_tokens);
+  PartScales<kMaxBlockTokens> of;
+  if (book.fit == CodeFit::range) of.read(book, part + code_bytes(book, shape), shape.block_tokens);
   const std::size_t lane_bytes = std::size_t{shape.block_tokens} * kLanes * book.bits / 8;
   with_reader(book, [&](const auto& reader) {
     for (std::size_t c = 0; c < shape.head_dim / kLanes; ++c) {
-      decode(reader, part + c * lane_bytes, shape.block_tokens / 2, {ranges.scales, ranges.zeros},
-             bf16 + c * 64, std::size_t{shape.head_dim} * 4);
+      decode(reader, part + c * lane_bytes, shape.block_tokens / 2, of.ranges(), bf16 + c * 64,
+             std::size_t{shape.head_dim} * 4);
     }
   });
 }

@@ -1,7 +1,7 @@
 // Runs of blocks of codes: planes are decoded in registers and multiplied there, pairs in the order
 // of kv.cc, so that the sums are those of decoded blocks.
 #include "simd/avx2/codes.h"
-#include "simd/avx2/planes.h"
+#include "simd/avx2/plane_readers.h"
 #include "simd/run_distance.h"
 #include "simd/unroll.h"
 
@@ -12,57 +12,113 @@ constexpr std::size_t kLanes = 16;  // tokens of a K tile, channels of a plane o
 constexpr std::size_t kMaxRunTokens = 512;
 constexpr std::size_t kQueries = 4;  // whose sums fit in registers beside a plane
 
-inline void fetch(const std::byte* from, const std::byte* to, std::ptrdiff_t ahead) {
+// Inlined early: GCC 12 drops calls of a function that does nothing but this.
+[[gnu::always_inline]] inline void fetch(const std::byte* from, const std::byte* to,
+                                         std::ptrdiff_t ahead) {
   for (; from < to; from += 64) {
     _mm_prefetch(reinterpret_cast<const char*>(from) + ahead, _MM_HINT_T0);
   }
 }
 
-// What the kernels read of a block: a K tile, or 16 channels of V.
-struct Codes {
-  const std::byte* data;
-  std::ptrdiff_t ahead;
+// Eight elements of each of kQ rows: those of one place stand side by side.
+[[gnu::always_inline]] inline void store_side_by_side(const __m256 (&x)[1], float* out) {
+  _mm256_storeu_ps(out, x[0]);
+}
+[[gnu::always_inline]] inline void store_side_by_side(const __m256 (&x)[2], float* out) {
+  const __m256 low = _mm256_unpacklo_ps(x[0], x[1]), high = _mm256_unpackhi_ps(x[0], x[1]);
+  _mm256_storeu_ps(out, _mm256_permute2f128_ps(low, high, 0x20));
+  _mm256_storeu_ps(out + 8, _mm256_permute2f128_ps(low, high, 0x31));
+}
+[[gnu::always_inline]] inline void store_side_by_side(const __m256 (&x)[4], float* out) {
+  for (int half = 0; half < 2; ++half) {  // places 2 half, 2 half + 1 and four behind them
+    const auto two = [half](__m256 a, __m256 b) {
+      return _mm256_castps_pd(half == 0 ? _mm256_unpacklo_ps(a, b) : _mm256_unpackhi_ps(a, b));
+    };
+    const __m256d a = two(x[0], x[1]), b = two(x[2], x[3]);
+    const __m256 even = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
+    const __m256 odd = _mm256_castpd_ps(_mm256_unpackhi_pd(a, b));
+    _mm256_storeu_ps(out + 8 * half, _mm256_permute2f128_ps(even, odd, 0x20));
+    _mm256_storeu_ps(out + 16 + 8 * half, _mm256_permute2f128_ps(even, odd, 0x31));
+  }
+}
+
+// kQ rows of n elements, `stride` apart, times `scales` [n] unless that is null, as [n, kQ].
+template <int kQ>
+void put_side_by_side(const float* rows, std::size_t stride, const float* scales, std::size_t n,
+                      float* out) {
+  for (std::size_t t = 0; t < n; t += 8) {
+    __m256 x[kQ];
+    for (int i = 0; i < kQ; ++i) {
+      x[i] = _mm256_loadu_ps(rows + i * stride + t);
+      if (scales != nullptr) x[i] = _mm256_mul_ps(x[i], _mm256_loadu_ps(scales + t));
+    }
+    store_side_by_side(x, out + t * kQ);
+  }
+}
+
+// Planes that stand at one place of each part of a run: a K tile of one, or 16 channels of V.
+struct Strip {
+  KvRun run;
+  std::size_t part_bytes, offset;
+  std::size_t n_planes;  // of each part
   Ranges ranges;
 };
 
-// A group's planes of both halves against kQ rows of x, queries or weights, `stride` apart.
-template <int kQ, class Reader>
-[[gnu::always_inline]] inline void add_group(const Reader& reader, const Codes& codes,
-                                             const float* x, std::size_t stride,
+// Half planes against two elements of x, queries or weights, of each kQ values side by side.
+template <int kQ>
+[[gnu::always_inline]] inline void add_plane(const Pair& low, const Pair& high, const float* x,
                                              __m256 (&sums)[kQ][2]) {
-  for_each_of(
-      typename Reader::Indices{}, [&](auto p) __attribute__((always_inline)) {
-        const Pair low = reader.template pair<p()>(codes.data, codes.ranges);
-        const Pair high = reader.template pair<p()>(codes.data + 32, codes.ranges);
-        LARDER_UNROLL
-        for (int i = 0; i < kQ; ++i) {
-          const __m256 first = _mm256_broadcast_ss(x + i * stride + 2 * p());
-          sums[i][0] = _mm256_fmadd_ps(first, low.first, sums[i][0]);
-          sums[i][1] = _mm256_fmadd_ps(first, high.first, sums[i][1]);
-          const __m256 second = _mm256_broadcast_ss(x + i * stride + 2 * p() + 1);
-          sums[i][0] = _mm256_fmadd_ps(second, low.second, sums[i][0]);
-          sums[i][1] = _mm256_fmadd_ps(second, high.second, sums[i][1]);
-        }
-      });
-  fetch(codes.data, codes.data + Reader::kBytes, codes.ahead);
+  LARDER_UNROLL
+  for (int i = 0; i < kQ; ++i) {
+    const __m256 first = _mm256_broadcast_ss(x + i);
+    sums[i][0] = _mm256_fmadd_ps(first, low.first, sums[i][0]);
+    sums[i][1] = _mm256_fmadd_ps(first, high.first, sums[i][1]);
+    const __m256 second = _mm256_broadcast_ss(x + kQ + i);
+    sums[i][0] = _mm256_fmadd_ps(second, low.second, sums[i][0]);
+    sums[i][1] = _mm256_fmadd_ps(second, high.second, sums[i][1]);
+  }
 }
 
-// A function of its own, for K and V, of each reader and count: they take long to compile.
 template <int kQ, class Reader>
-[[gnu::noinline]] void add_planes(const Reader& reader, Codes codes, std::size_t n_planes,
-                                  const float* x, std::size_t stride, __m256 (&total)[kQ][2]) {
+[[gnu::always_inline]] inline void add_group(const Reader& reader, const std::byte* codes,
+                                             const Ranges& ranges, const float* x,
+                                             __m256 (&sums)[kQ][2]) {
+  for_each_of(
+      typename Reader::TwoIndices{}, [&](auto i) __attribute__((always_inline)) {
+        constexpr int kFirst = 2 * i(), kSecond = kFirst + 1;
+        const auto low = reader.template load<i()>(codes);
+        const auto high = reader.template load<i()>(codes + 32);
+        add_plane<kQ>(reader.template pair<kFirst>(low, ranges),
+                      reader.template pair<kFirst>(high, ranges), x + 2 * kFirst * kQ, sums);
+        add_plane<kQ>(reader.template pair<kSecond>(low, ranges),
+                      reader.template pair<kSecond>(high, ranges), x + 2 * kSecond * kQ, sums);
+      });
+}
+
+// total += what the planes give, times Reader::kUnit. A function of its own, for K and V, of each
+// reader and count: they take long to compile.
+template <int kQ, class Reader>
+[[gnu::noinline]] void add_planes(const Reader& reader, const Strip& strip, const float* x,
+                                  __m256 (&total)[kQ][2]) {
   __m256 sums[kQ][2];
   LARDER_UNROLL
   for (int i = 0; i < kQ; ++i) {
     sums[i][0] = total[i][0];
     sums[i][1] = total[i][1];
   }
-  for (std::size_t p = 0; p < n_planes; p += Reader::kPlanes) {
-    add_group<kQ>(reader, codes, x, stride, sums);
-    codes.data += Reader::kBytes;
-    codes.ranges.scales += 2 * Reader::kPlanes;
-    codes.ranges.zeros += 2 * Reader::kPlanes;
-    x += 2 * Reader::kPlanes;
+  Ranges ranges = strip.ranges;
+  for (std::size_t b = 0; b < strip.run.n_blocks; ++b) {
+    const std::byte* codes = strip.run.parts[b] + strip.offset;
+    const std::ptrdiff_t ahead = distance_ahead(strip.run, b, strip.part_bytes);
+    for (std::size_t p = 0; p < strip.n_planes; p += Reader::kPlanes) {
+      add_group<kQ>(reader, codes, ranges, x, sums);
+      fetch(codes, codes + Reader::kBytes, ahead);
+      codes += Reader::kBytes;
+      ranges.scales += 2 * Reader::kPlanes;
+      ranges.zeros += 2 * Reader::kPlanes;
+      ranges.fours += 8 * Reader::kPlanes;
+      x += 2 * Reader::kPlanes * kQ;
+    }
   }
   LARDER_UNROLL
   for (int i = 0; i < kQ; ++i) {
@@ -71,27 +127,23 @@ template <int kQ, class Reader>
   }
 }
 
-// kQ queries against a K tile, whose rows have `scales` unless that is null.
+// kQ queries, side by side, against a K tile, whose rows have `scales` unless that is null.
 template <int kQ, class Reader>
-void score_tile(const Reader& reader, const float* q, const Codes& tile, const float* scales,
-                std::size_t head_dim, ScoreTile out) {
+void score_tile(const Reader& reader, const float* q, const Strip& tile, const float* scales,
+                ScoreTile out) {
   __m256 sums[kQ][2];
   LARDER_UNROLL
   for (int i = 0; i < kQ; ++i) sums[i][0] = sums[i][1] = _mm256_setzero_ps();
-  add_planes<kQ>(reader, tile, head_dim / 2, q, head_dim, sums);
+  add_planes<kQ>(reader, tile, q, sums);
   for (int h = 0; h < 2; ++h) {
-    const __m256 scale = scales != nullptr ? _mm256_loadu_ps(scales + 8 * h) : _mm256_set1_ps(1.0F);
+    __m256 scale = _mm256_set1_ps(1 / Reader::kUnit);  // a power of two: exact
+    if (scales != nullptr) scale = _mm256_mul_ps(scale, _mm256_loadu_ps(scales + 8 * h));
     LARDER_UNROLL
     for (int i = 0; i < kQ; ++i) {
       _mm256_storeu_ps(out.data + i * out.stride + 8 * h, _mm256_mul_ps(sums[i][h], scale));
     }
   }
 }
-
-// Scales, and zeros with CodeFit::range, as floats.
-struct PartScales {
-  alignas(32) float scales[kMaxHeadDim], zeros[kMaxHeadDim];
-};
 
 template <int kQ, class Reader>
 void score_run(const CodeBook& book, const Reader& reader, const float* q, const KvRun& k,
@@ -100,21 +152,23 @@ void score_run(const CodeBook& book, const Reader& reader, const float* q, const
   const std::size_t n_bytes = code_bytes(book, shape), part_bytes = k_part_bytes(book, shape);
   const std::size_t tile_bytes = kLanes * shape.head_dim * book.bits / 8;
   const std::size_t n_scales = has_ranges ? shape.head_dim : shape.block_tokens;
-  PartScales of;
+  alignas(32) float x[kQ * kMaxHeadDim];
+  put_side_by_side<kQ>(q, shape.head_dim, nullptr, shape.head_dim, x);
+  PartScales<kMaxHeadDim> of;
   for (std::size_t b = 0; b < k.n_blocks; ++b) {
     const std::byte* const part = k.parts[b];
-    read_halves(part + n_bytes, n_scales, of.scales);
-    if (has_ranges) read_halves(part + n_bytes + 2 * n_scales, n_scales, of.zeros);
-    Codes tile{part, distance_ahead(k, b, part_bytes), {of.scales, of.zeros}};
-    fetch(part + n_bytes, part + part_bytes, tile.ahead);
-    for (std::size_t t = 0; t < shape.block_tokens; t += kLanes, tile.data += tile_bytes) {
-      score_tile<kQ>(reader, q, tile, has_ranges ? nullptr : of.scales + t, shape.head_dim, out);
+    of.read(book, part + n_bytes, n_scales);
+    const KvRun run{k.parts + b, 1, k.n_blocks - b - 1 + k.n_next};
+    Strip tile{run, part_bytes, 0, shape.head_dim / 2, of.ranges()};
+    fetch(part + n_bytes, part + part_bytes, distance_ahead(run, 0, part_bytes));
+    for (std::size_t t = 0; t < shape.block_tokens; t += kLanes, tile.offset += tile_bytes) {
+      score_tile<kQ>(reader, x, tile, has_ranges ? nullptr : of.scales + t, out);
       out.data += kLanes;
     }
   }
 }
 
-// V of a run: weights [queries, kMaxRunTokens], and scales and zeros of rows with CodeFit::range.
+// V of a run: weights [tokens, queries], and scales and zeros of rows with CodeFit::range.
 struct Weighted {
   const KvRun& run;
   const float* weights;
@@ -128,23 +182,22 @@ void add_run(const CodeBook& book, const Reader& reader, const Weighted& v, Bloc
              float* out) {
   const std::size_t n = shape.block_tokens, part_bytes = v_part_bytes(book, shape);
   const std::size_t lane_bytes = n * kLanes * book.bits / 8;  // of 16 channels
+  const __m256 unit = _mm256_set1_ps(Reader::kUnit), per_unit = _mm256_set1_ps(1 / Reader::kUnit);
   for (std::size_t c = 0; c < shape.head_dim; c += kLanes) {
     __m256 sums[kQ][2];
     LARDER_UNROLL
     for (int i = 0; i < kQ; ++i) {
-      sums[i][0] = _mm256_loadu_ps(out + i * shape.head_dim + c);
-      sums[i][1] = _mm256_loadu_ps(out + i * shape.head_dim + c + 8);
+      const float* const from = out + i * shape.head_dim + c;
+      sums[i][0] = _mm256_mul_ps(_mm256_loadu_ps(from), unit);
+      sums[i][1] = _mm256_mul_ps(_mm256_loadu_ps(from + 8), unit);
     }
-    for (std::size_t b = 0; b < v.run.n_blocks; ++b) {
-      const Codes codes{v.run.parts[b] + c / kLanes * lane_bytes,
-                        distance_ahead(v.run, b, part_bytes),
-                        {v.ranges.scales + b * n, v.ranges.zeros + b * n}};
-      add_planes<kQ>(reader, codes, n / 2, v.weights + b * n, kMaxRunTokens, sums);
-    }
+    const Strip channels{v.run, part_bytes, c / kLanes * lane_bytes, n / 2, v.ranges};
+    add_planes<kQ>(reader, channels, v.weights, sums);
     LARDER_UNROLL
     for (int i = 0; i < kQ; ++i) {
-      _mm256_storeu_ps(out + i * shape.head_dim + c, sums[i][0]);
-      _mm256_storeu_ps(out + i * shape.head_dim + c + 8, sums[i][1]);
+      float* const to = out + i * shape.head_dim + c;
+      _mm256_storeu_ps(to, _mm256_mul_ps(sums[i][0], per_unit));
+      _mm256_storeu_ps(to + 8, _mm256_mul_ps(sums[i][1], per_unit));
     }
   }
 }
@@ -161,20 +214,6 @@ void with_count(std::size_t n, F&& f) {
       return f(std::integral_constant<int, 2>{});
     default:
       return f(std::integral_constant<int, 4>{});
-  }
-}
-
-// The weights of a few queries for some of the blocks, multiplied by the rows' scales if there are
-// any (null otherwise).
-void scale_weights(const ScoreTile& weights, const float* scales, std::size_t n, float* out) {
-  for (std::size_t i = 0; i < weights.n_q; ++i) {
-    const float* const from = weights.data + i * weights.stride;
-    float* const to = out + i * kMaxRunTokens;
-    for (std::size_t t = 0; t < n; t += 8) {
-      const __m256 x = _mm256_loadu_ps(from + t);
-      _mm256_storeu_ps(to + t,
-                       scales != nullptr ? _mm256_mul_ps(x, _mm256_loadu_ps(scales + t)) : x);
-    }
   }
 }
 
@@ -196,7 +235,8 @@ void run_scores_codes(const CodeBook& book, const float* q, const KvRun& k, Bloc
 
 void run_accumulate_codes(const CodeBook& book, ScoreTile weights, const KvRun& v, BlockShape shape,
                           std::uint32_t n_tokens, float* out) {
-  alignas(32) float scaled[kQueries * kMaxRunTokens], scales[kMaxRunTokens], zeros[kMaxRunTokens];
+  alignas(32) float scaled[kQueries * kMaxRunTokens];
+  PartScales<kMaxRunTokens> of;
   const bool has_ranges = book.fit == CodeFit::range;
   const std::size_t n_bytes = code_bytes(book, shape), block_tokens = shape.block_tokens;
   const std::size_t chunk_blocks = kMaxRunTokens / block_tokens;
@@ -205,20 +245,18 @@ void run_accumulate_codes(const CodeBook& book, ScoreTile weights, const KvRun& 
     const std::size_t n_now = n_blocks < chunk_blocks ? n_blocks : chunk_blocks;
     const std::size_t n = n_now * block_tokens;
     for (std::size_t b = 0; b < n_now; ++b) {
-      const std::byte* const halves = left.parts[b] + n_bytes;
-      read_halves(halves, block_tokens, scales + b * block_tokens);
-      if (!has_ranges) continue;
-      read_halves(halves + 2 * block_tokens, block_tokens, zeros + b * block_tokens);
+      of.read(book, left.parts[b] + n_bytes, block_tokens, b * block_tokens);
     }
     const KvRun now{left.parts, n_now, left.n_blocks - n_now + left.n_next};
     with_reader(book, [&](const auto& reader) {
       for (std::size_t first = 0, n_q = 0; first < weights.n_q; first += n_q) {
         n_q = together(weights.n_q - first);
-        const ScoreTile some{weights.data + first * weights.stride, n_q, weights.stride};
-        scale_weights(some, has_ranges ? nullptr : scales, n, scaled);
+        const float* const some = weights.data + first * weights.stride;
         with_count(n_q, [&](auto count) {
-          add_run<decltype(count)::value>(book, reader, {now, scaled, {scales, zeros}}, shape,
-                                          out + first * shape.head_dim);
+          constexpr int kQ = decltype(count)::value;
+          put_side_by_side<kQ>(some, weights.stride, has_ranges ? nullptr : of.scales, n, scaled);
+          add_run<kQ>(book, reader, {now, scaled, of.ranges()}, shape,
+                      out + first * shape.head_dim);
         });
       }
     });
