@@ -21,6 +21,7 @@ struct CalibrateFlags {
 
 Result<void> run(const CalibrateFlags& flags) {
   LARDER_TRY(validate(flags.options.engine));
+  LARDER_TRY(check_output_files({flags.output_path}));
   LARDER_ASSIGN(const KeyCalibration calibration, measure_keys(flags.options));
   const std::string text = key_calibration_text(calibration);
   // What cannot be read again (keys that are no numbers) is not written.

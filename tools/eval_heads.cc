@@ -70,6 +70,7 @@ std::string summary(const HeadWeights& heads) {
 
 Result<void> run(const HeadsFlags& flags) {
   LARDER_TRY(validate(flags.options.engine));
+  LARDER_TRY(check_output_files({flags.output_path}));
   LARDER_ASSIGN(const HeadWeights heads, measure_head_reach(flags.options));
   if (!flags.output_path.empty()) {
     LARDER_TRY(write_file(flags.output_path, file_text(flags, heads)));

@@ -120,6 +120,7 @@ Result<void> write_picture(const RetrievalFlags& flags, const Engine& engine,
 }
 
 Result<void> run(RetrievalFlags& flags) {
+  LARDER_TRY(check_output_files({flags.svg_path}));
   LARDER_TRY(check(flags));
   LARDER_ASSIGN(const std::string filler_text, task_filler_text(flags.filler_path));
   LARDER_ASSIGN(const auto engine, open_for(flags));

@@ -170,6 +170,7 @@ Result<void> run(SensitivityFlags& flags) {
     return fail(Errc::invalid_argument, "--formats is needed: storage formats to choose from");
   }
   if (!(flags.bits > 0)) return fail(Errc::invalid_argument, "--bits is {}", flags.bits);
+  LARDER_TRY(check_output_files({flags.output_path}));
   LARDER_ASSIGN(flags.plan.text, read_text_file(flags.text_path, kMaxTextBytes));
   LARDER_ASSIGN(const auto source, open_model(flags.plan.reference.model_path));
   std::vector<LayerSide> sides;

@@ -117,6 +117,7 @@ std::string report_text(const SweepFlags& flags, const std::string& model,
 
 Result<void> run(SweepFlags& flags) {
   LARDER_TRY(check(flags));
+  LARDER_TRY(check_output_files({flags.svg_path, flags.task_svg_path, flags.report_path}));
   LARDER_ASSIGN(const std::vector<std::string> lines, config_lines(flags));
   LARDER_ASSIGN(flags.plan.configs, parse_sweep_configs(lines, flags.plan.reference));
   if (!flags.plan.contexts.empty()) {

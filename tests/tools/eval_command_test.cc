@@ -188,6 +188,9 @@ TEST(EvalSensitivity, FindsATableWithinTheBudget) {
   EXPECT_EQ(json_of(command), found);  // from the file
   expect_refused({"eval", "sensitivity", "-m", tiny_model(), "--text", story()}, {"--formats"});
   expect_refused({"eval", "sensitivity", "-m", tiny_model(), "--text", story(), "--formats", "int8",
+                  "-o", "/nonexistent/table"},
+                 {"/nonexistent/table"});
+  expect_refused({"eval", "sensitivity", "-m", tiny_model(), "--text", story(), "--formats", "int8",
                   "--budget", "8", "--context", "64", "--windows", "2", "--continuation", "16"},
                  {"bytes per token must be saved"});
 }

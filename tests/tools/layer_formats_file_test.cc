@@ -26,7 +26,13 @@ TEST(ReadLayerFormats, RefusesWhatNamesNothing) {
   const std::string empty = temporary_file("empty-layers", "# nothing\n, \n");
   EXPECT_EQ(message("@" + empty).find(empty + " names no layers"), 0U);
   EXPECT_NE(message("@/nonexistent").find("/nonexistent"), std::string::npos);
-  EXPECT_NE(message("@"), "");
+  EXPECT_EQ(message("@"), "behind @ stands no name of a file");
+  const std::string bytes = temporary_file("bytes-as-layers", std::string("0:bf16\0", 7));
+  EXPECT_NE(message("@" + bytes).find("NUL"), std::string::npos);
+  const std::string marked = temporary_file("marked-layers",
+                                            "\xef\xbb\xbf"
+                                            "0:bf16\n");
+  EXPECT_EQ(read_layer_formats("@" + marked).value(), "0:bf16");
   const std::string large = temporary_file("large-layers", std::string((1 << 20) + 1, ' '));
   EXPECT_NE(message("@" + large).find(large), std::string::npos);
 }

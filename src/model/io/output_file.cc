@@ -124,4 +124,11 @@ Result<void> write_file(const std::string& path, std::string_view text) {
   return file.finish();
 }
 
+Result<void> check_output_files(std::initializer_list<std::string_view> paths) {
+  for (const std::string_view path : paths) {
+    if (!path.empty()) LARDER_TRY(OutputFile::create(std::string(path)));
+  }
+  return {};
+}
+
 }  // namespace larder

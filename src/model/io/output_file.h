@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdio>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 
@@ -37,5 +38,9 @@ class OutputFile {
 
 /// A whole text in one go. Errors: those of OutputFile.
 Result<void> write_file(const std::string& path, std::string_view text);
+
+/// Before work that ends in `write_file`: whether it could begin now. Empty paths are for nothing,
+/// and pass. Leaves no file. Errors: those of OutputFile::create.
+Result<void> check_output_files(std::initializer_list<std::string_view> paths);
 
 }  // namespace larder
