@@ -102,7 +102,7 @@ soak:              ## ten minutes of clients of all manners; fails when the serv
 	cmake --build --preset release --target larder
 	python3 scripts/load.py soak -m $(MODEL) $(ARGS)
 
-eviction:          ## memory, quality and speed of eviction policies (an hour or two): MODEL=, TEXT= -> docs/results/eviction-*.md
+eviction:          ## memory, quality and speed of eviction policies (hours): MODEL=, TEXT= -> docs/results/eviction-*.md
 	@[ -n "$(TEXT)" ] || { echo "make eviction TEXT=file [MODEL=file.gguf]"; exit 2; }
 	@scripts/setup.sh build
 	cmake --preset release --log-level=WARNING
