@@ -6,6 +6,7 @@
 #include <span>
 
 #include "kernels/attention.h"
+#include "kernels/sealed_run.h"
 #include "simd/integer_rows.h"
 
 namespace larder {
@@ -34,11 +35,7 @@ class SealedKeys {
     return memory_ + block * block_floats() + shape_.block_tokens * (shape_.head_dim / 2);
   }
   std::size_t block_floats() const { return n_floats(shape_.block_tokens, shape_.head_dim); }
-  // Decoded rows are byte parts (simd/byte_rows.h).
-  bool are_bytes() const {
-    return compute_.simd.run_scores_bytes != nullptr && layout_.k->codes != nullptr &&
-           simd::are_bytes(*layout_.k->codes);
-  }
+  bool are_bytes() const { return becomes_bytes(*layout_.k, compute_.simd); }
   void decode(std::uint32_t block);
 
   const Compute& compute_;

@@ -34,8 +34,7 @@ void SealedRun::set_side(Side& side, const KvCodec& codec, const simd::KvRun& ru
   side.codec = &codec;
   side.run = run;
   side.unpacks = codec.unpack_k != nullptr;
-  side.to_bytes = context_.simd.run_scores_bytes != nullptr && codec.codes != nullptr &&
-                  simd::are_bytes(*codec.codes);
+  side.to_bytes = becomes_bytes(codec, context_.simd);
   const bool reads_codes = side.unpacks ? codec.run_scores(context_.simd) != nullptr
                                         : context_.simd.run_scores_codes != nullptr;
   side.decodes = (codec.codes != nullptr || side.unpacks) && !(are_few_ && reads_codes);

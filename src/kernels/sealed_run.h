@@ -14,11 +14,16 @@ namespace larder {
 inline constexpr std::uint32_t kMinBlockTokens = 16;
 inline constexpr std::uint32_t kMaxRunBlocks = kRunTokens / kMinBlockTokens;
 
+/// Whether decoded parts are byte parts (simd/byte_rows.h).
+inline bool becomes_bytes(const KvCodec& codec, const simd::Table& simd) {
+  return simd.run_scores_bytes != nullptr && codec.codes != nullptr &&
+         simd::are_bytes(*codec.codes);
+}
+
 /// Multiplies queries and weights with sealed blocks. Parts that many queries read are decoded
 /// once, the first time they are asked for, to bf16, to integers (simd/integer_rows.h) or to bytes
-/// (simd/byte_rows.h); few
-/// queries go through the kernels that decode in registers, where format and instruction set have
-/// them. Both give the same bits.
+/// (simd/byte_rows.h); few queries go through the kernels that decode in registers, where format
+/// and instruction set have them. Both give the same bits.
 class SealedRun {
  public:
   /// Of one side, K or V, of a run, in floats: scales of rows, and decoded rows with perhaps a
