@@ -20,7 +20,9 @@ __m256i load(const std::byte* p) { return _mm256_load_si256(reinterpret_cast<con
 template <class Tile>
 void prefetch_next(const Tile& tile, std::size_t group) {
   const std::byte* next = tile.next + group * tile.n_next_lines * 64;
-  for (std::size_t i = 0; i < tile.n_next_lines; ++i) __builtin_prefetch(next + i * 64);
+  for (std::size_t i = 0; i < tile.n_next_lines; ++i) {
+    _mm_prefetch(reinterpret_cast<const char*>(next + i * 64), _MM_HINT_T1);
+  }
 }
 
 /// One quarter of a tile's results: n_rows of its rows exist.
