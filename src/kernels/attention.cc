@@ -15,11 +15,6 @@ constexpr std::size_t kMaxStateBytes = std::size_t{16} << 20;
 
 constexpr std::size_t round_up(std::size_t n) { return (n + 15) / 16 * 16; }  // whole cache lines
 
-// Queries of a tile at most: a tile holds at least one row, that is a whole group of heads.
-std::size_t max_tile_queries(const AttentionShape& shape) {
-  return std::max(kTileQueries, shape.n_heads);
-}
-
 // One thread's share of the scratch.
 struct Workspace {
   float* q;        // [tile queries, head_dim]
@@ -70,64 +65,84 @@ struct Attend {
   AttentionScratchAccess scratch;
 
   std::uint32_t group() const { return context.shape.n_heads / context.shape.n_kv_heads; }
+  // Of one of the task's KV heads.
   std::size_t n_queries(const AttentionTask& task) const { return task.n_rows * group(); }
   std::span<const TileRow> rows(const AttentionTask& task) const {
     return plan.rows.subspan(task.first, task.n_rows);
   }
-  QueryTile tile(const AttentionTask& task, const float* queries) const {
-    return {rows(task), task.kv_head, group(), queries};
+  // `queries` [task.n_heads, n_queries, head_dim]
+  QueryTile tile(const AttentionTask& task, std::uint32_t head, const float* queries) const {
+    const bool is_last = head + 1 == task.n_heads;
+    return {.rows = rows(task),
+            .kv_head = task.first_head + head,
+            .group = group(),
+            .q = queries + head * n_queries(task) * context.shape.head_dim,
+            .next_head = task.first_head + (is_last ? 0 : head + 1),
+            .next_is_next_run = is_last};
   }
   // Offset in q and out of the group of query heads at `row` of the batch.
-  std::size_t offset(const AttentionTask& task, const TileRow& row) const {
+  std::size_t offset(std::uint32_t kv_head, const TileRow& row) const {
     const AttentionShape& shape = context.shape;
     const std::size_t batch_row = context.items[row.item].first_row + row.row;
-    return (batch_row * shape.n_heads + std::size_t{task.kv_head} * group()) * shape.head_dim;
+    return (batch_row * shape.n_heads + std::size_t{kv_head} * group()) * shape.head_dim;
   }
 
   void work(const AttentionTask& task, unsigned thread) const;
   void fold(const AttentionTask& task) const;
-  void finish(const AttentionTask& task, const StateTile& states) const;
+  void finish(const QueryTile& tile, const StateTile& states) const;
 };
 
 void Attend::work(const AttentionTask& task, unsigned thread) const {
   const AttentionShape& shape = context.shape;
   const std::size_t n = n_queries(task);
-  const Workspace space(scratch.workspace(thread, shape), shape, n);
+  const Workspace space(scratch.workspace(thread, shape), shape, task.n_heads * n);
   const std::size_t row_floats = std::size_t{group()} * shape.head_dim;
   float* to = space.q;
-  for (const TileRow& row : rows(task)) {
-    const float* from = q + offset(task, row);
-    for (std::size_t i = 0; i < row_floats; ++i) *to++ = shape.scale * from[i];
+  for (std::uint32_t head = 0; head < task.n_heads; ++head) {
+    for (const TileRow& row : rows(task)) {
+      const float* from = q + offset(task.first_head + head, row);
+      for (std::size_t i = 0; i < row_floats; ++i) *to++ = shape.scale * from[i];
+    }
   }
-  const QueryTile queries = tile(task, space.q);
+  const std::size_t stride = state_tile_floats(n, shape.head_dim);
+  const RunSpace run_space{space.scores, space.decoded};
   if (task.states != nullptr) {
-    const std::size_t stride = state_tile_floats(n, shape.head_dim);
     for (std::uint32_t run = task.first_run; run < task.end_run; ++run) {
-      float* states = task.states + (run - task.states_run) * stride;
-      attend_run(context, queries, run, {space.scores, space.decoded}, state_tile(states, n));
+      for (std::uint32_t head = 0; head < task.n_heads; ++head) {
+        float* states = task.states + (head * task.n_state_runs + (run - task.states_run)) * stride;
+        attend_run(context, tile(task, head, space.q), run, run_space, state_tile(states, n));
+      }
     }
     return;
   }
   const StateTile run_states = state_tile(space.run, n);
-  const StateTile states = state_tile(space.running, n);
-  std::fill_n(states.sum, n, 0.0F);
+  const auto states = [&](std::uint32_t head) {
+    return state_tile(space.running + head * stride, n);
+  };
+  for (std::uint32_t head = 0; head < task.n_heads; ++head) std::fill_n(states(head).sum, n, 0.0F);
   for (std::uint32_t run = task.first_run; run < task.end_run; ++run) {
-    attend_run(context, queries, run, {space.scores, space.decoded}, run_states);
-    merge_run(context, queries, run, run_states, states);
+    for (std::uint32_t head = 0; head < task.n_heads; ++head) {
+      const QueryTile queries = tile(task, head, space.q);
+      attend_run(context, queries, run, run_space, run_states);
+      merge_run(context, queries, run, run_states, states(head));
+    }
   }
-  finish(task, states);
+  for (std::uint32_t head = 0; head < task.n_heads; ++head) {
+    finish(tile(task, head, space.q), states(head));
+  }
 }
 
-// Merges the run states of a split tile in ascending order, as `work` does for one that is not.
+// Merges the run states of a head of a split tile in ascending order, as `work` does for one that
+// is not.
 void Attend::fold(const AttentionTask& task) const {
   const std::size_t n = n_queries(task);
   const std::size_t stride = state_tile_floats(n, context.shape.head_dim);
-  const QueryTile queries = tile(task, nullptr);
+  const QueryTile queries = tile(task, 0, nullptr);
   // A row that does not see the first run has no state there yet: the empty one.
   const StateTile states = state_tile(task.states, n);
   for (std::uint32_t r = 0; r < task.n_rows; ++r) {
     const TileRow& row = queries.rows[r];
-    const std::uint32_t position = n_past_of(context.items[row.item], task.kv_head) + row.row;
+    const std::uint32_t position = n_past_of(context.items[row.item], queries.kv_head) + row.row;
     if (!visible_rows_of_run(context.shape, position, task.first_run).empty()) continue;
     std::fill_n(states.sum + std::size_t{r} * group(), group(), 0.0F);
   }
@@ -135,13 +150,13 @@ void Attend::fold(const AttentionTask& task) const {
     float* from = task.states + (run - task.states_run) * stride;
     merge_run(context, queries, run, state_tile(from, n), states);
   }
-  finish(task, states);
+  finish(queries, states);
 }
 
-void Attend::finish(const AttentionTask& task, const StateTile& states) const {
+void Attend::finish(const QueryTile& tile, const StateTile& states) const {
   const std::size_t head_dim = context.shape.head_dim;
-  for (std::uint32_t r = 0; r < task.n_rows; ++r) {
-    float* to = out + offset(task, plan.rows[task.first + r]);
+  for (std::uint32_t r = 0; r < tile.rows.size(); ++r) {
+    float* to = out + offset(tile.kv_head, tile.rows[r]);
     for (std::size_t g = 0; g < group(); ++g) {
       const std::size_t i = std::size_t{r} * group() + g;
       const float* from = states.out + i * head_dim;
@@ -183,11 +198,11 @@ AttentionScratch::AttentionScratch(const AttentionShape& shape, unsigned n_threa
       rows_(max_rows),
       tiles_(max_rows),
       tasks_(max_tasks(shape, n_threads, max_rows)),
-      folds_(max_folds(n_threads)) {
+      folds_(max_folds(shape, n_threads)) {
   if (n_threads == 1) return;  // nothing is split
   const std::size_t n_runs = (std::size_t{max_context} + kRunTokens - 1) / kRunTokens;
   const std::size_t n_decoding =
-      std::min(max_folds(n_threads), std::size_t{max_sequences} * shape.n_kv_heads);
+      std::min(max_shares(n_threads), std::size_t{max_sequences} * shape.n_kv_heads);
   const std::size_t group = shape.n_heads / shape.n_kv_heads;
   const std::size_t n_queries = n_decoding * group + max_tile_queries(shape);
   states_ = Buffer<float>(std::min(kMaxStateBytes / sizeof(float),

@@ -44,6 +44,18 @@ bool begin_alike(const AttentionShape& shape, const AttentionItem& a, const Atte
   return run == runs_of(shape, b).begin && run_mark(shape, a, run) == run_mark(shape, b, run);
 }
 
+AttentionTask task_of(const TileRows& tile, std::uint32_t first_head, std::uint32_t n_heads) {
+  return {.first_head = first_head,
+          .n_heads = n_heads,
+          .first = tile.first,
+          .n_rows = tile.n_rows,
+          .first_run = tile.first_run,
+          .end_run = tile.end_run,
+          .states = nullptr,
+          .states_run = 0,
+          .n_state_runs = 0};
+}
+
 class Planner {
  public:
   Planner(const AttentionShape& shape, std::span<const AttentionItem> items,
@@ -60,12 +72,13 @@ class Planner {
  private:
   bool is_short(const AttentionItem& item) const { return 2 * item.n_rows <= tile_rows(shape_); }
   void add_rows(std::uint32_t item, std::uint32_t first_row, std::uint32_t n, bool is_shared);
-  void add_task(AttentionTask tile, std::uint64_t cost);
-  void push(const AttentionTask& task) {
-    LARDER_CHECK(n_tasks_ < memory_.tasks.size());
-    memory_.tasks[n_tasks_++] = task;
-  }
+  void add_task(const AttentionTask& tile, std::uint64_t cost);
+  void add_groups(const AttentionTask& task, std::uint64_t n);
+  AttentionTask heads_of(AttentionTask task, std::uint32_t begin, std::uint32_t end) const;
   bool take_states(AttentionTask& tile);
+  std::size_t state_floats(const AttentionTask& task) const {  // of a head and run
+    return state_tile_floats(task.n_rows * group_of(shape_), shape_.head_dim);
+  }
   bool same_item(std::size_t a, std::size_t b) const {
     return memory_.rows[memory_.tiles[a].first].item == memory_.rows[memory_.tiles[b].first].item;
   }
@@ -127,40 +140,67 @@ void Planner::make_tasks(unsigned n_threads) {
   // The tiles of one prompt read the same rows of a head one after the other.
   for (std::size_t begin = 0, end = 0; begin < n_tiles_; begin = end) {
     while (end < n_tiles_ && same_item(begin, end)) ++end;
+    const TileRows& first = memory_.tiles[begin];
+    if (end == begin + 1 && first.n_rows * shape_.n_heads <= max_tile_queries(shape_)) {
+      add_task(task_of(first, 0, shape_.n_kv_heads), shape_.n_kv_heads * first.cost);
+      continue;
+    }
     for (std::uint32_t head = 0; head < shape_.n_kv_heads; ++head) {
       for (std::size_t i = begin; i < end; ++i) {
         const TileRows& tile = memory_.tiles[i];
-        add_task({head, tile.first, tile.n_rows, tile.first_run, tile.end_run, 0, nullptr},
-                 tile.cost);
+        add_task(task_of(tile, head, 1), tile.cost);
       }
     }
   }
 }
 
-void Planner::add_task(AttentionTask tile, std::uint64_t cost) {
+void Planner::add_task(const AttentionTask& tile, std::uint64_t cost) {
   const std::uint64_t n_runs = tile.end_run - tile.first_run;
-  const std::uint64_t n_parts = std::min(n_runs, (cost + task_cost_ / 2) / task_cost_);
-  if (n_parts <= 1 || !take_states(tile)) {
-    push(tile);
+  const std::uint64_t n_wanted = (cost + task_cost_ / 2) / task_cost_;
+  // By runs rather than by heads: those that stay together are read together.
+  const std::uint64_t n_groups =
+      std::clamp<std::uint64_t>((n_wanted + n_runs - 1) / n_runs, 1, tile.n_heads);
+  const std::uint64_t n_parts = std::min(n_runs, (n_wanted + n_groups - 1) / n_groups);
+  AttentionTask split = tile;
+  if (n_parts <= 1 || !take_states(split)) {
+    add_groups(tile, std::clamp<std::uint64_t>(n_wanted, 1, tile.n_heads));
     return;
   }
-  LARDER_CHECK(n_folds_ < memory_.folds.size());
-  memory_.folds[n_folds_++] = tile;
+  for (std::uint32_t head = 0; head < tile.n_heads; ++head) {
+    LARDER_CHECK(n_folds_ < memory_.folds.size());
+    memory_.folds[n_folds_++] = heads_of(split, head, head + 1);
+  }
   for (std::uint64_t part = 0; part < n_parts; ++part) {
-    AttentionTask task = tile;
+    AttentionTask task = split;
     task.first_run = tile.first_run + static_cast<std::uint32_t>(n_runs * part / n_parts);
     task.end_run = tile.first_run + static_cast<std::uint32_t>(n_runs * (part + 1) / n_parts);
-    push(task);
+    add_groups(task, n_groups);
   }
 }
 
+/// The heads of a task as `n` tasks.
+void Planner::add_groups(const AttentionTask& task, std::uint64_t n) {
+  for (std::uint64_t i = 0; i < n; ++i) {
+    LARDER_CHECK(n_tasks_ < memory_.tasks.size());
+    memory_.tasks[n_tasks_++] = heads_of(task, static_cast<std::uint32_t>(task.n_heads * i / n),
+                                         static_cast<std::uint32_t>(task.n_heads * (i + 1) / n));
+  }
+}
+
+/// Heads [begin, end) of those of a task.
+AttentionTask Planner::heads_of(AttentionTask task, std::uint32_t begin, std::uint32_t end) const {
+  if (task.states != nullptr) task.states += begin * task.n_state_runs * state_floats(task);
+  task.first_head += begin;
+  task.n_heads = end - begin;
+  return task;
+}
+
 bool Planner::take_states(AttentionTask& tile) {
-  const std::size_t n_queries = tile.n_rows * group_of(shape_);
-  const std::size_t n =
-      (tile.end_run - tile.first_run) * state_tile_floats(n_queries, shape_.head_dim);
+  tile.states_run = tile.first_run;
+  tile.n_state_runs = tile.end_run - tile.first_run;
+  const std::size_t n = tile.n_heads * tile.n_state_runs * state_floats(tile);
   if (n > memory_.states.size() - n_floats_) return false;
   tile.states = memory_.states.data() + n_floats_;
-  tile.states_run = tile.first_run;
   n_floats_ += n;
   return true;
 }
@@ -171,13 +211,21 @@ std::uint32_t tile_rows(const AttentionShape& shape) noexcept {
   return std::max(1U, kTileQueries / group_of(shape));
 }
 
-// A split tile costs 1.5 shares or more, and there are kTasksPerThread shares per thread.
-std::size_t max_folds(unsigned n_threads) noexcept {
+std::uint32_t max_tile_queries(const AttentionShape& shape) noexcept {
+  return std::max(kTileQueries, shape.n_heads);
+}
+
+std::size_t max_shares(unsigned n_threads) noexcept {
   return n_threads > 1 ? kTasksPerThread * n_threads : 0;
 }
 
+// What is split costs 1.5 shares or more.
+std::size_t max_folds(const AttentionShape& shape, unsigned n_threads) noexcept {
+  return shape.n_kv_heads * max_shares(n_threads);
+}
+
 std::size_t max_tasks(const AttentionShape& shape, unsigned n_threads, std::uint32_t max_rows) {
-  return std::size_t{shape.n_kv_heads} * max_rows + 2 * max_folds(n_threads);
+  return std::size_t{shape.n_kv_heads} * max_rows + 3 * max_shares(n_threads);
 }
 
 AttentionPlan plan_attention(const AttentionShape& shape, std::span<const AttentionItem> items,

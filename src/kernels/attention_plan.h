@@ -22,13 +22,16 @@ struct TileRows {
   std::uint64_t cost;                // see tile_cost
 };
 
-/// A tile of queries of one KV head, over a range of runs.
+/// Tiles of queries of some KV heads, of the same rows, over a range of runs. A run is worked on
+/// for one head after the other: the blocks of these lie side by side.
 struct AttentionTask {
-  std::uint32_t kv_head;
-  std::uint32_t first, n_rows;  // of the plan's rows
+  std::uint32_t first_head, n_heads;  // KV heads
+  std::uint32_t first, n_rows;        // of the plan's rows
   std::uint32_t first_run, end_run;
-  std::uint32_t states_run;  // the run whose states are at `states`
-  float* states;             // where the run states go; null: the task makes the result itself
+  // Where the run states go, all runs of a head behind one another; null: the task makes the result
+  // itself.
+  float* states;
+  std::uint32_t states_run, n_state_runs;  // the first of these runs, and their number
 };
 
 struct AttentionPlan {
@@ -47,15 +50,20 @@ struct AttentionPlanMemory {
 };
 
 std::uint32_t tile_rows(const AttentionShape& shape) noexcept;
-/// Split tiles that a plan has at most.
-std::size_t max_folds(unsigned n_threads) noexcept;
+/// Tiles of queries of a KV head that hold this many queries at most fit the scratch of a thread.
+std::uint32_t max_tile_queries(const AttentionShape& shape) noexcept;
+/// Parts of about equal cost that the work is cut into, at most.
+std::size_t max_shares(unsigned n_threads) noexcept;
+/// Tiles of one KV head that a plan splits by runs at most.
+std::size_t max_folds(const AttentionShape& shape, unsigned n_threads) noexcept;
 /// Tasks that a plan has at most.
 std::size_t max_tasks(const AttentionShape& shape, unsigned n_threads, std::uint32_t max_rows);
 
 /// Rows of a prompt are cut into tiles. Items of few rows (decoding) whose sequences begin with the
-/// same blocks share a tile, so that these blocks are read once for all of them. Tiles become one
-/// task per KV head, but long ones are split by runs when there are too few to keep `n_threads`
-/// busy (a single decoding sequence) and `memory.states` has room for their states.
+/// same blocks share a tile, so that these blocks are read once for all of them. Tiles of few rows
+/// become one task, those of a prompt one per KV head; but where that is too few to keep
+/// `n_threads` busy (a single decoding sequence) they are split by runs, if `memory.states` has
+/// room for their states, and by heads.
 AttentionPlan plan_attention(const AttentionShape& shape, std::span<const AttentionItem> items,
                              unsigned n_threads, const AttentionPlanMemory& memory);
 

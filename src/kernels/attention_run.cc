@@ -50,10 +50,10 @@ struct Together {
 };
 
 // The addresses of the parts of a run in the order in which they are read: K of all blocks of the
-// table, V of all of them, and perhaps some K of the next run.
+// table, V of all of them, and perhaps some K of what comes next.
 class Parts {
  public:
-  Parts(const AttentionContext& context, const Together& queries) {
+  Parts(const AttentionContext& context, const QueryTile& tile, const Together& queries) {
     const auto blocks = ids(*queries.cached, queries.blocks);
     n_ = blocks.size();
     for (std::size_t b = 0; b < n_; ++b) {
@@ -63,8 +63,7 @@ class Parts {
       const bool is_open = layout.seals() && layout.is_raw(block);
       parts_[n_ + b] = parts_[b] + (is_open ? layout.open_v_offset : layout.v_offset);
     }
-    const auto after =
-        queries.cached->blocks.subspan(queries.blocks.end - queries.cached->first_block);
+    const auto after = blocks_behind(context, tile, queries);
     n_next_ = std::min<std::size_t>(after.size(), kMaxNext);
     for (std::size_t b = 0; b < n_next_; ++b) {
       parts_[2 * n_ + b] = context.layout.pool + to_offset(after[b]);
@@ -82,6 +81,15 @@ class Parts {
   }
 
  private:
+  static std::span<const BlockId> blocks_behind(const AttentionContext& context,
+                                                const QueryTile& tile, const Together& queries) {
+    const AttentionItem& item = context.items[tile.rows[queries.begin / tile.group].item];
+    const KvRows& next = item.heads[tile.next_head];
+    const std::uint32_t first = tile.next_is_next_run ? queries.blocks.end : queries.blocks.begin;
+    if (first < next.first_block || first - next.first_block >= next.blocks.size()) return {};
+    return next.blocks.subspan(first - next.first_block);
+  }
+
   static constexpr std::size_t kMaxNext = 8;
   std::array<const std::byte*, 2 * kMaxRunBlocks + kMaxNext> parts_;
   std::size_t n_, n_next_;
@@ -122,7 +130,7 @@ class TogetherRun {
         queries_(queries),
         block_{context.shape.block_tokens, context.shape.head_dim},
         scores_(space.scores),
-        parts_(context, queries),
+        parts_(context, tile, queries),
         n_raw_(n_raw_blocks(context.layout, queries.blocks)),
         sealed_(context, parts_.k_from(n_raw_), parts_.v_from(n_raw_),
                 {tile.kv_head, queries.blocks.begin + static_cast<std::uint32_t>(n_raw_)},

@@ -32,6 +32,9 @@ struct QueryTile {
   std::uint32_t kv_head;
   std::uint32_t group;  // query heads per KV head
   const float* q;       // [rows.size(), group, head_dim], rotated and scaled
+  // What is read behind a run: the same run of another KV head, or the next one.
+  std::uint32_t next_head;
+  bool next_is_next_run;
 };
 
 /// Attention states of the queries of a tile.

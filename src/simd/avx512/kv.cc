@@ -279,7 +279,7 @@ void accumulate_bf16(ScoreTile weights, KvPart v, BlockShape shape, std::uint32_
 
 void fetch_lines(const std::byte* data, std::size_t n) {
   for (std::size_t i = 0; i < n; i += 64) {
-    _mm_prefetch(reinterpret_cast<const char*>(data) + i, _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(data) + i, _MM_HINT_T1);
   }
 }
 
