@@ -44,49 +44,64 @@ class KeyCursor {
   std::ptrdiff_t ahead_ = 0;
 };
 
-/// `n_q` queries, at most kTileRows.
+/// Rows of A in groups of at most kTileRows, all of them of as many. Groups share what is split.
+struct Groups {
+  static constexpr std::size_t kMax = 3;
+  std::size_t n, n_q;  // groups, and rows of each
+
+  /// As many of n_q rows as go together.
+  static Groups of(std::size_t n_q) {
+    if (n_q <= kTileRows) return {1, n_q};
+    return {n_q / kTileRows < kMax ? n_q / kTileRows : kMax, kTileRows};
+  }
+  std::size_t n_rows() const { return n * n_q; }
+};
+static_assert(Groups::kMax * kTileRows == kMaxPlainQueries);
+
 template <class Format>
-void score_run(const float* q, const KvRun& k, BlockShape shape, ScoreTile out) {
+void score_run(const float* q, Groups groups, const KvRun& k, BlockShape shape, ScoreTile out) {
+  using Tiles = SplitTiles<Format>;
   constexpr std::size_t kRowBytes = kLanes * Format::kBytes;  // a channel of a K tile
   constexpr std::size_t kMaxSteps = kMaxHeadDim / kStep;
-  alignas(64) std::uint16_t a[kMaxSteps * kStepElements<Format>];
+  alignas(64) std::uint16_t a[Groups::kMax * kMaxSteps * kStepElements<Format>];
+  alignas(64) std::byte parts[kMaxSteps * Tiles::kStepBytes];
   const std::size_t head_dim = shape.head_dim, n_steps = (head_dim + kStep - 1) / kStep;
-  for (std::size_t i = 0; i < out.n_q; ++i) {
-    for (std::size_t c = 0; c < head_dim; c += kStep) {
-      split_row<Format>(q + i * head_dim + c, head_dim - c < kStep ? head_dim - c : kStep,
-                        a + c / kStep * kStepElements<Format> + i * kStep);
+  const auto a_of = [&](std::size_t group, std::size_t step) {
+    return a + (group * n_steps + step) * kStepElements<Format>;
+  };
+  for (std::size_t i = 0; i < groups.n_rows(); ++i) {
+    for (std::size_t step = 0; step < n_steps; ++step) {
+      const std::size_t left = head_dim - step * kStep;
+      split_row<Format>(q + i * head_dim + step * kStep, left < kStep ? left : kStep,
+                        a_of(i / groups.n_q, step) + i % groups.n_q * kStep);
     }
   }
-  SplitTiles<Format> tiles(out.n_q, kStep, kLanes);
-  const auto source = [head_dim](const KeyTiles& keys, std::size_t t, std::size_t channel) {
-    const std::size_t left = head_dim - channel;
-    return PairSource{keys.tiles[t].data + channel * kRowBytes, kRowBytes, 2 * kRowBytes,
-                      left < kStep ? left : kStep, keys.tiles[t].ahead};
-  };
+  const Tiles tiles(groups.n_q, kStep, kLanes, parts);
   KeyCursor cursor(k, shape, Format::kBytes);
-  KeyTiles now = cursor.take();
-  tiles.begin(now.n, [&](std::size_t t) { return source(now, t, 0); });
-  while (now.n > 0) {
-    KeyTiles next = now;
-    tiles.zero();
-    for (std::size_t step = 0; step < n_steps; ++step) {
-      std::size_t channel = (step + 1) * kStep;
-      if (step + 1 == n_steps) {
-        next = cursor.take();
-        channel = 0;
+  for (KeyTiles keys = cursor.take(); keys.n > 0; keys = cursor.take()) {
+    for (std::size_t t = 0; t < keys.n; ++t) {
+      for (std::size_t step = 0; step < n_steps; ++step) {
+        const std::size_t channel = step * kStep, left = head_dim - channel;
+        tiles.split(step, t,
+                    {keys.tiles[t].data + channel * kRowBytes, kRowBytes, 2 * kRowBytes,
+                     left < kStep ? left : kStep, keys.tiles[t].ahead});
       }
-      tiles.step(a + step * kStepElements<Format>, now.n, next.n,
-                 [&](std::size_t t) { return source(next, t, channel); });
     }
-    tiles.store(now.n, out.data, out.stride);
-    out.data += now.n * kLanes;
-    now = next;
+    for (std::size_t group = 0; group < groups.n; ++group) {
+      tiles.zero();
+      for (std::size_t step = 0; step < n_steps; ++step) {
+        tiles.multiply(step, keys.n, a_of(group, step));
+      }
+      tiles.store(keys.n, out.data + group * groups.n_q * out.stride, out.stride);
+    }
+    out.data += keys.n * kLanes;
   }
 }
 
 /// Some rows of V and their weights: what the passes over the channels have in common.
 struct WeightedRows {
-  const std::uint16_t* weights;  // split
+  const std::uint16_t* weights;  // split: of all steps of the first group, and so on
+  Groups groups;
   const KvRun& v;
   BlockShape shape;
   std::size_t n_tokens, step;
@@ -128,27 +143,33 @@ class RowCursor {
 
 /// out [n_q, head_dim] += for `n` tiles of channels from `first` on.
 template <class Format>
-void add_run(SplitTiles<Format>& tiles, const WeightedRows& in, std::size_t first, std::size_t n,
-             float* out) {
+void add_run(const SplitTiles<Format>& tiles, const WeightedRows& in, std::size_t first,
+             std::size_t n, float* out) {
   constexpr std::size_t kTileBytes = kLanes * Format::kBytes;  // of a row
   const std::size_t head_dim = in.shape.head_dim, row_bytes = head_dim * Format::kBytes;
-  const auto source = [=](const RowCursor::Rows& rows, std::size_t t) {
-    // Where a cache line has 16 channels of two tiles, one of the two asks for that of the first
-    // row of each pair, the other for that of the second.
-    const bool fetches_second = Format::kBytes == 2 && t % 2 != 0;
-    const std::size_t to_second = fetches_second ? row_bytes - kTileBytes : 0;
-    return PairSource{rows.data + first * Format::kBytes + t * kTileBytes, row_bytes, 2 * row_bytes,
-                      rows.n, rows.ahead + static_cast<std::ptrdiff_t>(to_second)};
-  };
   RowCursor cursor(in, row_bytes);
-  RowCursor::Rows next = cursor.take();
-  tiles.load(n, out + first, head_dim);
-  tiles.begin(n, [&](std::size_t t) { return source(next, t); });
-  for (const std::uint16_t* a = in.weights; next.n > 0; a += kStepElements<Format>) {
-    next = cursor.take();
-    tiles.step(a, n, next.n > 0 ? n : 0, [&](std::size_t t) { return source(next, t); });
+  std::size_t n_steps = 0;
+  for (RowCursor::Rows rows = cursor.take(); rows.n > 0; rows = cursor.take(), ++n_steps) {
+    const std::byte* data = rows.data + first * Format::kBytes;
+    for (std::size_t t = 0; t < n; ++t, data += kTileBytes) {
+      // Where a cache line has 16 channels of two tiles, one of the two asks for that of the first
+      // row of each pair, the other for that of the second.
+      const bool fetches_second = Format::kBytes == 2 && t % 2 != 0;
+      const std::size_t to_second = fetches_second ? row_bytes - kTileBytes : 0;
+      tiles.split(n_steps, t,
+                  {data, row_bytes, 2 * row_bytes, rows.n,
+                   rows.ahead + static_cast<std::ptrdiff_t>(to_second)});
+    }
   }
-  tiles.store(n, out + first, head_dim);
+  const std::uint16_t* a = in.weights;
+  for (std::size_t group = 0; group < in.groups.n; ++group) {
+    float* sums = out + group * in.groups.n_q * head_dim + first;
+    tiles.load(n, sums, head_dim);
+    for (std::size_t step = 0; step < n_steps; ++step, a += kStepElements<Format>) {
+      tiles.multiply(step, n, a);
+    }
+    tiles.store(n, sums, head_dim);
+  }
 }
 
 /// The weights of a chunk as tiles of A.
@@ -162,32 +183,35 @@ void split_weights(ScoreTile weights, std::size_t n_tokens, std::size_t step, st
   }
 }
 
-/// At most kTileRows rows of weights.
 template <class Format>
-void accumulate_run(ScoreTile weights, KvRun v, BlockShape shape, std::size_t n_tokens,
-                    float* out) {
-  // So many that the parts of their weights leave room in the first-level cache.
-  constexpr std::size_t kMaxTokens = 256;
-  static_assert(kMaxTokens >= kMaxBlockTokens);
-  alignas(64) std::uint16_t a[kMaxTokens / kLanes * kStepElements<Format>];
+void accumulate_run(ScoreTile weights, Groups groups, KvRun v, BlockShape shape,
+                    std::size_t n_tokens, float* out) {
+  using Tiles = SplitTiles<Format>;
+  constexpr std::size_t kMaxTokens = kMaxBlockTokens, kMaxSteps = kMaxTokens / kLanes;
+  alignas(64) std::uint16_t a[Groups::kMax * kMaxSteps * kStepElements<Format>];
+  alignas(64) std::byte parts[kMaxSteps * Tiles::kStepBytes];
   const std::size_t chunk_blocks = kMaxTokens / shape.block_tokens;
   const std::size_t chunk_tokens = chunk_blocks * shape.block_tokens;
   const std::size_t head_dim = shape.head_dim, step = step_tokens(shape.block_tokens);
   const std::size_t whole = head_dim / kLanes * kLanes;
   while (n_tokens > 0) {
     const std::size_t n = n_tokens < chunk_tokens ? n_tokens : chunk_tokens;
-    split_weights<Format>(weights, n, step, a);
-    const WeightedRows rows{a, v, shape, n, step};
+    for (std::size_t group = 0; group < groups.n; ++group) {
+      float* data = weights.data + group * groups.n_q * weights.stride;
+      split_weights<Format>({data, groups.n_q, weights.stride}, n, step,
+                            a + group * ((n + step - 1) / step) * kStepElements<Format>);
+    }
+    const WeightedRows rows{a, groups, v, shape, n, step};
     if (whole > 0) {
-      SplitTiles<Format> tiles(weights.n_q, step, kLanes);
-      constexpr std::size_t kPass = SplitTiles<Format>::kTiles * kLanes;
+      const Tiles tiles(groups.n_q, step, kLanes, parts);
+      constexpr std::size_t kPass = Tiles::kTiles * kLanes;
       for (std::size_t c = 0; c < whole; c += kPass) {
         const std::size_t n_channels = whole - c < kPass ? whole - c : kPass;
         add_run<Format>(tiles, rows, c, n_channels / kLanes, out);
       }
     }
     if (whole < head_dim) {
-      SplitTiles<Format> tiles(weights.n_q, step, head_dim - whole);
+      const Tiles tiles(groups.n_q, step, head_dim - whole, parts);
       add_run<Format>(tiles, rows, whole, 1, out);
     }
     n_tokens -= n;
@@ -201,11 +225,11 @@ void accumulate_run(ScoreTile weights, KvRun v, BlockShape shape, std::size_t n_
 template <class Format>
 void run_scores(const float* q, const KvRun& k, BlockShape shape, ScoreTile scores) {
   while (scores.n_q > 0) {
-    const std::size_t n = scores.n_q < kTileRows ? scores.n_q : kTileRows;
-    score_run<Format>(q, k, shape, {scores.data, n, scores.stride});
-    q += n * shape.head_dim;
-    scores.data += n * scores.stride;
-    scores.n_q -= n;
+    const Groups groups = Groups::of(scores.n_q);
+    score_run<Format>(q, groups, k, shape, scores);
+    q += groups.n_rows() * shape.head_dim;
+    scores.data += groups.n_rows() * scores.stride;
+    scores.n_q -= groups.n_rows();
   }
 }
 
@@ -213,11 +237,11 @@ template <class Format>
 void run_accumulate(ScoreTile weights, const KvRun& v, BlockShape shape, std::uint32_t n_tokens,
                     float* out) {
   while (weights.n_q > 0) {
-    const std::size_t n = weights.n_q < kTileRows ? weights.n_q : kTileRows;
-    accumulate_run<Format>({weights.data, n, weights.stride}, v, shape, n_tokens, out);
-    weights.data += n * weights.stride;
-    weights.n_q -= n;
-    out += n * shape.head_dim;
+    const Groups groups = Groups::of(weights.n_q);
+    accumulate_run<Format>(weights, groups, v, shape, n_tokens, out);
+    weights.data += groups.n_rows() * weights.stride;
+    weights.n_q -= groups.n_rows();
+    out += groups.n_rows() * shape.head_dim;
   }
 }
 

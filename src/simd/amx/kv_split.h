@@ -78,18 +78,23 @@ struct PairSource {
 };
 
 /// kTiles tiles of C and what is multiplied into them, for as long as this lives in the tile
-/// registers' shapes. While the numbers of a step are multiplied, those of the next are split: the
-/// two keep different parts of the core busy, and a tile does not wait for what was just stored.
+/// registers' shapes. The numbers of some steps are split together, for all groups of queries: tile
+/// loads among what is stored would wait for it.
 template <class Format>
 class SplitTiles {
   static constexpr int kParts = Format::kParts;
 
  public:
   static constexpr int kTiles = 4;
+  static constexpr std::size_t kStepBytes = kTiles * kParts * kBTileBytes;
 
-  /// `step`: channels or tokens of a step. `n_columns`: of a C tile.
-  SplitTiles(std::size_t n_q, std::size_t step, std::size_t n_columns)
-      : n_rows_(step / 2), lanes_(first_lanes(n_columns)), tiles_(shapes(n_q, step, n_columns)) {}
+  /// `n_q`: of a group. `step`: channels or tokens of a step. `n_columns`: of a C tile. `parts`:
+  /// of as many steps as are split together, kStepBytes each.
+  SplitTiles(std::size_t n_q, std::size_t step, std::size_t n_columns, std::byte* parts)
+      : n_rows_(step / 2),
+        lanes_(first_lanes(n_columns)),
+        tiles_(shapes(n_q, step, n_columns)),
+        parts_(parts) {}
 
   void zero() const {
     for_each_tile<kTiles>([](auto t) { zero_tile<t()>(); });
@@ -106,24 +111,20 @@ class SplitTiles {
     });
   }
 
-  /// Splits `n_next` tiles, source(t) each, for the first step.
-  template <class Source>
-  [[gnu::always_inline]] void begin(std::size_t n_next, Source&& source) {
-    for (std::size_t t = 0; t < n_next; ++t) split(source(t), parts_[now_][t]);
+  /// A tile of a step.
+  [[gnu::always_inline]] void split(std::size_t step, std::size_t tile,
+                                    const PairSource& source) const {
+    split(source, parts_ + step * kStepBytes + tile * kParts * kBTileBytes);
   }
-  /// Multiplies the `n` tiles that were split last with A, `a` [kStepElements], and splits the
-  /// n_next tiles of the next step.
-  template <class Source>
-  [[gnu::always_inline]] void step(const std::uint16_t* a, std::size_t n, std::size_t n_next,
-                                   Source&& source) {
+  /// The `n` tiles of a step with A, `a` [kStepElements].
+  void multiply(std::size_t step, std::size_t n, const std::uint16_t* a) const {
     for_each_tile<kParts>([&](auto p) {
       load_tile<kA + p()>(a + p() * kTileRows * kStep, kStep * sizeof(std::uint16_t));
     });
+    const std::byte* parts = parts_ + step * kStepBytes;
     for_each_tile<kTiles>([&](auto t) {
-      if (t() < n_next) split(source(std::size_t{t()}), parts_[1 - now_][t()]);
-      if (t() < n) multiply<t()>(parts_[now_][t()]);
+      if (t() < n) multiply<t()>(parts + t() * kParts * kBTileBytes);
     });
-    now_ = 1 - now_;
   }
 
  private:
@@ -191,8 +192,7 @@ class SplitTiles {
   const std::size_t n_rows_;  // of B
   const __mmask16 lanes_;
   const TileScope tiles_;
-  int now_ = 0;
-  alignas(64) std::byte parts_[2][kTiles][kParts * kBTileBytes];
+  std::byte* const parts_;
 };
 
 }  // namespace
