@@ -78,13 +78,36 @@ void score_run(const float* q, Groups groups, const KvRun& k, BlockShape shape, 
   }
   const Tiles tiles(groups.n_q, kStep, kLanes, parts);
   KeyCursor cursor(k, shape, Format::kBytes);
+  const auto source = [head_dim](const KeyTiles& keys, std::size_t t, std::size_t step) {
+    const std::size_t channel = step * kStep, left = head_dim - channel;
+    return PairSource{keys.tiles[t].data + channel * kRowBytes, kRowBytes, 2 * kRowBytes,
+                      left < kStep ? left : kStep, keys.tiles[t].ahead};
+  };
+  if (groups.n == 1) {
+    KeyTiles now = cursor.take();
+    for (std::size_t t = 0; t < now.n; ++t) tiles.split(0, t, source(now, t, 0));
+    for (std::size_t slot = 0; now.n > 0;) {
+      KeyTiles next = now;
+      tiles.zero();
+      for (std::size_t step = 0; step < n_steps; ++step, slot = 1 - slot) {
+        std::size_t of_next = step + 1;
+        if (of_next == n_steps) {
+          next = cursor.take();
+          of_next = 0;
+        }
+        tiles.multiply_and_split(slot, now.n, a_of(0, step), 1 - slot, next.n,
+                                 [&](std::size_t t) { return source(next, t, of_next); });
+      }
+      tiles.store(now.n, out.data, out.stride);
+      out.data += now.n * kLanes;
+      now = next;
+    }
+    return;
+  }
   for (KeyTiles keys = cursor.take(); keys.n > 0; keys = cursor.take()) {
     for (std::size_t t = 0; t < keys.n; ++t) {
       for (std::size_t step = 0; step < n_steps; ++step) {
-        const std::size_t channel = step * kStep, left = head_dim - channel;
-        tiles.split(step, t,
-                    {keys.tiles[t].data + channel * kRowBytes, kRowBytes, 2 * kRowBytes,
-                     left < kStep ? left : kStep, keys.tiles[t].ahead});
+        tiles.split(step, t, source(keys, t, step));
       }
     }
     for (std::size_t group = 0; group < groups.n; ++group) {
@@ -147,19 +170,31 @@ void add_run(const SplitTiles<Format>& tiles, const WeightedRows& in, std::size_
              std::size_t n, float* out) {
   constexpr std::size_t kTileBytes = kLanes * Format::kBytes;  // of a row
   const std::size_t head_dim = in.shape.head_dim, row_bytes = head_dim * Format::kBytes;
+  const auto source = [=](const RowCursor::Rows& rows, std::size_t t) {
+    // Where a cache line has 16 channels of two tiles, one of the two asks for that of the first
+    // row of each pair, the other for that of the second.
+    const bool fetches_second = Format::kBytes == 2 && t % 2 != 0;
+    const std::size_t to_second = fetches_second ? row_bytes - kTileBytes : 0;
+    return PairSource{rows.data + first * Format::kBytes + t * kTileBytes, row_bytes, 2 * row_bytes,
+                      rows.n, rows.ahead + static_cast<std::ptrdiff_t>(to_second)};
+  };
   RowCursor cursor(in, row_bytes);
-  std::size_t n_steps = 0;
-  for (RowCursor::Rows rows = cursor.take(); rows.n > 0; rows = cursor.take(), ++n_steps) {
-    const std::byte* data = rows.data + first * Format::kBytes;
-    for (std::size_t t = 0; t < n; ++t, data += kTileBytes) {
-      // Where a cache line has 16 channels of two tiles, one of the two asks for that of the first
-      // row of each pair, the other for that of the second.
-      const bool fetches_second = Format::kBytes == 2 && t % 2 != 0;
-      const std::size_t to_second = fetches_second ? row_bytes - kTileBytes : 0;
-      tiles.split(n_steps, t,
-                  {data, row_bytes, 2 * row_bytes, rows.n,
-                   rows.ahead + static_cast<std::ptrdiff_t>(to_second)});
+  RowCursor::Rows rows = cursor.take();
+  if (in.groups.n == 1) {
+    tiles.load(n, out + first, head_dim);
+    for (std::size_t t = 0; t < n; ++t) tiles.split(0, t, source(rows, t));
+    const std::uint16_t* a = in.weights;
+    for (std::size_t slot = 0; rows.n > 0; slot = 1 - slot, a += kStepElements<Format>) {
+      rows = cursor.take();
+      tiles.multiply_and_split(slot, n, a, 1 - slot, rows.n > 0 ? n : 0,
+                               [&](std::size_t t) { return source(rows, t); });
     }
+    tiles.store(n, out + first, head_dim);
+    return;
+  }
+  std::size_t n_steps = 0;
+  for (; rows.n > 0; rows = cursor.take(), ++n_steps) {
+    for (std::size_t t = 0; t < n; ++t) tiles.split(n_steps, t, source(rows, t));
   }
   const std::uint16_t* a = in.weights;
   for (std::size_t group = 0; group < in.groups.n; ++group) {

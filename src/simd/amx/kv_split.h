@@ -118,11 +118,23 @@ class SplitTiles {
   }
   /// The `n` tiles of a step with A, `a` [kStepElements].
   void multiply(std::size_t step, std::size_t n, const std::uint16_t* a) const {
-    for_each_tile<kParts>([&](auto p) {
-      load_tile<kA + p()>(a + p() * kTileRows * kStep, kStep * sizeof(std::uint16_t));
-    });
+    load_a(a);
     const std::byte* parts = parts_ + step * kStepBytes;
     for_each_tile<kTiles>([&](auto t) {
+      if (t() < n) multiply<t()>(parts + t() * kParts * kBTileBytes);
+    });
+  }
+
+  /// Both at once: a step that was split before, and the `n_next` tiles of the next one,
+  /// source(t) each. For few queries, where memory must be kept busy all the time.
+  template <class Source>
+  [[gnu::always_inline]] void multiply_and_split(std::size_t step, std::size_t n,
+                                                 const std::uint16_t* a, std::size_t next,
+                                                 std::size_t n_next, Source&& source) const {
+    load_a(a);
+    const std::byte* parts = parts_ + step * kStepBytes;
+    for_each_tile<kTiles>([&](auto t) {
+      if (t() < n_next) split(next, t(), source(std::size_t{t()}));
       if (t() < n) multiply<t()>(parts + t() * kParts * kBTileBytes);
     });
   }
@@ -138,6 +150,11 @@ class SplitTiles {
     return shapes;
   }
 
+  [[gnu::always_inline]] static void load_a(const std::uint16_t* a) {
+    for_each_tile<kParts>([&](auto p) {
+      load_tile<kA + p()>(a + p() * kTileRows * kStep, kStep * sizeof(std::uint16_t));
+    });
+  }
   template <int kTile>
   [[gnu::always_inline]] void multiply(const std::byte* parts) const {
     for_each_tile<kParts>([&](auto i) {
