@@ -136,7 +136,7 @@ class TogetherRun {
                 {tile.kv_head, queries.blocks.begin + static_cast<std::uint32_t>(n_raw_)},
                 queries.end - queries.begin, space.decoded) {}
 
-  // Queries [begin, begin + n), kMaxRunQueries at most.
+  // Queries [begin, begin + n), kMaxPlainQueries at most.
   void attend(std::size_t begin, std::size_t n, const StateTile& states);
 
  private:
@@ -346,7 +346,7 @@ void attend_run(const AttentionContext& context, const QueryTile& tile, std::uin
     }
     const Together queries = rows_together(context, tile, run, row);
     TogetherRun together(context, tile, run, queries, space);
-    const std::size_t n = context.simd.run_queries;
+    const std::size_t n = context.run_queries;
     for (std::size_t begin = queries.begin; begin < queries.end; begin += n) {
       together.attend(begin, std::min(n, queries.end - begin), states);
     }

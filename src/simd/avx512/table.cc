@@ -95,6 +95,7 @@ constinit const Table kTable = {
     .run_accumulate_bytes = nullptr,
     .fetch = fetch_lines,
     .run_queries = 12,
+    .plain_queries = 12,
     .rounds_bf16 = true,
     .unpacks_bf16 = false,
     .bound_scores = bound_scores,
