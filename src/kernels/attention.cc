@@ -13,30 +13,28 @@ namespace {
 
 constexpr std::size_t kMaxStateBytes = std::size_t{16} << 20;
 
-bool is_plain(const KvCodec& codec) {
-  return codec.format == KvFormat::f32 || codec.format == KvFormat::f16;
-}
+bool is_f16(const KvCodec& codec) { return codec.format == KvFormat::f16; }
 
 constexpr std::size_t round_up(std::size_t n) { return (n + 15) / 16 * 16; }  // whole cache lines
 
 // One thread's share of the scratch.
 struct Workspace {
   float* q;        // [tile queries, head_dim]
-  float* scores;   // [kMaxPlainQueries, kRunTokens]
+  float* scores;   // [kMaxHalfQueries, kRunTokens]
   float* run;      // state tile of the run at hand
   float* running;  // state tile of the runs so far
   float* decoded;  // what SealedRun decodes into; not there without sealed formats
 
   static std::size_t n_floats(const AttentionShape& shape, bool decodes) {
     const std::size_t n = max_tile_queries(shape);
-    return round_up(n * shape.head_dim) + simd::kMaxPlainQueries * kRunTokens +
+    return round_up(n * shape.head_dim) + simd::kMaxHalfQueries * kRunTokens +
            2 * round_up(state_tile_floats(n, shape.head_dim)) +
            (decodes ? SealedRun::n_floats(shape.head_dim) : 0);
   }
   Workspace(float* memory, const AttentionShape& shape, std::size_t n_queries)
       : q(memory),
         scores(q + round_up(n_queries * shape.head_dim)),
-        run(scores + simd::kMaxPlainQueries * kRunTokens),
+        run(scores + simd::kMaxHalfQueries * kRunTokens),
         running(run + round_up(state_tile_floats(n_queries, shape.head_dim))),
         decoded(running + round_up(state_tile_floats(n_queries, shape.head_dim))) {}
 };
@@ -228,7 +226,7 @@ void attend(const Compute& compute, const AttentionShape& shape, const KvLayout&
       items,
       k.run_scores(compute.simd),
       v.run_accumulate(compute.simd),
-      is_plain(k) || is_plain(v) ? compute.simd.plain_queries : compute.simd.run_queries};
+      is_f16(k) || is_f16(v) ? compute.simd.half_queries : compute.simd.run_queries};
   const AttentionScratchAccess access{scratch};
   LARDER_CHECK(!layout.seals() || access.decodes());
   const AttentionPlan plan =

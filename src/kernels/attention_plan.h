@@ -12,7 +12,7 @@ namespace larder {
 
 /// Queries (rows times heads of a group) that share one pass over the cached rows: enough to hide
 /// what reading a run from the last-level cache costs, few enough that their states stay in L2
-/// beside the run. A multiple of any set's run_queries and plain_queries that is worth one.
+/// beside the run. A multiple of any set's run_queries and half_queries that is worth one.
 inline constexpr std::uint32_t kTileQueries = 96;
 
 /// Rows of one or more items, whatever the KV head: rows [first, first + n_rows) of the plan's.

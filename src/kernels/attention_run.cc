@@ -136,7 +136,7 @@ class TogetherRun {
                 {tile.kv_head, queries.blocks.begin + static_cast<std::uint32_t>(n_raw_)},
                 queries.end - queries.begin, space.decoded) {}
 
-  // Queries [begin, begin + n), kMaxPlainQueries at most.
+  // Queries [begin, begin + n), kMaxHalfQueries at most.
   void attend(std::size_t begin, std::size_t n, const StateTile& states);
 
  private:

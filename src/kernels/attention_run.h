@@ -17,7 +17,7 @@ struct AttentionContext {
   std::span<const AttentionItem> items;
   simd::RunScoresFn scores;  // of open blocks, and of decoded ones
   simd::RunAccumulateFn accumulate;
-  std::size_t run_queries;  // that are worked on at once, kMaxPlainQueries at most
+  std::size_t run_queries;  // that are worked on at once, kMaxHalfQueries at most
 };
 
 /// A query row of the batch.
@@ -63,7 +63,7 @@ RowRange visible_rows_of_run(const AttentionShape& shape, std::uint32_t position
 
 /// Memory that `attend_run` overwrites.
 struct RunSpace {
-  float* scores;   // [kMaxPlainQueries, kRunTokens]
+  float* scores;   // [kMaxHalfQueries, kRunTokens]
   float* decoded;  // [SealedRun::n_floats] where the layer seals
 };
 

@@ -150,7 +150,7 @@ struct KvRun {
 };
 /// ScoresFn over the blocks of a run: scores.data[i * stride + t] for t < n_blocks * block_tokens.
 /// Queries may be rounded, see `rounds_bf16`. Fastest with as many queries at once as
-/// Table::run_queries says, over f32 and f16 parts Table::plain_queries.
+/// Table::run_queries says, over f16 parts Table::half_queries.
 using RunScoresFn = void (*)(const float* q, const KvRun& k, BlockShape shape, ScoreTile scores);
 /// AccumulateFn over the blocks of a run: `n_tokens` of all of them together. Weights may be
 /// rounded, see `rounds_bf16`. Weights of zero leave the result as it is to the bit, as long as the
@@ -158,7 +158,7 @@ using RunScoresFn = void (*)(const float* q, const KvRun& k, BlockShape shape, S
 using RunAccumulateFn = void (*)(ScoreTile weights, const KvRun& v, BlockShape shape,
                                  std::uint32_t n_tokens, float* out);
 inline constexpr std::size_t kMaxRunQueries = 16;
-inline constexpr std::size_t kMaxPlainQueries = 48;
+inline constexpr std::size_t kMaxHalfQueries = 48;
 
 /// Parts that are rows of ggml blocks, [n][d / 32] (tensor/quant_blocks.h), as bf16 parts; values
 /// are rounded to bf16. REQUIRES: head_dim a multiple of 32.
@@ -310,8 +310,8 @@ struct Table {
   ByteAccumulateFn run_accumulate_bytes;
   /// Asks for the cache lines of [data, data + n) without waiting for them.
   void (*fetch)(const std::byte* data, std::size_t n);
-  std::size_t run_queries;    // at most kMaxRunQueries
-  std::size_t plain_queries;  // over f32 and f16 parts, at most kMaxPlainQueries
+  std::size_t run_queries;   // at most kMaxRunQueries
+  std::size_t half_queries;  // over f16 parts, at most kMaxHalfQueries
   /// run_scores_bf16 rounds queries, and run_accumulate_bf16 weights, to bf16 as the rows are.
   bool rounds_bf16;
   /// What `unpack_...` makes are bf16 numbers; run_scores_integers and its like round queries, and

@@ -8,12 +8,9 @@ namespace larder::simd::amx {
 void run_scores_bf16(const float* q, const KvRun& k, BlockShape shape, ScoreTile scores);
 void run_accumulate_bf16(ScoreTile weights, const KvRun& v, BlockShape shape,
                          std::uint32_t n_tokens, float* out);
-// Of f16 and f32 rows, see simd/amx/kv_split.h.
+// Of f16 rows, see simd/amx/kv_split.h.
 void run_scores_f16(const float* q, const KvRun& k, BlockShape shape, ScoreTile scores);
-void run_scores_f32(const float* q, const KvRun& k, BlockShape shape, ScoreTile scores);
 void run_accumulate_f16(ScoreTile weights, const KvRun& v, BlockShape shape, std::uint32_t n_tokens,
-                        float* out);
-void run_accumulate_f32(ScoreTile weights, const KvRun& v, BlockShape shape, std::uint32_t n_tokens,
                         float* out);
 void run_scores_codes(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
                       ScoreTile scores);

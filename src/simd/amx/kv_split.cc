@@ -1,4 +1,4 @@
-// Runs of f16 and f32 blocks, in tiles of bf16.
+// Runs of f16 blocks, in tiles of bf16.
 #include "simd/amx/kv_split.h"
 
 #include "simd/amx/kv.h"
@@ -12,7 +12,7 @@ constexpr std::size_t kBytesAhead = 13312;
 
 /// Some K tiles, at most as many as are multiplied at once.
 struct KeyTiles {
-  static constexpr std::size_t kMax = SplitTiles<F16>::kTiles;
+  static constexpr std::size_t kMax = SplitTiles::kTiles;
   KeyTile tiles[kMax];
   std::size_t n;
 };
@@ -20,9 +20,9 @@ struct KeyTiles {
 /// The K tiles of a run, one after the other.
 class KeyCursor {
  public:
-  KeyCursor(const KvRun& run, BlockShape shape, std::size_t element_bytes)
+  KeyCursor(const KvRun& run, BlockShape shape)
       : run_(run),
-        tile_bytes_(kLanes * shape.head_dim * element_bytes),
+        tile_bytes_(kLanes * shape.head_dim * kElementBytes),
         n_in_block_(shape.block_tokens / kLanes) {}
 
   KeyTiles take() {
@@ -56,28 +56,26 @@ struct Groups {
   }
   std::size_t n_rows() const { return n * n_q; }
 };
-static_assert(Groups::kMax * kTileRows == kMaxPlainQueries);
+static_assert(Groups::kMax * kTileRows == kMaxHalfQueries);
 
-template <class Format>
 void score_run(const float* q, Groups groups, const KvRun& k, BlockShape shape, ScoreTile out) {
-  using Tiles = SplitTiles<Format>;
-  constexpr std::size_t kRowBytes = kLanes * Format::kBytes;  // a channel of a K tile
+  constexpr std::size_t kRowBytes = kLanes * kElementBytes;  // a channel of a K tile
   constexpr std::size_t kMaxSteps = kMaxHeadDim / kStep;
-  alignas(64) std::uint16_t a[Groups::kMax * kMaxSteps * kStepElements<Format>];
-  alignas(64) std::byte parts[kMaxSteps * Tiles::kStepBytes];
+  alignas(64) std::uint16_t a[Groups::kMax * kMaxSteps * kStepElements];
+  alignas(64) std::byte parts[kMaxSteps * SplitTiles::kStepBytes];
   const std::size_t head_dim = shape.head_dim, n_steps = (head_dim + kStep - 1) / kStep;
   const auto a_of = [&](std::size_t group, std::size_t step) {
-    return a + (group * n_steps + step) * kStepElements<Format>;
+    return a + (group * n_steps + step) * kStepElements;
   };
   for (std::size_t i = 0; i < groups.n_rows(); ++i) {
     for (std::size_t step = 0; step < n_steps; ++step) {
       const std::size_t left = head_dim - step * kStep;
-      split_row<Format>(q + i * head_dim + step * kStep, left < kStep ? left : kStep,
-                        a_of(i / groups.n_q, step) + i % groups.n_q * kStep);
+      split_row(q + i * head_dim + step * kStep, left < kStep ? left : kStep,
+                a_of(i / groups.n_q, step) + i % groups.n_q * kStep);
     }
   }
-  const Tiles tiles(groups.n_q, kStep, kLanes, parts);
-  KeyCursor cursor(k, shape, Format::kBytes);
+  const SplitTiles tiles(groups.n_q, kStep, kLanes, parts);
+  KeyCursor cursor(k, shape);
   const auto source = [head_dim](const KeyTiles& keys, std::size_t t, std::size_t step) {
     const std::size_t channel = step * kStep, left = head_dim - channel;
     return PairSource{keys.tiles[t].data + channel * kRowBytes, kRowBytes, 2 * kRowBytes,
@@ -165,17 +163,15 @@ class RowCursor {
 };
 
 /// out [n_q, head_dim] += for `n` tiles of channels from `first` on.
-template <class Format>
-void add_run(const SplitTiles<Format>& tiles, const WeightedRows& in, std::size_t first,
-             std::size_t n, float* out) {
-  constexpr std::size_t kTileBytes = kLanes * Format::kBytes;  // of a row
-  const std::size_t head_dim = in.shape.head_dim, row_bytes = head_dim * Format::kBytes;
+void add_run(const SplitTiles& tiles, const WeightedRows& in, std::size_t first, std::size_t n,
+             float* out) {
+  constexpr std::size_t kTileBytes = kLanes * kElementBytes;  // of a row
+  const std::size_t head_dim = in.shape.head_dim, row_bytes = head_dim * kElementBytes;
   const auto source = [=](const RowCursor::Rows& rows, std::size_t t) {
     // Where a cache line has 16 channels of two tiles, one of the two asks for that of the first
     // row of each pair, the other for that of the second.
-    const bool fetches_second = Format::kBytes == 2 && t % 2 != 0;
-    const std::size_t to_second = fetches_second ? row_bytes - kTileBytes : 0;
-    return PairSource{rows.data + first * Format::kBytes + t * kTileBytes, row_bytes, 2 * row_bytes,
+    const std::size_t to_second = t % 2 != 0 ? row_bytes - kTileBytes : 0;
+    return PairSource{rows.data + first * kElementBytes + t * kTileBytes, row_bytes, 2 * row_bytes,
                       rows.n, rows.ahead + static_cast<std::ptrdiff_t>(to_second)};
   };
   RowCursor cursor(in, row_bytes);
@@ -184,7 +180,7 @@ void add_run(const SplitTiles<Format>& tiles, const WeightedRows& in, std::size_
     tiles.load(n, out + first, head_dim);
     for (std::size_t t = 0; t < n; ++t) tiles.split(0, t, source(rows, t));
     const std::uint16_t* a = in.weights;
-    for (std::size_t slot = 0; rows.n > 0; slot = 1 - slot, a += kStepElements<Format>) {
+    for (std::size_t slot = 0; rows.n > 0; slot = 1 - slot, a += kStepElements) {
       rows = cursor.take();
       tiles.multiply_and_split(slot, n, a, 1 - slot, rows.n > 0 ? n : 0,
                                [&](std::size_t t) { return source(rows, t); });
@@ -200,7 +196,7 @@ void add_run(const SplitTiles<Format>& tiles, const WeightedRows& in, std::size_
   for (std::size_t group = 0; group < in.groups.n; ++group) {
     float* sums = out + group * in.groups.n_q * head_dim + first;
     tiles.load(n, sums, head_dim);
-    for (std::size_t step = 0; step < n_steps; ++step, a += kStepElements<Format>) {
+    for (std::size_t step = 0; step < n_steps; ++step, a += kStepElements) {
       tiles.multiply(step, n, a);
     }
     tiles.store(n, sums, head_dim);
@@ -208,23 +204,20 @@ void add_run(const SplitTiles<Format>& tiles, const WeightedRows& in, std::size_
 }
 
 /// The weights of a chunk as tiles of A.
-template <class Format>
 void split_weights(ScoreTile weights, std::size_t n_tokens, std::size_t step, std::uint16_t* a) {
-  for (std::size_t t = 0; t < n_tokens; t += step, a += kStepElements<Format>) {
+  for (std::size_t t = 0; t < n_tokens; t += step, a += kStepElements) {
     const std::size_t n = n_tokens - t < step ? n_tokens - t : step;
     for (std::size_t i = 0; i < weights.n_q; ++i) {
-      split_row<Format>(weights.data + i * weights.stride + t, n, a + i * kStep);
+      split_row(weights.data + i * weights.stride + t, n, a + i * kStep);
     }
   }
 }
 
-template <class Format>
 void accumulate_run(ScoreTile weights, Groups groups, KvRun v, BlockShape shape,
                     std::size_t n_tokens, float* out) {
-  using Tiles = SplitTiles<Format>;
   constexpr std::size_t kMaxTokens = kMaxBlockTokens, kMaxSteps = kMaxTokens / kLanes;
-  alignas(64) std::uint16_t a[Groups::kMax * kMaxSteps * kStepElements<Format>];
-  alignas(64) std::byte parts[kMaxSteps * Tiles::kStepBytes];
+  alignas(64) std::uint16_t a[Groups::kMax * kMaxSteps * kStepElements];
+  alignas(64) std::byte parts[kMaxSteps * SplitTiles::kStepBytes];
   const std::size_t chunk_blocks = kMaxTokens / shape.block_tokens;
   const std::size_t chunk_tokens = chunk_blocks * shape.block_tokens;
   const std::size_t head_dim = shape.head_dim, step = step_tokens(shape.block_tokens);
@@ -233,21 +226,21 @@ void accumulate_run(ScoreTile weights, Groups groups, KvRun v, BlockShape shape,
     const std::size_t n = n_tokens < chunk_tokens ? n_tokens : chunk_tokens;
     for (std::size_t group = 0; group < groups.n; ++group) {
       float* data = weights.data + group * groups.n_q * weights.stride;
-      split_weights<Format>({data, groups.n_q, weights.stride}, n, step,
-                            a + group * ((n + step - 1) / step) * kStepElements<Format>);
+      split_weights({data, groups.n_q, weights.stride}, n, step,
+                    a + group * ((n + step - 1) / step) * kStepElements);
     }
     const WeightedRows rows{a, groups, v, shape, n, step};
     if (whole > 0) {
-      const Tiles tiles(groups.n_q, step, kLanes, parts);
-      constexpr std::size_t kPass = Tiles::kTiles * kLanes;
+      const SplitTiles tiles(groups.n_q, step, kLanes, parts);
+      constexpr std::size_t kPass = SplitTiles::kTiles * kLanes;
       for (std::size_t c = 0; c < whole; c += kPass) {
         const std::size_t n_channels = whole - c < kPass ? whole - c : kPass;
-        add_run<Format>(tiles, rows, c, n_channels / kLanes, out);
+        add_run(tiles, rows, c, n_channels / kLanes, out);
       }
     }
     if (whole < head_dim) {
-      const Tiles tiles(groups.n_q, step, head_dim - whole, parts);
-      add_run<Format>(tiles, rows, whole, 1, out);
+      const SplitTiles tiles(groups.n_q, step, head_dim - whole, parts);
+      add_run(tiles, rows, whole, 1, out);
     }
     n_tokens -= n;
     if (n_tokens == 0) return;
@@ -257,44 +250,27 @@ void accumulate_run(ScoreTile weights, Groups groups, KvRun v, BlockShape shape,
   }
 }
 
-template <class Format>
-void run_scores(const float* q, const KvRun& k, BlockShape shape, ScoreTile scores) {
+}  // namespace
+
+void run_scores_f16(const float* q, const KvRun& k, BlockShape shape, ScoreTile scores) {
   while (scores.n_q > 0) {
     const Groups groups = Groups::of(scores.n_q);
-    score_run<Format>(q, groups, k, shape, scores);
+    score_run(q, groups, k, shape, scores);
     q += groups.n_rows() * shape.head_dim;
     scores.data += groups.n_rows() * scores.stride;
     scores.n_q -= groups.n_rows();
   }
 }
 
-template <class Format>
-void run_accumulate(ScoreTile weights, const KvRun& v, BlockShape shape, std::uint32_t n_tokens,
-                    float* out) {
+void run_accumulate_f16(ScoreTile weights, const KvRun& v, BlockShape shape, std::uint32_t n_tokens,
+                        float* out) {
   while (weights.n_q > 0) {
     const Groups groups = Groups::of(weights.n_q);
-    accumulate_run<Format>(weights, groups, v, shape, n_tokens, out);
+    accumulate_run(weights, groups, v, shape, n_tokens, out);
     weights.data += groups.n_rows() * weights.stride;
     weights.n_q -= groups.n_rows();
     out += groups.n_rows() * shape.head_dim;
   }
-}
-
-}  // namespace
-
-void run_scores_f16(const float* q, const KvRun& k, BlockShape shape, ScoreTile scores) {
-  run_scores<F16>(q, k, shape, scores);
-}
-void run_scores_f32(const float* q, const KvRun& k, BlockShape shape, ScoreTile scores) {
-  run_scores<F32>(q, k, shape, scores);
-}
-void run_accumulate_f16(ScoreTile weights, const KvRun& v, BlockShape shape, std::uint32_t n_tokens,
-                        float* out) {
-  run_accumulate<F16>(weights, v, shape, n_tokens, out);
-}
-void run_accumulate_f32(ScoreTile weights, const KvRun& v, BlockShape shape, std::uint32_t n_tokens,
-                        float* out) {
-  run_accumulate<F32>(weights, v, shape, n_tokens, out);
 }
 
 }  // namespace larder::simd::amx

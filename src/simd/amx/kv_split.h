@@ -1,19 +1,15 @@
-// f16 and f32 rows in tiles of bf16: each number is a sum of bf16 numbers, its parts, and a product
-// of two numbers is the sum of the products of their parts.
+// f16 rows in tiles of bf16: each number is a sum of two bf16 numbers, its parts, and a product of
+// two numbers is the sum of the products of their parts.
 //
-//   a query or weight x   x0 = bf16(x), x1 = bf16(x - x0), and over f32 rows x2 = bf16(x - x0 -
-//   x1),
-//                         rounded to nearest, ties to even
-//   an element y of K, V  y0 = the upper 16 bits of its float, y1 = those of y - y0, of f32 rows
-//                         y2 = those of y - y0 - y1: exactly y
-//   sum += a product      x1 y1, x0 y1, x1 y0, x0 y0, and over f32 rows x0 y2, x1 y1, x0 y1, x2 y0,
-//                         x1 y0, x0 y0: in this order for each 32 channels, or for each 32 (16)
-//                         tokens of a block; each as TDPBF16PS adds it (simd/amx/tiles.h)
+//   a query or weight x   x0 = bf16(x), x1 = bf16(x - x0), rounded to nearest, ties to even
+//   an element y of K, V  y0 = the upper 16 bits of its float, y1 = those of y - y0: exactly y
+//   sum += a product      x1 y1, x0 y1, x1 y0, x0 y0, in this order for each 32 channels, or for
+//                         each 32 (16) tokens of a block; each as TDPBF16PS adds it
+//                         (simd/amx/tiles.h)
 //
-// What is left out of a product is at most 2^-17 |x y| over f16 rows, where x0 + x1 has 17 bits of
-// x, and 2^-22 |x y| over f32 rows, where x2 y1, x1 y2 and x2 y2 are: less than a sum of floats in
-// another order changes. Parts and sums below 2^-126 count as zero, which leaves out up to
-// 2^-122 (|x| + |y| + 1) more. Any number of queries takes this way, and no two share a sum.
+// What is left out of a product is at most 2^-17 |x y|, for x0 + x1 has 17 bits of x. Parts and
+// sums below 2^-126 count as zero, which leaves out up to 2^-122 (|x| + |y| + 1) more. Any number
+// of queries takes this way, and no two share a sum.
 //
 // A row with NaN or infinity gives NaN: as its score, and in a weighted sum in its channel. Queries
 // and weights with NaN, infinity or more than 3.39e38 (what rounds to infinity) give NaN.
@@ -26,32 +22,13 @@
 namespace larder::simd::amx {
 namespace {
 
-struct F16 {
-  static constexpr int kParts = 2;
-  static constexpr std::size_t kBytes = 2;
-  template <bool kWhole>
-  [[gnu::always_inline]] static __m512 load(const std::byte* from, __mmask16 lanes) {
-    const auto* at = reinterpret_cast<const __m256i*>(from);
-    if constexpr (kWhole) return _mm512_cvtph_ps(_mm256_loadu_si256(at));
-    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, at));
-  }
-};
-struct F32 {
-  static constexpr int kParts = 3;
-  static constexpr std::size_t kBytes = 4;
-  template <bool kWhole>
-  [[gnu::always_inline]] static __m512 load(const std::byte* from, __mmask16 lanes) {
-    if constexpr (kWhole) return _mm512_loadu_ps(from);
-    return _mm512_maskz_loadu_ps(lanes, from);
-  }
-};
+constexpr int kParts = 2;
+constexpr std::size_t kElementBytes = 2;
 
 /// Parts of the queries or weights of a step: [kParts][kTileRows][kStep] bf16 numbers, tiles of A.
-template <class Format>
-constexpr std::size_t kStepElements = Format::kParts* kTileRows* kStep;
+constexpr std::size_t kStepElements = kParts * kTileRows * kStep;
 
 /// x [n], n at most kStep, as a row of such tiles, filled up with zeros.
-template <class Format>
 inline void split_row(const float* x, std::size_t n, std::uint16_t* row) {
   __m512 low = _mm512_maskz_loadu_ps(first_lanes(n), x);
   const __mmask16 rest = n > kLanes ? first_lanes(n - kLanes) : __mmask16{0};
@@ -59,7 +36,7 @@ inline void split_row(const float* x, std::size_t n, std::uint16_t* row) {
   const auto widen = [](__m256i halves) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
   };
-  for (int p = 0; p < Format::kParts; ++p, row += kTileRows * kStep) {
+  for (int p = 0; p < kParts; ++p, row += kTileRows * kStep) {
     const auto both = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
     _mm512_storeu_si512(row, both);
     low = _mm512_sub_ps(low, widen(_mm512_castsi512_si256(both)));
@@ -80,10 +57,7 @@ struct PairSource {
 /// kTiles tiles of C and what is multiplied into them, for as long as this lives in the tile
 /// registers' shapes. The numbers of some steps are split together, for all groups of queries: tile
 /// loads among what is stored would wait for it.
-template <class Format>
 class SplitTiles {
-  static constexpr int kParts = Format::kParts;
-
  public:
   static constexpr int kTiles = 4;
   static constexpr std::size_t kStepBytes = kTiles * kParts * kBTileBytes;
@@ -140,13 +114,15 @@ class SplitTiles {
   }
 
  private:
-  static constexpr int kA = kTiles, kB = kA + kParts, kNumberOfB = 8 - kB;
+  static constexpr int kA = kTiles, kB = kA + kParts;
 
   static TileShapes shapes(std::size_t n_q, std::size_t step, std::size_t n_columns) {
     TileShapes shapes;
     for (int t = 0; t < kTiles; ++t) shapes.set(t, n_q, n_columns * sizeof(float));
-    for (int p = 0; p < kParts; ++p) shapes.set(kA + p, n_q, step * sizeof(std::uint16_t));
-    for (int b = 0; b < kNumberOfB; ++b) shapes.set(kB + b, step / 2, n_columns * sizeof(float));
+    for (int p = 0; p < kParts; ++p) {
+      shapes.set(kA + p, n_q, step * sizeof(std::uint16_t));
+      shapes.set(kB + p, step / 2, n_columns * sizeof(float));
+    }
     return shapes;
   }
 
@@ -156,13 +132,13 @@ class SplitTiles {
     });
   }
   template <int kTile>
-  [[gnu::always_inline]] void multiply(const std::byte* parts) const {
-    for_each_tile<kParts>([&](auto i) {
-      constexpr int kPart = kParts - 1 - i(), kOfB = kB + kPart % kNumberOfB;
-      constexpr int kMost = kPart == 2 ? 0 : (kPart == 1 || kParts == 2 ? 1 : 2);
-      load_tile<kOfB>(parts + kPart * kBTileBytes, kTileRowBytes);
-      for_each_tile<kMost + 1>([&](auto j) { multiply_bf16<kTile, kA + kMost - j(), kOfB>(); });
-    });
+  [[gnu::always_inline]] static void multiply(const std::byte* parts) {
+    load_tile<kB + 1>(parts + kBTileBytes, kTileRowBytes);
+    multiply_bf16<kTile, kA + 1, kB + 1>();
+    multiply_bf16<kTile, kA, kB + 1>();
+    load_tile<kB>(parts, kTileRowBytes);
+    multiply_bf16<kTile, kA + 1, kB>();
+    multiply_bf16<kTile, kA, kB>();
   }
 
   [[gnu::always_inline]] void split(const PairSource& source, std::byte* to) const {
@@ -170,19 +146,22 @@ class SplitTiles {
     split_lanes<false>(source, to);
   }
   template <bool kWhole>
+  [[gnu::always_inline]] __m512 load_halves(const std::byte* from) const {
+    const auto* at = reinterpret_cast<const __m256i*>(from);
+    if constexpr (kWhole) return _mm512_cvtph_ps(_mm256_loadu_si256(at));
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes_, at));
+  }
+  template <bool kWhole>
   [[gnu::always_inline]] void split_lanes(const PairSource& source, std::byte* to) const {
     const std::byte* first = source.first;
     std::size_t row = 0;
     for (; row < source.n / 2; ++row, first += source.pair_bytes) {
-      split_pair(Format::template load<kWhole>(first, lanes_),
-                 Format::template load<kWhole>(first + source.second, lanes_),
+      split_pair(load_halves<kWhole>(first), load_halves<kWhole>(first + source.second),
                  to + row * kTileRowBytes);
       fetch_second_level(first, source.ahead, 1);
-      if constexpr (Format::kBytes == 4) fetch_second_level(first + source.second, source.ahead, 1);
     }
     if (source.n % 2 != 0) {
-      split_pair(Format::template load<kWhole>(first, lanes_), _mm512_setzero_ps(),
-                 to + row * kTileRowBytes);
+      split_pair(load_halves<kWhole>(first), _mm512_setzero_ps(), to + row * kTileRowBytes);
       ++row;
     }
     for (; row < n_rows_; ++row) {
@@ -195,15 +174,12 @@ class SplitTiles {
     const auto rest = [&](__m512 x) {
       return _mm512_sub_ps(x, _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), upper)));
     };
-    for_each_tile<kParts>([&](auto p) {
-      const __m512i low = _mm512_srli_epi32(_mm512_castps_si512(first), 16);
-      _mm512_store_si512(row + p() * kBTileBytes,
-                         _mm512_mask_blend_epi16(0xaaaaaaaaU, low, _mm512_castps_si512(second)));
-      if constexpr (p() + 1 < kParts) {
-        first = rest(first);
-        second = rest(second);
-      }
-    });
+    const auto store = [](__m512 even, __m512 odd, std::byte* to) {
+      const __m512i low = _mm512_srli_epi32(_mm512_castps_si512(even), 16);
+      _mm512_store_si512(to, _mm512_mask_blend_epi16(0xaaaaaaaaU, low, _mm512_castps_si512(odd)));
+    };
+    store(first, second, row);
+    store(rest(first), rest(second), row + kBTileBytes);
   }
 
   const std::size_t n_rows_;  // of B

@@ -24,10 +24,8 @@ Table make_table(const Table& avx512) noexcept {
   Table table = avx512;
   table.name = "amx";
   table.run_queries = kTileRows;
-  table.plain_queries = kMaxPlainQueries;
-  table.run_scores_f32 = run_scores_f32;
+  table.half_queries = kMaxHalfQueries;
   table.run_scores_f16 = run_scores_f16;
-  table.run_accumulate_f32 = run_accumulate_f32;
   table.run_accumulate_f16 = run_accumulate_f16;
   table.run_scores_bf16 = run_scores_bf16;
   table.run_accumulate_bf16 = run_accumulate_bf16;
