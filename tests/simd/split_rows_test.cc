@@ -210,7 +210,7 @@ TEST(SplitRows, ScoresKeepTheBound) {
                                                 {of_any_size, of_any_size},
                                                 {large, denormal_halves},
                                                 {denormal_floats, normal}}) {
-    for_each_run(true, rows, [&](const Table& table, const RawRun& k, auto& rng) {
+    for_each_run(true, rows, [queries = queries](const Table& table, const RawRun& k, auto& rng) {
       const std::size_t d = k.shape.head_dim, n_q = 4;
       const std::vector<float> q = make_numbers(n_q * d, queries, rng);
       std::vector<float> out(n_q * k.n);
@@ -232,7 +232,7 @@ TEST(SplitRows, SumsKeepTheBound) {
                                                 {below_one, of_any_size},
                                                 {below_one, denormal_halves},
                                                 {denormal_floats, normal}}) {
-    for_each_run(false, rows, [&](const Table& table, const RawRun& v, auto& rng) {
+    for_each_run(false, rows, [sizes = sizes](const Table& table, const RawRun& v, auto& rng) {
       const std::size_t d = v.shape.head_dim, n_q = 2;
       std::vector<float> weights = make_numbers(n_q * v.n, sizes, rng);
       std::vector<float> out(n_q * d);
