@@ -78,8 +78,9 @@ class AttentionScratch {
   /// For steps of at most `max_rows` rows and `max_sequences` items, each seeing at most
   /// `max_context` rows. One scratch serves layers that differ in window, scale and cap; where head
   /// counts differ too, `shape` takes the largest of each. Bytes, with q = max(n_heads, 96):
-  ///   per thread  4 * (12 * 512 + q * (3 * head_dim + 4)), rounded up;
-  ///   plan        40 * n_kv_heads * max_rows + 36 * max_rows;
+  ///   per thread  4 * (48 * 512 + q * (3 * head_dim + 4)), rounded up;
+  ///   plan        40 * n_kv_heads * max_rows + 36 * max_rows, and with more than one thread
+  ///               320 * n_threads * (n_kv_heads + 3);
   ///   and with more than one thread, partial states of the long contexts that are split,
   ///   min(16 MiB, 4 * ceil(max_context / 512) * (head_dim + 2) * (t * group + q)), where
   ///   t = min(8 * n_threads, n_kv_heads * max_sequences): decoding contexts and one prefill tile.

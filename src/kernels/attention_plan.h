@@ -19,7 +19,7 @@ inline constexpr std::uint32_t kTileQueries = 96;
 struct TileRows {
   std::uint32_t first, n_rows;
   std::uint32_t first_run, end_run;  // that any of them sees
-  std::uint64_t cost;                // see tile_cost
+  std::uint64_t cost;                // of one KV head: rows read, and queries that use them
 };
 
 /// Tiles of queries of some KV heads, of the same rows, over a range of runs. A run is worked on
