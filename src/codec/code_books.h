@@ -29,6 +29,14 @@ constexpr simd::CodeBook make_book(std::uint32_t bits, simd::CodeFit fit,
   return book;
 }
 
+/// Codes of 8 bits that are their own values (simd::codes_are_values).
+constexpr simd::CodeBook make_byte_range_book() {
+  simd::CodeBook book{};
+  book.bits = 8;
+  book.fit = simd::CodeFit::range;
+  return book;
+}
+
 /// A table of N(0, 1) with the mirror image of `half`, its positive values ascending.
 template <std::size_t n>
 constexpr simd::CodeBook make_normal_book(std::uint32_t bits, const std::array<float, n>& half) {

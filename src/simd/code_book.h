@@ -17,12 +17,14 @@ enum class CodeFit : std::uint8_t {
 
 /// What finds the code of a value without looking at the bounds; the result is the same.
 enum class CodeSearch : std::uint8_t {
-  table,    // nothing does
+  table,    // nothing does, or there are none
   integer,  // of 8 bits: the magnitudes are 0 to 127
   e4m3,     // of 8 bits: the magnitudes are those of OCP e4m3
 };
 
-/// A table of values that are exact in bf16, and how rows become codes of it.
+/// A table of values that are exact in bf16, and how rows become codes of it. Of 8 bits with
+/// CodeFit::range there is no table: a code is its own value, 0 to 255 (`codes_are_values`), that
+/// of x the nearest to it, the lower of two.
 ///
 /// Layout of a part. Codes stand in *planes*: 32 codes of the 16 tokens of a K tile and two
 /// channels, or of two tokens and 16 channels of V, in the order in which the bf16 layouts keep
@@ -40,13 +42,18 @@ enum class CodeSearch : std::uint8_t {
 struct CodeBook {
   std::uint32_t bits;  // 2, 3, 4, 5 or 8
   CodeFit fit;
-  CodeSearch search;  // not `table` of 8 bits
+  CodeSearch search;  // not `table` of 8 bits with a table
   /// bf16 in ascending order: of codes 0 to 2^bits - 1, repeated to fill 32 entries; of 8 bits the
   /// magnitudes of codes 0 to 127, and bit 7 of a code is the sign.
   alignas(64) std::uint16_t values[128];
   /// Midpoints between neighbouring values (of 8 bits, magnitudes): code is how many are below x.
   float bounds[127];
 };
+
+/// Codes without a table: `values` and `bounds` are not looked at.
+[[gnu::always_inline]] constexpr bool codes_are_values(const CodeBook& book) noexcept {
+  return book.bits == 8 && book.fit == CodeFit::range;
+}
 
 /// Codes that sets with tiles of bytes multiply as integers (simd/byte_rows.h).
 [[gnu::always_inline]] constexpr bool are_bytes(const CodeBook& book) noexcept {

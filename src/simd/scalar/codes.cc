@@ -138,12 +138,16 @@ std::uint16_t load(const std::byte* bf16) {
 float finite(float x) { return std::isnan(x) ? 0.0F : std::clamp(x, -kMaxElement, kMaxElement); }
 
 float value(const CodeBook& book, unsigned code) {
+  if (codes_are_values(book)) return static_cast<float>(code);
   if (book.bits < 8) return bf16_to_f32(book.values[code]);
   const float magnitude = bf16_to_f32(book.values[code & 127U]);
   return (code & 128U) != 0 ? -magnitude : magnitude;
 }
 
 unsigned nearest(const CodeBook& book, float x) {
+  if (codes_are_values(book)) {
+    return static_cast<unsigned>(std::clamp(std::ceil(x - 0.5F), 0.0F, 255.0F));
+  }
   const bool is_signed = book.bits == 8;
   const float at = is_signed ? std::abs(x) : x;
   const float* const end = book.bounds + (is_signed ? 127 : (1U << book.bits) - 1U);
@@ -257,11 +261,13 @@ void decode(const CodeBook& book, const std::byte* part, BlockShape shape, std::
     std::uint16_t values[kPlane];
     planes.get(p, codes);
     for (std::size_t j = 0; j < kPlane; ++j) {
-      values[j] = bf16_value(book, codes[j]);
-      if (book.fit != CodeFit::range) continue;
+      if (book.fit != CodeFit::range) {
+        values[j] = bf16_value(book, codes[j]);
+        continue;
+      }
       const std::size_t g = Side::group_of(Side::element_of(p, j, shape));
-      values[j] = f32_to_bf16(load_half(zeros + 2 * g) +
-                              load_half(scales + 2 * g) * bf16_to_f32(values[j]));
+      values[j] =
+          f32_to_bf16(load_half(zeros + 2 * g) + load_half(scales + 2 * g) * value(book, codes[j]));
     }
     std::memcpy(bf16 + Side::at_plane(p, shape), values, sizeof(values));
   }
