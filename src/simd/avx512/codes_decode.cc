@@ -42,49 +42,9 @@ void decode_v(const CodeBook& book, const std::byte* part, BlockShape shape, std
   }
 }
 
-// Where scales and zeros of channels of K, or of rows of V, become tables of elements, kPlanes of
-// them at once: `n_sets` planes p, p + 1 ... have them in common. Their groups stand `from_stride`
-// bytes apart, the sets of planes in the bf16 part `to_stride`, planes of a set `plane_stride`.
-struct RangePlanes {
-  const std::byte* codes;
-  std::byte* bf16;
-  std::size_t n_planes, n_sets;
-  std::size_t from_stride, to_stride, plane_stride;
-};
-
-template <int kBits>
 void decode_ranges(const CodeBook& book, const RangePlanes& planes, const std::byte* halves) {
-  using Reader = RangeReader<kBits>;
-  const Reader reader(book);
-  const std::size_t n_groups = 2 * planes.n_planes;
-  alignas(64) float scales[kMaxHeadDim], zeros[kMaxHeadDim];
-  read_halves(halves, n_groups, scales);
-  read_halves(halves + 2 * n_groups, n_groups, zeros);
-  const std::byte* codes = planes.codes;
-  std::byte* bf16 = planes.bf16;
-  for (std::size_t p = 0; p < planes.n_planes; p += Reader::kPlanes) {
-    __m512i tables[Reader::kPlanes];
-    for_each_of(
-        typename Reader::Indices{}, [&](auto i) __attribute__((always_inline)) {
-          tables[i()] = reader.table(scales + 2 * (p + i()), zeros + 2 * (p + i()));
-        });
-    for (std::size_t s = 0; s < planes.n_sets; ++s) {
-      const __m512i words = _mm512_loadu_si512(codes + s * planes.from_stride);
-      std::byte* const to = bf16 + s * planes.to_stride;
-      for_each_of(
-          typename Reader::Indices{}, [&](auto i) __attribute__((always_inline)) {
-            const __m512i elements = Reader::template plane<i()>(words, tables[i()]);
-            _mm512_storeu_si512(to + i() * planes.plane_stride, elements);
-          });
-    }
-    codes += 64;
-    bf16 += Reader::kPlanes * planes.plane_stride;
-  }
-}
-
-void decode_ranges(const CodeBook& book, const RangePlanes& planes, const std::byte* halves) {
-  if (book.bits == 2) return decode_ranges<2>(book, planes, halves);
-  return decode_ranges<4>(book, planes, halves);
+  by_range_bits(book.bits,
+                [&](auto n) { decode_ranges<n()>(book, planes, halves, [](const std::byte*) {}); });
 }
 
 }  // namespace
@@ -92,10 +52,7 @@ void decode_ranges(const CodeBook& book, const RangePlanes& planes, const std::b
 void decode_codes_k(const CodeBook& book, const std::byte* part, BlockShape shape,
                     std::byte* bf16) {
   if (book.fit == CodeFit::range) {
-    const std::size_t n_pairs = shape.head_dim / 2;
-    const RangePlanes planes{
-        part,         bf16, n_pairs, shape.block_tokens / kLanes, n_pairs * 4 * book.bits,
-        n_pairs * 64, 64};
+    const RangePlanes planes = RangePlanes::of_k(book, part, shape, bf16);
     return decode_ranges(book, planes, part + code_bytes(book, shape));
   }
   by_bits(book.bits, [&](auto n) { decode_k<n()>(book, part, shape, bf16); });
@@ -104,14 +61,7 @@ void decode_codes_k(const CodeBook& book, const std::byte* part, BlockShape shap
 void decode_codes_v(const CodeBook& book, const std::byte* part, BlockShape shape,
                     std::byte* bf16) {
   if (book.fit == CodeFit::range) {
-    const std::size_t n_pairs = shape.block_tokens / 2;
-    const RangePlanes planes{part,
-                             bf16,
-                             n_pairs,
-                             shape.head_dim / kLanes,
-                             n_pairs * 4 * book.bits,
-                             64,
-                             std::size_t{shape.head_dim} * 4};
+    const RangePlanes planes = RangePlanes::of_v(book, part, shape, bf16);
     return decode_ranges(book, planes, part + code_bytes(book, shape));
   }
   by_bits(book.bits, [&](auto n) { decode_v<n()>(book, part, shape, bf16); });

@@ -1,6 +1,9 @@
 // Sealing with a scale and a zero for each channel of K, for each row of V.
+#include <type_traits>
+
 #include "simd/avx512/code_writer.h"
 #include "simd/avx512/codes.h"
+#include "simd/by_bits.h"
 
 namespace larder::simd::avx512 {
 namespace {
@@ -34,6 +37,29 @@ struct Extremes {
   }
 };
 
+// Codes of 8 bits are the values themselves, in 32-bit lanes.
+struct ByteCoder {
+  explicit ByteCoder(const CodeBook&) {}
+
+  [[gnu::always_inline]] static __m512i code(__m512 x) {
+    const __m512 up = _mm512_maskz_roundscale_ps(kAll, _mm512_sub_ps(x, _mm512_set1_ps(0.5F)),
+                                                 _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC);
+    const __m512 below = _mm512_maskz_min_ps(kAll, up, _mm512_set1_ps(255.0F));
+    return _mm512_maskz_cvttps_epi32(kAll, _mm512_maskz_max_ps(kAll, below, _mm512_setzero_ps()));
+  }
+};
+template <int kBits>
+using RangeCoder = std::conditional_t<kBits == 8, ByteCoder, Coder<kBits>>;
+
+// What the largest element of a group becomes.
+inline float top_value(const CodeBook& book) {
+  if (codes_are_values(book)) return 255.0F;
+  const std::uint32_t bits = static_cast<std::uint32_t>(book.values[(1U << book.bits) - 1]) << 16;
+  float top;
+  __builtin_memcpy(&top, &bits, sizeof(top));
+  return top;
+}
+
 // What codes are made of the groups of a part with: channels of K, rows of V.
 template <std::size_t kMaxGroups>
 struct Ranges {
@@ -47,10 +73,7 @@ struct Ranges {
   // From the extremes of `n` groups, a multiple of 16: scales and zeros of the part, and the same
   // as the encoder needs them.
   void fit(const CodeBook& book, std::size_t n, std::byte* scales) {
-    const std::uint32_t bits = static_cast<std::uint32_t>(book.values[(1U << book.bits) - 1]) << 16;
-    float top;
-    __builtin_memcpy(&top, &bits, sizeof(top));
-    const __m512 none = _mm512_setzero_ps();
+    const __m512 top = _mm512_set1_ps(top_value(book)), none = _mm512_setzero_ps();
     for (std::size_t g = 0; g < n; g += kLanes) {
       const __m512 low = _mm512_load_ps(least + g), high = _mm512_load_ps(most + g);
       const __mmask16 some = _mm512_cmp_ps_mask(low, high, _CMP_LE_OQ);
@@ -58,8 +81,7 @@ struct Ranges {
       const __m512 zero = to_half_and_back(_mm512_maskz_mov_ps(some, low), zero_halves);
       const __m512 range =
           _mm512_maskz_max_ps(kAll, _mm512_sub_ps(_mm512_maskz_mov_ps(some, high), zero), none);
-      const __m512 scale =
-          to_half_and_back(_mm512_div_ps(range, _mm512_set1_ps(top)), scale_halves);
+      const __m512 scale = to_half_and_back(_mm512_div_ps(range, top), scale_halves);
       const __mmask16 above = _mm512_cmp_ps_mask(scale, none, _CMP_GT_OQ);
       _mm512_store_ps(zeros + g, zero);
       _mm512_store_ps(factors + g, _mm512_maskz_div_ps(above, _mm512_set1_ps(1.0F), scale));
@@ -75,7 +97,7 @@ struct Ranges {
 template <int kBits>
 void encode_k(const CodeBook& book, const std::byte* bf16, BlockShape shape, std::byte* part) {
   using Reader = PlaneReader<kBits>;
-  const Coder<kBits> coder(book);
+  const RangeCoder<kBits> coder(book);
   const std::size_t n_pairs = shape.head_dim / 2, n_tiles = shape.block_tokens / kLanes;
   Ranges<kMaxHeadDim> ranges;
   for (std::size_t p = 0; p < n_pairs; ++p) {
@@ -110,7 +132,7 @@ template <int kBits>
 void encode_v(const CodeBook& book, const std::byte* bf16, BlockShape shape, std::byte* part) {
   constexpr std::size_t kMaxTokens = 128;  // of a block
   using Reader = PlaneReader<kBits>;
-  const Coder<kBits> coder(book);
+  const RangeCoder<kBits> coder(book);
   const std::size_t n = shape.block_tokens, pair_bytes = std::size_t{shape.head_dim} * 4;
   Ranges<kMaxTokens> ranges;
   for (std::size_t t = 0; t < n; t += 2) {
@@ -145,14 +167,12 @@ void encode_v(const CodeBook& book, const std::byte* bf16, BlockShape shape, std
 
 void encode_ranges_k(const CodeBook& book, const std::byte* bf16, BlockShape shape,
                      std::byte* part) {
-  return book.bits == 2 ? encode_k<2>(book, bf16, shape, part)
-                        : encode_k<4>(book, bf16, shape, part);
+  by_range_bits(book.bits, [&](auto n) { encode_k<n()>(book, bf16, shape, part); });
 }
 
 void encode_ranges_v(const CodeBook& book, const std::byte* bf16, BlockShape shape,
                      std::byte* part) {
-  return book.bits == 2 ? encode_v<2>(book, bf16, shape, part)
-                        : encode_v<4>(book, bf16, shape, part);
+  by_range_bits(book.bits, [&](auto n) { encode_v<n()>(book, bf16, shape, part); });
 }
 
 }  // namespace larder::simd::avx512

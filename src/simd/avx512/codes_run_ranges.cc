@@ -1,8 +1,10 @@
 // Runs of blocks of codes with scales and zeros of channels (K) or rows (V): elements are looked
-// up, rounded to bf16, in tables made for each pair of them. Sums have the order of kv_bf16.cc.
+// up, rounded to bf16, in tables made for each pair of them, of 8 bits computed. Sums have the
+// order of kv_bf16.cc.
 #include "simd/avx512/code_runs.h"
 #include "simd/avx512/codes.h"
 #include "simd/avx512/range_planes.h"
+#include "simd/by_bits.h"
 #include "simd/unroll.h"
 
 namespace larder::simd::avx512 {
@@ -37,7 +39,7 @@ void score_tiles(const RangeReader<kBits>& reader, const std::uint32_t* q, Codes
     for_each_of(
         typename Reader::Indices{}, [&](auto p) __attribute__((always_inline)) {
           const std::size_t channel = 2 * (pair + p());
-          const __m512i table = reader.table(k.scales + channel, k.zeros + channel);
+          const typename Reader::Table table = reader.table(k.scales + channel, k.zeros + channel);
           __m512bh rows[kT];
           LARDER_UNROLL
           for (int t = 0; t < kT; ++t) {
@@ -115,7 +117,7 @@ void add_channels(const CodeBook& book, const std::uint32_t* weights, const Valu
     Codes rows{v.run.parts[b] + first / kLanes * lane_bytes, distance_ahead(v.run, b, part_bytes),
                v.scales + b * shape.block_tokens, v.zeros + b * shape.block_tokens};
     for (std::size_t pair = 0; pair < shape.block_tokens / 2; pair += Reader::kPlanes) {
-      __m512i tables[Reader::kPlanes];
+      typename Reader::Table tables[Reader::kPlanes];
       for_each_of(
           typename Reader::Indices{}, [&](auto p) __attribute__((always_inline)) {
             const std::size_t row = 2 * (pair + p());
@@ -171,7 +173,9 @@ constexpr Kernels kKernels = {
     {score_run<kBits, 1>, score_run<kBits, 2>, score_run<kBits, 3>, score_run<kBits, 4>},
     {add_run<kBits, 1>, add_run<kBits, 2>, add_run<kBits, 3>, add_run<kBits, 4>}};
 
-const Kernels& kernels(std::uint32_t bits) { return bits == 2 ? kKernels<2> : kKernels<4>; }
+const Kernels& kernels(std::uint32_t bits) {
+  return by_range_bits(bits, [](auto n) -> const Kernels& { return kKernels<n()>; });
+}
 
 }  // namespace
 
