@@ -123,6 +123,7 @@ inline float min_lanes(__m256 x) { return -max_lanes(_mm256_xor_ps(x, _mm256_set
 
 /// The largest value of a book.
 inline float top_value(const CodeBook& book) {
+  if (codes_are_values(book)) return 255.0F;
   const std::size_t at = book.bits == 8 ? 127 : (std::size_t{1} << book.bits) - 1;
   const std::uint32_t bits = static_cast<std::uint32_t>(book.values[at]) << 16;
   float top;

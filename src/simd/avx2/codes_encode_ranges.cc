@@ -1,6 +1,9 @@
 // Sealing with a scale and a zero for each channel of K, for each row of V.
+#include <type_traits>
+
 #include "simd/avx2/code_writer.h"
 #include "simd/avx2/codes.h"
+#include "simd/by_bits.h"
 
 namespace larder::simd::avx2 {
 namespace {
@@ -32,6 +35,19 @@ struct Extremes {
     most = _mm256_blendv_ps(most, _mm256_max_ps(most, of.x), of.mask);
   }
 };
+
+// Codes of 8 bits are the values themselves, in 32-bit lanes.
+struct ByteCoder {
+  explicit ByteCoder(const CodeBook&) {}
+
+  [[gnu::always_inline]] static __m256i code(__m256 x) {
+    const __m256 up = _mm256_ceil_ps(_mm256_sub_ps(x, _mm256_set1_ps(0.5F)));
+    const __m256 below = _mm256_min_ps(up, _mm256_set1_ps(255.0F));
+    return _mm256_cvttps_epi32(_mm256_max_ps(below, _mm256_setzero_ps()));
+  }
+};
+template <int kBits>
+using RangeCoder = std::conditional_t<kBits == 8, ByteCoder, Coder<kBits>>;
 
 // What codes are made of the groups of a part with: channels of K, rows of V.
 struct GroupRanges {
@@ -68,7 +84,7 @@ struct GroupRanges {
 
 // Half of each of a part's planes p < n_planes, whose pairs stand `stride` bytes apart.
 template <int kBits>
-void write_planes(const Coder<kBits>& coder, const GroupRanges& ranges, const std::byte* from,
+void write_planes(const RangeCoder<kBits>& coder, const GroupRanges& ranges, const std::byte* from,
                   std::size_t stride, std::size_t n_planes, std::byte* to) {
   using Of = Groups<kBits>;
   for (std::size_t p = 0; p < n_planes; p += Of::kPlanes, to += Of::kBytes) {
@@ -99,10 +115,10 @@ void encode_k(const CodeBook& book, const std::byte* bf16, BlockShape shape, std
     ranges.set(2 * p + 1, high);
   }
   ranges.fit(book, shape.head_dim, part + code_bytes(book, shape));
-  const Coder<kBits> coder(book);
+  const RangeCoder<kBits> coder(book);
   for (std::size_t half = 0; half < 2 * n_tiles; ++half) {
-    write_planes(coder, ranges, bf16 + half / 2 * n_pairs * 64 + half % 2 * 32, 64, n_pairs,
-                 part + half / 2 * n_pairs * 4 * kBits + half % 2 * 32);
+    write_planes<kBits>(coder, ranges, bf16 + half / 2 * n_pairs * 64 + half % 2 * 32, 64, n_pairs,
+                        part + half / 2 * n_pairs * 4 * kBits + half % 2 * 32);
   }
 }
 
@@ -121,10 +137,10 @@ void encode_v(const CodeBook& book, const std::byte* bf16, BlockShape shape, std
     ranges.set(t + 1, high);
   }
   ranges.fit(book, n, part + code_bytes(book, shape));
-  const Coder<kBits> coder(book);
+  const RangeCoder<kBits> coder(book);
   for (std::size_t c = 0; c < shape.head_dim; c += 8) {
-    write_planes(coder, ranges, bf16 + c * 4, pair_bytes, n / 2,
-                 part + c / kLanes * n * 2 * kBits + c % kLanes * 4);
+    write_planes<kBits>(coder, ranges, bf16 + c * 4, pair_bytes, n / 2,
+                        part + c / kLanes * n * 2 * kBits + c % kLanes * 4);
   }
 }
 
@@ -132,14 +148,12 @@ void encode_v(const CodeBook& book, const std::byte* bf16, BlockShape shape, std
 
 void encode_ranges_k(const CodeBook& book, const std::byte* bf16, BlockShape shape,
                      std::byte* part) {
-  return book.bits == 2 ? encode_k<2>(book, bf16, shape, part)
-                        : encode_k<4>(book, bf16, shape, part);
+  by_range_bits(book.bits, [&](auto n) { encode_k<n()>(book, bf16, shape, part); });
 }
 
 void encode_ranges_v(const CodeBook& book, const std::byte* bf16, BlockShape shape,
                      std::byte* part) {
-  return book.bits == 2 ? encode_v<2>(book, bf16, shape, part)
-                        : encode_v<4>(book, bf16, shape, part);
+  by_range_bits(book.bits, [&](auto n) { encode_v<n()>(book, bf16, shape, part); });
 }
 
 }  // namespace larder::simd::avx2

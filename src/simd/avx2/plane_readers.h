@@ -118,8 +118,13 @@ struct TableReader : Groups<kBitsOfCode>, ValueReader {
   }
 };
 
-/// Codes of 4 bits with CodeFit::range: zero + scale * value, rounded to bf16. The products are
-/// exact.
+/// Elements with CodeFit::range: zero + scale * value, rounded to bf16. The products are exact.
+[[gnu::always_inline]] inline __m256 element(__m256 value, const Ranges& ranges, int at) {
+  return round_to_bf16(_mm256_fmadd_ps(value, _mm256_broadcast_ss(ranges.scales + at),
+                                       _mm256_broadcast_ss(ranges.zeros + at)));
+}
+
+/// Codes of 4 bits with CodeFit::range.
 struct RangeReader : TableReader<4> {
   using TableReader<4>::TableReader;
 
@@ -132,11 +137,36 @@ struct RangeReader : TableReader<4> {
   [[gnu::always_inline]] static __m256i bf16(const Values& loaded, const Ranges& ranges) {
     return bf16_pairs(pair<i>(loaded, ranges));
   }
+};
+
+/// Codes of 8 bits with CodeFit::range: they are the values.
+struct ByteRangeReader : Groups<8> {
+  static constexpr float kUnit = 1;
+
+  explicit ByteRangeReader(const CodeBook&) {}
+
+  template <int i>
+  [[gnu::always_inline]] static __m256i load(const std::byte* half) {
+    return load_words(half);
+  }
+  template <int i>
+  [[gnu::always_inline]] static Pair pair(__m256i codes, const Ranges& ranges) {
+    return {element(value(codes, 8 * i), ranges, 2 * i),
+            element(value(codes, 8 * i + 1), ranges, 2 * i + 1)};
+  }
+  template <int i>
+  [[gnu::always_inline]] static __m256i bf16(__m256i codes, const Ranges& ranges) {
+    return bf16_pairs(pair<i>(codes, ranges));
+  }
 
  private:
-  [[gnu::always_inline]] static __m256 element(__m256 value, const Ranges& ranges, int at) {
-    return round_to_bf16(_mm256_fmadd_ps(value, _mm256_broadcast_ss(ranges.scales + at),
-                                         _mm256_broadcast_ss(ranges.zeros + at)));
+  // Bytes at, at + 2, at + 4 and at + 6 of each half.
+  [[gnu::always_inline]] static __m256 value(__m256i bytes, int at) {
+    constexpr int kNone = static_cast<int>(0x80808000U);  // the upper three bytes are zero
+    const __m256i order =
+        _mm256_setr_epi32(kNone + at, kNone + at + 2, kNone + at + 4, kNone + at + 6, kNone + at,
+                          kNone + at + 2, kNone + at + 4, kNone + at + 6);
+    return _mm256_cvtepi32_ps(_mm256_shuffle_epi8(bytes, order));
   }
 };
 
@@ -267,6 +297,7 @@ auto with_reader(const CodeBook& book, F&& f) {
     case 5:
       return f(TableReader<5>(book));
     default:
+      if (has_ranges) return f(ByteRangeReader(book));
       return book.search == CodeSearch::integer ? f(IntegerReader(book)) : f(E4m3Reader(book));
   }
 }
