@@ -7,6 +7,7 @@
 #include "simd/avx512/kv.h"
 #include "simd/avx512/planes.h"
 #include "simd/avx512/primitives.h"
+#include "simd/avx512/range_planes.h"
 #include "simd/by_bits.h"
 #include "simd/run_distance.h"
 
@@ -55,19 +56,25 @@ class Decoder {
 };
 
 /// The same for the formats whose elements have a zero.
+template <int kBits>
 class RangeDecoder {
  public:
   RangeDecoder(const CodeBook& book, BlockShape shape) : book_(book), shape_(shape) {}
+
   void k(const std::byte* part, std::ptrdiff_t ahead, std::byte* to) const {
-    avx512::fetch_lines(part + ahead, code_bytes(book_, shape_));
-    avx512::decode_codes_k(book_, part, shape_, to);
+    planes(avx512::RangePlanes::of_k(book_, part, shape_, to), ahead);
   }
   void v(const std::byte* part, std::ptrdiff_t ahead, std::byte* to) const {
-    avx512::fetch_lines(part + ahead, code_bytes(book_, shape_));
-    avx512::decode_codes_v(book_, part, shape_, to);
+    planes(avx512::RangePlanes::of_v(book_, part, shape_, to), ahead);
   }
 
  private:
+  void planes(const avx512::RangePlanes& planes, std::ptrdiff_t ahead) const {
+    avx512::decode_ranges<kBits>(
+        book_, planes, planes.codes + code_bytes(book_, shape_),
+        [ahead](const std::byte* line) { fetch_second_level(line, ahead, 1); });
+  }
+
   const CodeBook& book_;
   BlockShape shape_;
 };
@@ -218,7 +225,10 @@ void accumulate_all(const CodeBook& book, ScoreTile weights, const KvRun& v, Blo
 void run_scores_codes(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
                       ScoreTile scores) {
   if (are_bytes(book)) return run_scores_byte_codes(book, q, k, shape, scores);
-  if (book.fit == CodeFit::range) return score_all<RangeDecoder>(book, q, k, shape, scores);
+  if (book.fit == CodeFit::range) {
+    return by_range_bits(book.bits,
+                         [&](auto n) { score_all<RangeDecoder<n()>>(book, q, k, shape, scores); });
+  }
   by_bits(book.bits, [&](auto n) { score_all<Decoder<n()>>(book, q, k, shape, scores); });
 }
 
@@ -228,7 +238,9 @@ void run_accumulate_codes(const CodeBook& book, ScoreTile weights, const KvRun& 
     return run_accumulate_byte_codes(book, weights, v, shape, n_tokens, out);
   }
   if (book.fit == CodeFit::range) {
-    return accumulate_all<RangeDecoder>(book, weights, v, shape, n_tokens, out);
+    return by_range_bits(book.bits, [&](auto n) {
+      accumulate_all<RangeDecoder<n()>>(book, weights, v, shape, n_tokens, out);
+    });
   }
   by_bits(book.bits,
           [&](auto n) { accumulate_all<Decoder<n()>>(book, weights, v, shape, n_tokens, out); });
