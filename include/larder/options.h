@@ -24,8 +24,8 @@ struct KvOptions {
 template <class F>
 void for_each_field(KvOptions& o, F&& f) {
   f("cache-type-k", o.type_k,
-    "storage format of keys: f32, f16, bf16, q8_0, int8, fp8, rot8, rot5, q4_0, rot4, int4, kivi4, "
-    "rot3, rot2, kivi2; with kv-calibration also kvq4, kvq4o, kvq3, kvq3o, kvq2, kvq2o");
+    "storage format of keys: f32, f16, bf16, q8_0, int8, fp8, rot8, kivi8, rot5, q4_0, rot4, int4, "
+    "kivi4, rot3, rot2, kivi2; with kv-calibration also kvq4, kvq4o, kvq3, kvq3o, kvq2, kvq2o");
   f("cache-type-v", o.type_v, "storage format of values: as for keys, but none of kvq");
   f("kv-layers", o.layers,
     "formats of single layers, K/V or one for both, e.g. 0-1:bf16,2-:rot4/int4; others as above");

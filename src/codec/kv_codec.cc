@@ -18,10 +18,10 @@ namespace larder {
 
 std::span<const KvCodec* const> kv_codecs() noexcept {
   static const std::array kCodecs{
-      &f32_codec(),   &f16_codec(),  &bf16_codec(),  &q8_0_codec(), &int8_codec(),  &fp8_codec(),
-      &rot8_codec(),  &rot5_codec(), &q4_0_codec(),  &rot4_codec(), &int4_codec(),  &kivi4_codec(),
-      &rot3_codec(),  &rot2_codec(), &kivi2_codec(), &kvq4_codec(), &kvq4o_codec(), &kvq3_codec(),
-      &kvq3o_codec(), &kvq2_codec(), &kvq2o_codec()};
+      &f32_codec(),   &f16_codec(),   &bf16_codec(), &q8_0_codec(),  &int8_codec(), &fp8_codec(),
+      &rot8_codec(),  &kivi8_codec(), &rot5_codec(), &q4_0_codec(),  &rot4_codec(), &int4_codec(),
+      &kivi4_codec(), &rot3_codec(),  &rot2_codec(), &kivi2_codec(), &kvq4_codec(), &kvq4o_codec(),
+      &kvq3_codec(),  &kvq3o_codec(), &kvq2_codec(), &kvq2o_codec()};
   return kCodecs;
 }
 

@@ -27,6 +27,7 @@ enum class KvFormat : std::uint8_t {
   rot4,
   rot3,
   rot2,
+  kivi8,
   kivi4,
   kivi2,
   q8_0,

@@ -14,12 +14,10 @@
 #include "codec/int8.h"
 #include "codec/kivi.h"
 #include "codec/rotated.h"
+#include "codec/sealed_parts.h"
 
 namespace larder {
 namespace {
-
-using Rows = std::vector<std::vector<float>>;
-enum class Side { k, v };
 
 double largest_square(const Rows& rows) {  // mean of rows
   double sum = 0;
@@ -107,6 +105,7 @@ struct Kivi {
     return range_square(rows, side) / (kSteps * kSteps * 12) * (1 - 2 / n);  // both ends are exact
   }
 };
+using Kivi8 = Kivi<kivi8_codec, 8>;
 using Kivi4 = Kivi<kivi4_codec, 4>;
 using Kivi2 = Kivi<kivi2_codec, 2>;
 
@@ -142,56 +141,6 @@ std::vector<BlockShape> shapes() {
   return all;
 }
 
-Rows normal_rows(std::mt19937& rng, BlockShape shape) {
-  std::normal_distribution<float> normal;
-  Rows rows(shape.block_tokens, std::vector<float>(shape.head_dim));
-  for (auto& row : rows) {
-    for (float& x : row) x = normal(rng);
-  }
-  return rows;
-}
-
-/// Rows -> open block -> sealed part in a buffer of the exact size.
-std::vector<std::byte> seal(const KvCodec& codec, Side side, const simd::Table& table,
-                            BlockShape shape, const Rows& rows) {
-  const KvCodec& raw = kv_codec(codec.raw);
-  const bool k = side == Side::k;
-  std::vector<std::byte> open(k ? raw.k_bytes(shape) : raw.v_bytes(shape));
-  for (std::uint32_t t = 0; t < shape.block_tokens; ++t) {
-    (k ? raw.append_k : raw.append_v)(rows[t].data(), t, shape, open.data());
-  }
-  std::vector<std::byte> part(k ? codec.k_bytes(shape) : codec.v_bytes(shape));
-  if (codec.codes == nullptr) {
-    (k ? codec.encode_k : codec.encode_v)(table)(open.data(), shape, part.data());
-  } else {
-    (k ? table.encode_codes_k : table.encode_codes_v)(*codec.codes, open.data(), shape,
-                                                      part.data());
-  }
-  return part;
-}
-
-/// A part as attention decodes it.
-std::vector<std::byte> decode(const KvCodec& codec, Side side, const simd::Table& table,
-                              BlockShape shape, const std::vector<std::byte>& part) {
-  const bool k = side == Side::k;
-  std::vector<std::byte> bf16(std::size_t{shape.block_tokens} * shape.head_dim * 2);
-  if (codec.codes == nullptr) {
-    (k ? codec.decode_k : codec.decode_v)(table)(part.data(), shape, bf16.data());
-  } else {
-    (k ? table.decode_codes_k : table.decode_codes_v)(*codec.codes, part.data(), shape,
-                                                      bf16.data());
-  }
-  return bf16;
-}
-
-Rows read(const KvCodec& codec, Side side, BlockShape shape, const std::vector<std::byte>& part) {
-  Rows rows(shape.block_tokens, std::vector<float>(shape.head_dim));
-  for (std::uint32_t t = 0; t < shape.block_tokens; ++t) {
-    (side == Side::k ? codec.read_k : codec.read_v)(part.data(), t, shape, rows[t].data());
-  }
-  return rows;
-}
-
 double relative_error(const Rows& a, const Rows& b) {
   double error = 0, size = 0;
   for (std::size_t t = 0; t < a.size(); ++t) {
@@ -222,7 +171,8 @@ class SealedCodecTest : public testing::Test {
     }
   }
 };
-using Formats = testing::Types<Int8, Fp8, Int4, Rot8, Rot5, Rot4, Rot3, Rot2, Kivi4, Kivi2, Q8, Q4>;
+using Formats =
+    testing::Types<Int8, Fp8, Int4, Rot8, Rot5, Rot4, Rot3, Rot2, Kivi8, Kivi4, Kivi2, Q8, Q4>;
 TYPED_TEST_SUITE(SealedCodecTest, Formats);
 
 TYPED_TEST(SealedCodecTest, IsFoundByItsNameAndNumber) {

@@ -37,8 +37,8 @@ constexpr Format kFormats[] = {
     {"q8_0", Rows::apart},       {"q4_0", Rows::apart},       {"rot2", Rows::apart},
     {"rot3", Rows::apart},       {"rot4", Rows::apart},       {"rot5", Rows::apart},
     {"rot8", Rows::apart},       {"kivi4", Rows::together},   {"kivi2", Rows::together},
-    {"kvq4", Rows::before_rope}, {"kvq3", Rows::before_rope}, {"kvq2", Rows::before_rope},
-    {"kvq4o", Rows::before_rope}};
+    {"kivi8", Rows::together},   {"kvq4", Rows::before_rope}, {"kvq3", Rows::before_rope},
+    {"kvq2", Rows::before_rope}, {"kvq4o", Rows::before_rope}};
 std::ostream& operator<<(std::ostream& out, const Format& format) { return out << format.name; }
 
 /// What a policy does with rows.

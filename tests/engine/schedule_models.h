@@ -59,6 +59,7 @@ inline constexpr Model kLatentMixed{"experts_q8_0", 512, 640, 340, "rot3", "int8
 inline constexpr Model kRotated{"gemma2", 80, 160, 100, "rot4", "int8", "", "", "", 1};
 inline constexpr Model kMixed{"gemma2", 80, 160, 130, "f16", "rot4", "1:fp8/rot2"};
 inline constexpr Model kInt8{"phi3_long", 80, 160, 100, "int8", "int8"};
+inline constexpr Model kKivi8{"phi3_long", 80, 160, 100, "kivi8", "int8"};
 inline constexpr Model kInt4{"bf16", 512, 160, 100, "rot4", "int4", "", "", "", 2};
 inline constexpr Model kClaSealed{"cla_bf16", 512, 160, 100, "int8", "rot4"};
 inline constexpr Model kRawLayer{"phi3_long", 80, 160, 100, "bf16", "bf16", "1:rot4/int8"};
@@ -75,7 +76,7 @@ inline constexpr Model kSealedStreaming{
     "bf16", 512, 160, 100, "rot4", "int4", "", "streaming-llm:sinks=16,every=32", "48"};
 // One block of sinks raw, one sealed.
 inline constexpr Model kRawSinks{
-    "bf16", 512, 160, 100, "rot4", "kivi4", "", "streaming-llm:sinks=32,every=16", "64", 1};
+    "bf16", 512, 160, 100, "kivi8", "kivi4", "", "streaming-llm:sinks=32,every=16", "64", 1};
 inline constexpr Model kWindow{"bf16", 512, 160, 100, "f16", "f32", "", "window:every=0", "0.3"};
 inline constexpr Model kKeysKept{
     "gemma3", 80, 160, 100, "bf16", "bf16", "", "knorm:sinks=2,recent=5,every=24", "0.4"};

@@ -20,7 +20,7 @@ class ScheduleOf : public testing::TestWithParam<Model> {};
 INSTANTIATE_TEST_SUITE_P(Models, ScheduleOf,
                          testing::Values(kStories, kMistral, kGemma3, kCla, kLatent, kExperts, kQ8,
                                          kQ4, kBf16, kExpertsQ8, kExpertsBf16, kRotated, kMixed,
-                                         kInt8, kInt4, kRawLayer, kClaSealed, kLatentSealed,
+                                         kInt8, kKivi8, kInt4, kRawLayer, kClaSealed, kLatentSealed,
                                          kLatentMixed, kTurned, kTurnedHalf, kTurnedWindows,
                                          kTurnedCla, kTurnedWide),
                          testing::PrintToStringParamName());

@@ -244,13 +244,14 @@ struct Formats {
   std::uint32_t raw_blocks;
 };
 constexpr std::array kFormats = {
-    Formats{KvFormat::bf16, KvFormat::bf16, 0}, Formats{KvFormat::f32, KvFormat::f16, 0},
-    Formats{KvFormat::rot4, KvFormat::int4, 0}, Formats{KvFormat::kivi4, KvFormat::bf16, 1},
-    Formats{KvFormat::f16, KvFormat::q8_0, 2},  Formats{KvFormat::int8, KvFormat::rot4, 1},
+    Formats{KvFormat::bf16, KvFormat::bf16, 0},  Formats{KvFormat::f32, KvFormat::f16, 0},
+    Formats{KvFormat::rot4, KvFormat::int4, 0},  Formats{KvFormat::kivi4, KvFormat::bf16, 1},
+    Formats{KvFormat::f16, KvFormat::q8_0, 2},   Formats{KvFormat::int8, KvFormat::rot4, 1},
+    Formats{KvFormat::kivi8, KvFormat::int8, 0},
 };
 
 TEST(BlockChoice, WithAllBlocksTheBitsAreThoseOfAttention) {
-  for (std::uint32_t seed = 60; seed < 66; ++seed) {
+  for (std::uint32_t seed = 60; seed < 67; ++seed) {
     std::mt19937 random(seed);
     AttentionShape shape = random_choice_shape(random);
     shape.head_dim = 32;

@@ -298,6 +298,7 @@ TEST(MlaAttention, SealedBitsDependOnTheSequenceAlone) {
   constexpr Formats kSealed[] = {{KvFormat::bf16, KvFormat::rot4},
                                  {KvFormat::int8, KvFormat::rot2, 2},
                                  {KvFormat::kivi4, KvFormat::kivi2},
+                                 {KvFormat::kivi8, KvFormat::kivi8},
                                  {KvFormat::rot4, KvFormat::f16}};
   for (const simd::Table* table : simd::available()) {
     for (const Formats& formats : kSealed) {

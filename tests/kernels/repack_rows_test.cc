@@ -93,6 +93,7 @@ TEST(RepackRows, FormatsThatShareScalesCannot) {
   EXPECT_TRUE(moves(KvFormat::rot4, KvFormat::q4_0));
   EXPECT_TRUE(moves(KvFormat::bf16, KvFormat::int8));
   EXPECT_FALSE(moves(KvFormat::kivi4, KvFormat::int8));
+  EXPECT_FALSE(moves(KvFormat::bf16, KvFormat::kivi8));
 }
 
 }  // namespace

@@ -22,6 +22,7 @@ INSTANTIATE_TEST_SUITE_P(Formats, SealedColumnSums,
                                          std::pair{KvFormat::q4_0, KvFormat::fp8},
                                          std::pair{KvFormat::q8_0, KvFormat::q8_0},
                                          std::pair{KvFormat::kivi4, KvFormat::kivi2},
+                                         std::pair{KvFormat::kivi8, KvFormat::kivi8},
                                          std::pair{KvFormat::f32, KvFormat::int8}));
 
 TEST_P(SealedColumnSums, AreThoseOfDecodedRowsButOfTheQuerysOwnBlock) {
