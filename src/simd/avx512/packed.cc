@@ -22,16 +22,6 @@ __m512i broadcast4(const void* p) {
 
 constexpr int kFirstLevel = 3, kSecondLevel = 2;  // of __builtin_prefetch
 
-// Of 16-bit weights: into the first level. Those that are unpacked while they are read come faster
-// by way of the second (1.2x): between memory and that one more lines are under way.
-template <int kLocality, class Tile>
-void prefetch_next(const Tile& tile, std::size_t group) {
-  const std::byte* next = tile.next + group * tile.n_next_lines * 64;
-  for (std::size_t i = 0; i < tile.n_next_lines; ++i) {
-    __builtin_prefetch(next + i * 64, 0, kLocality);
-  }
-}
-
 /// Which rows of a half exist.
 __mmask16 row_mask(std::size_t n_rows, int half) {
   const std::size_t before = static_cast<std::size_t>(half) * 16;
@@ -44,6 +34,11 @@ template <int kX>
 struct Sums {
   __m512 v[kHalves][kX];
 
+  Sums() {  // zeros
+    for (auto& half : v) {
+      for (auto& sum : half) sum = _mm512_setzero_ps();
+    }
+  }
   template <class Tile>
   explicit Sums(const Tile& tile) {
     const float* row = tile.out;
@@ -104,40 +99,79 @@ struct Q4_0 {
   }
 };
 
-template <class Format, int kX>
-void multiply_q8(const PackedTile<Q8X>& tile) {
-  constexpr std::size_t kGroupBytes = kHeadBytes + Format::bytes, kWords = kX * 4;
-  Sums<kX> out(tile);
-  const std::byte* group = tile.panel;
-  const std::byte* x = tile.x.group;
-  for (std::size_t g = 0; g < tile.n_groups; ++g, group += kGroupBytes, x += kX * kQ8GroupBytes) {
-    prefetch_next<kSecondLevel>(tile, g);
-    __m512i sums[kHalves][kX];
-    for (std::size_t t = 0; t < kX; ++t) {
-      sums[0][t] = sums[1][t] = broadcast4(x + Format::start * kWords + t * 4);
-    }
+/// Adds a group of columns. `ask(i)` asks for line i of what is read later: a few of them at a
+/// time, for all at once would wait for each other. What is unpacked while it is read comes faster
+/// by way of the second level (1.2x): between memory and that one more lines are under way.
+template <class Format, int kX, class Ask>
+[[gnu::always_inline]] inline void add_q8_group(const std::byte* group, const std::byte* x,
+                                                const Ask& ask, Sums<kX>& out) {
+  constexpr std::size_t kWords = kX * 4;
+  constexpr std::size_t kLines = (kHeadBytes + Format::bytes) / 64;
+  __m512i sums[kHalves][kX];
+  for (std::size_t t = 0; t < kX; ++t) {
+    sums[0][t] = sums[1][t] = broadcast4(x + Format::start * kWords + t * 4);
+  }
 // GCC 12 copies every accumulator twice around a loop that it keeps.
 #pragma GCC unroll 8
-    for (std::size_t i = 0; i < Format::kPieces; ++i) {
-      Format::for_each_quad(group + kHeadBytes, i, [&](std::size_t quad, __m512i w0, __m512i w1) {
-        for (std::size_t t = 0; t < kX; ++t) {
-          const __m512i four = broadcast4(x + (3 + quad) * kWords + t * 4);
-          sums[0][t] = _mm512_dpbusd_epi32(sums[0][t], w0, four);
-          sums[1][t] = _mm512_dpbusd_epi32(sums[1][t], w1, four);
-        }
-      });
-    }
-    for (int h = 0; h < kHalves; ++h) {
-      const __m512 w_scale =
-          _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(group + h * 32)));
+  for (std::size_t i = 0; i < Format::kPieces; ++i) {
+    ask(2 * i);
+    ask(2 * i + 1);
+    Format::for_each_quad(group + kHeadBytes, i, [&](std::size_t quad, __m512i w0, __m512i w1) {
       for (std::size_t t = 0; t < kX; ++t) {
-        const __m512 x_scale = _mm512_castsi512_ps(broadcast4(x + t * 4));
-        out.v[h][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[h][t]),
-                                      _mm512_mul_ps(w_scale, x_scale), out.v[h][t]);
+        const __m512i four = broadcast4(x + (3 + quad) * kWords + t * 4);
+        sums[0][t] = _mm512_dpbusd_epi32(sums[0][t], w0, four);
+        sums[1][t] = _mm512_dpbusd_epi32(sums[1][t], w1, four);
       }
+    });
+  }
+  static_assert(kLines == 2 * Format::kPieces + 1);
+  ask(kLines - 1);
+  for (int h = 0; h < kHalves; ++h) {
+    const __m512 w_scale =
+        _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(group + h * 32)));
+    for (std::size_t t = 0; t < kX; ++t) {
+      const __m512 x_scale = _mm512_castsi512_ps(broadcast4(x + t * 4));
+      out.v[h][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[h][t]), _mm512_mul_ps(w_scale, x_scale),
+                                    out.v[h][t]);
     }
   }
+}
+
+template <class Format, int kX>
+void multiply_q8(const PackedTile<Q8X>& tile) {
+  constexpr std::size_t kGroupBytes = kHeadBytes + Format::bytes;
+  Sums<kX> out(tile);
+  const std::byte *group = tile.panel, *x = tile.x.group, *next = tile.next;
+  for (std::size_t g = 0; g < tile.n_groups; ++g) {
+    const auto ask = [&](std::size_t i) __attribute__((always_inline)) {
+      if (i < tile.n_next_lines) __builtin_prefetch(next + i * 64, 0, kSecondLevel);
+    };
+    add_q8_group<Format>(group, x, ask, out);
+    group += kGroupBytes;
+    x += kX * kQ8GroupBytes;
+    next += tile.n_next_lines * 64;
+  }
   out.store(tile);
+}
+
+template <class Format, int kX>
+void stream_q8(const PackedStreams<Q8X>& streams) {
+  constexpr std::size_t kGroupBytes = kHeadBytes + Format::bytes;
+  Sums<kX> out[kStreams];
+  const std::byte *group = streams.panel, *x = streams.x.group;
+  for (std::size_t g = 0; g < streams.n_groups; ++g) {
+#pragma GCC unroll 4
+    for (std::size_t s = 0; s < kStreams; ++s) {
+      const std::byte* const now = group + s * streams.apart;
+      const auto ask = [&](std::size_t i) __attribute__((always_inline)) {
+        __builtin_prefetch(now + kStreamAheadBytes + i * 64, 0, kSecondLevel);
+      };
+      add_q8_group<Format>(now, x, ask, out[s]);
+    }
+    group += kGroupBytes;
+    x += kX * kQ8GroupBytes;
+  }
+  for (std::size_t s = 0; s < kStreams; ++s) out[s].store(streams.tile(s));
 }
 
 template <class Format>
@@ -153,6 +187,12 @@ struct Q8Kernels {
         multiply_q8<Format, 4>, multiply_q8<Format, 5>, multiply_q8<Format, 6>};
     kAll[n_x - 1](tile);
   }
+  static void run(const PackedStreams<X>& streams, std::size_t n_x) {
+    static constexpr void (*kAll[kX])(const PackedStreams<X>&) = {
+        stream_q8<Format, 1>, stream_q8<Format, 2>, stream_q8<Format, 3>,
+        stream_q8<Format, 4>, stream_q8<Format, 5>, stream_q8<Format, 6>};
+    kAll[n_x - 1](streams);
+  }
 };
 
 struct Bf16X {
@@ -162,22 +202,52 @@ struct Bf16X {
   Bf16X at(std::size_t row, std::size_t col) const { return {v + row * stride + col, stride}; }
 };
 
+/// Adds a group, pairs of columns `pair` of x.
+template <int kX>
+[[gnu::always_inline]] inline void add_bf16_group(const std::byte* group, const Bf16X& x,
+                                                  std::size_t pair, Sums<kX>& out) {
+  __m512bh w[kHalves];
+  for (std::size_t h = 0; h < kHalves; ++h) {
+    w[h] = reinterpret_cast<__m512bh>(_mm512_load_si512(group + h * 64));
+  }
+  for (int t = 0; t < kX; ++t) {
+    const auto two = reinterpret_cast<__m512bh>(
+        broadcast4(x.v + static_cast<std::size_t>(t) * x.stride + pair * 2));
+    for (int h = 0; h < kHalves; ++h) out.v[h][t] = _mm512_dpbf16_ps(out.v[h][t], w[h], two);
+  }
+}
+
 template <int kX>
 void multiply_bf16(const PackedTile<Bf16X>& tile) {
   Sums<kX> out(tile);
+  const std::byte* next = tile.next;
   for (std::size_t g = 0; g < tile.n_groups; ++g) {
-    prefetch_next<kFirstLevel>(tile, g);
-    __m512bh w[kHalves];
-    for (std::size_t h = 0; h < kHalves; ++h) {
-      w[h] = reinterpret_cast<__m512bh>(_mm512_load_si512(tile.panel + g * 128 + h * 64));
+    for (std::size_t i = 0; i < tile.n_next_lines; ++i, next += 64) {
+      __builtin_prefetch(next, 0, kFirstLevel);
     }
-    for (int t = 0; t < kX; ++t) {
-      const auto x = reinterpret_cast<__m512bh>(
-          broadcast4(tile.x.v + static_cast<std::size_t>(t) * tile.x.stride + g * 2));
-      for (int h = 0; h < kHalves; ++h) out.v[h][t] = _mm512_dpbf16_ps(out.v[h][t], w[h], x);
-    }
+    add_bf16_group(tile.panel + g * 128, tile.x, g, out);
   }
   out.store(tile);
+}
+
+template <int kX>
+void stream_bf16(const PackedStreams<Bf16X>& streams) {
+  constexpr std::size_t kChunk = 8;  // groups of a stream at a time
+  Sums<kX> out[kStreams];
+  for (std::size_t g = 0; g < streams.n_groups; g += kChunk) {
+    const std::size_t end = g + kChunk < streams.n_groups ? g + kChunk : streams.n_groups;
+    for (std::size_t s = 0; s < kStreams; ++s) {
+      const std::byte* const panel = streams.panel + s * streams.apart;
+      Sums<kX> sums = out[s];
+      for (std::size_t i = g; i < end; ++i) {
+        __builtin_prefetch(panel + kStreamAheadBytes + i * 128, 0, kFirstLevel);
+        __builtin_prefetch(panel + kStreamAheadBytes + i * 128 + 64, 0, kFirstLevel);
+        add_bf16_group(panel + i * 128, streams.x, i, sums);
+      }
+      out[s] = sums;
+    }
+  }
+  for (std::size_t s = 0; s < kStreams; ++s) out[s].store(streams.tile(s));
 }
 
 struct Bf16Kernels {
@@ -189,6 +259,12 @@ struct Bf16Kernels {
         multiply_bf16<1>, multiply_bf16<2>, multiply_bf16<3>, multiply_bf16<4>,
         multiply_bf16<5>, multiply_bf16<6>, multiply_bf16<7>, multiply_bf16<8>};
     kAll[n_x - 1](tile);
+  }
+  static void run(const PackedStreams<X>& streams, std::size_t n_x) {
+    static constexpr void (*kAll[kX])(const PackedStreams<X>&) = {
+        stream_bf16<1>, stream_bf16<2>, stream_bf16<3>, stream_bf16<4>,
+        stream_bf16<5>, stream_bf16<6>, stream_bf16<7>, stream_bf16<8>};
+    kAll[n_x - 1](streams);
   }
 };
 
