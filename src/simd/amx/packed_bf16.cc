@@ -7,11 +7,14 @@
 #include "simd/amx/chunks.h"
 #include "simd/amx/linear.h"
 #include "simd/amx/tiles.h"
+#include "simd/packed_loop.h"
 
 // Two tiles of x with the two halves of a panel: eight tile registers, and each that is loaded is
 // multiplied twice. A sum stays in its register for the columns of a chunk and goes through memory
 // as the float that it is, so its bits do not depend on chunks, nor on other rows: one row, too, is
-// multiplied in tiles.
+// multiplied in tiles. Up to a tile of rows reads several panels side by side (packed_loop.h),
+// whose sums go through memory for each block: a few rows of tiles, which takes no time beside
+// reading.
 namespace larder::simd::amx {
 namespace {
 
@@ -29,7 +32,7 @@ constexpr std::size_t kBlockRows = 256;  // of x
 constexpr std::size_t kPanels = 4;
 // Each panel asks for a part of the chunk of x that is used next.
 constexpr std::size_t kNextXBytes = kRowsAtOnce * kTileRowBytes / kPanels;
-constexpr std::size_t kAheadBytes = 4096;  // of a panel that is read once, in order
+constexpr std::size_t kAheadBytes = 4096;  // of panels that are read once, in order
 
 Chunks chunks_of(const Bf16Matrix& x) {
   const std::size_t n_blocks = (x.n_cols + kBlockCols - 1) / kBlockCols;
@@ -231,6 +234,99 @@ class Block {
   alignas(64) std::byte last_block_[kBlockBytes];
 };
 
+/// At most a tile of rows of x times kStreams runs of panels.
+class StreamedRows {
+ public:
+  StreamedRows(const PackedRows& w, const Bf16Matrix& x)
+      : n_blocks_((w.n_cols + kBlockCols - 1) / kBlockCols),
+        n_pairs_((w.n_cols + 1) / 2),
+        x_(x),
+        tiles_(shapes(x.n_rows)) {}
+
+  /// Panel p of each stream, these `apart` panels apart.
+  void multiply(const std::byte* panels, std::size_t apart, float* out, std::size_t ld_out) {
+    const std::size_t apart_bytes = apart * n_pairs_ * kPairBytes;
+    for (std::size_t i = 0; i < n_blocks_; ++i) {
+      load_tile<4>(reinterpret_cast<const std::byte*>(x_.v) + i * x_.n_rows * kTileRowBytes,
+                   kTileRowBytes);
+      const std::byte* block = panels + i * kBlockBytes;
+      for (std::size_t s = 0; s < kStreams; s += 2) {
+        add_block<0>(block + s * apart_bytes, i, sums_[s]);
+        add_block<2>(block + (s + 1) * apart_bytes, i, sums_[s + 1]);
+      }
+    }
+    for (std::size_t s = 0; s < kStreams; ++s, out += apart * kPanelRows) {
+      for (std::size_t t = 0; t < x_.n_rows; ++t) {
+        for (std::size_t h = 0; h < 2; ++h) {
+          _mm512_storeu_ps(out + t * ld_out + h * 16, _mm512_load_ps(sums_[s][h][t]));
+        }
+      }
+    }
+  }
+
+ private:
+  static TileShapes shapes(std::size_t n_rows) {
+    TileShapes shapes;
+    for (int t = 0; t <= 4; ++t) shapes.set(t, n_rows, kTileRowBytes);
+    for (const int tile : {6, 7}) shapes.set(tile, kTileRows, kTileRowBytes);
+    return shapes;
+  }
+
+  /// Block i of a panel, its sums in tiles kSums and kSums + 1.
+  template <int kSums>
+  [[gnu::always_inline]] void add_block(const std::byte* block, std::size_t i,
+                                        float (*sums)[kTileRows][16]) {
+    // A quarter at a time: all at once would wait for each other.
+    const std::byte* next = block + kAheadBytes;
+    const auto ask = [&]() __attribute__((always_inline)) {
+      for (std::size_t l = 0; l < kBlockBytes / 4; l += 64) __builtin_prefetch(next + l, 0, 2);
+      next += kBlockBytes / 4;
+    };
+    alignas(64) std::byte last[kBlockBytes];
+    const std::size_t n = n_pairs_ - i * kPairs;
+    if (n < kPairs) {  // columns that fill no block are multiplied with zeros behind them
+      std::memset(last, 0, kBlockBytes);
+      std::memcpy(last, block, n * kPairBytes);
+      block = last;
+    }
+    if (i == 0) {
+      zero_tile<kSums>();
+      zero_tile<kSums + 1>();
+    } else {
+      load_tile<kSums>(sums[0], kTileRowBytes);
+      load_tile<kSums + 1>(sums[1], kTileRowBytes);
+    }
+    ask();
+    load_tile<6>(block, kPairBytes);
+    ask();
+    multiply_bf16<kSums, 4, 6>();
+    load_tile<7>(block + kTileRowBytes, kPairBytes);
+    ask();
+    multiply_bf16<kSums + 1, 4, 7>();
+    ask();
+    store_tile<kSums>(sums[0], kTileRowBytes);
+    store_tile<kSums + 1>(sums[1], kTileRowBytes);
+  }
+
+  const std::size_t n_blocks_, n_pairs_;
+  const Bf16Matrix& x_;
+  const TileScope tiles_;
+  alignas(64) float sums_[kStreams][2][kTileRows][16];
+};
+
+/// Panels that were multiplied in streams: those that are left over are fewer than kStreams.
+std::size_t multiply_streams(const PackedRows& w, const Bf16Matrix& x, float* out,
+                             std::size_t ld_out) {
+  const std::size_t n_each = w.n_rows / kPanelRows / kStreams;
+  if (x.n_rows > kTileRows || n_each == 0) return 0;
+  StreamedRows rows(w, x);
+  const std::size_t panel_bytes = (w.n_cols + 1) / 2 * kPairBytes;
+  for (std::size_t p = 0; p < n_each; ++p) {
+    rows.multiply(w.data + p * panel_bytes, n_each, out + p * kPanelRows, ld_out);
+  }
+  return kStreams * n_each;
+}
+
 }  // namespace
 
 void tile_bf16_matrix(const float* x, std::size_t n_rows, const Bf16Matrix& matrix,
@@ -256,9 +352,13 @@ void tile_bf16_matrix(const float* x, std::size_t n_rows, const Bf16Matrix& matr
 }
 
 void packed_bf16_matrix(const PackedRows& w, const Bf16Matrix& x, float* out, std::size_t ld_out) {
+  const std::size_t n = multiply_streams(w, x, out, ld_out);
+  const PackedRows rest{w.data + n * ((w.n_cols + 1) / 2 * kPairBytes), w.n_rows - n * kPanelRows,
+                        w.n_cols};
+  if (rest.n_rows == 0) return;
   for (std::size_t t = 0; t < x.n_rows; t += kBlockRows) {
-    Block block(w, x, t, std::min(kBlockRows, x.n_rows - t));
-    block.multiply_all(out + t * ld_out, ld_out);
+    Block block(rest, x, t, std::min(kBlockRows, x.n_rows - t));
+    block.multiply_all(out + n * kPanelRows + t * ld_out, ld_out);
   }
 }
 
