@@ -13,6 +13,9 @@ namespace larder {
 
 template <const simd::CodeBook& kBook>
 struct CodedRows {
+  static_assert(kBook.fit != simd::CodeFit::range || kBook.bits == 2 || kBook.bits == 4 ||
+                kBook.bits == 8);
+
   static std::size_t k_bytes(BlockShape shape) { return simd::k_part_bytes(kBook, shape); }
   static std::size_t v_bytes(BlockShape shape) { return simd::v_part_bytes(kBook, shape); }
 

@@ -88,7 +88,7 @@ struct KvCodec {
   /// And of one that unpacks, as they are; null in sets that only unpack.
   simd::RunScoresFn (*run_scores)(const simd::Table& table) = nullptr;
   simd::RunAccumulateFn (*run_accumulate)(const simd::Table& table) = nullptr;
-  /// Sealed formats only: the table of their codes, or
+  /// Sealed formats only: what their codes stand for, or
   const simd::CodeBook* codes = nullptr;
   /// how a full block of format `raw` becomes a part, and a part a bf16 part, rounded.
   simd::EncodeRowsFn (*encode_k)(const simd::Table& table) = nullptr;

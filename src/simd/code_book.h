@@ -1,4 +1,5 @@
-// Rows stored as codes: each element is the index of a value in a table, each row has a scale.
+// Rows stored as codes: each element is the index of a value in a table, or the value itself, each
+// row has a scale.
 #pragma once
 
 #include <cstddef>
@@ -9,10 +10,10 @@ namespace larder::simd {
 /// How the scale of a row is found.
 enum class CodeFit : std::uint8_t {
   largest,  // the largest magnitude of the row becomes the largest of the table
-  range,  // the smallest and the largest element become those of the table, of V in each row, of K
-          // in each channel over the rows of the block (KIVI, arXiv:2402.02750)
-  norm,   // for tables made for N(0, 1): the row is divided by its root mean square, and the scale
-          // makes the decoded row as long as the row was
+  range,    // the smallest and the largest element become the smallest and largest value, of V in
+          // each row, of K in each channel over the rows of the block (KIVI, arXiv:2402.02750)
+  norm,  // for tables made for N(0, 1): the row is divided by its root mean square, and the scale
+         // makes the decoded row as long as the row was
 };
 
 /// What finds the code of a value without looking at the bounds; the result is the same.

@@ -28,6 +28,7 @@ TEST(Kivi, EverySetWritesTheSameBytesAndClampsWhatIsNoNumber) {
           }
           rows[7][5] = std::nanf("");
           const auto part = seal(*codec, side, *table, shape, rows);
+          // (The sign of a zero of zero would be that of any of the elements that are.)
           ASSERT_TRUE(part == seal(*codec, side, simd::scalar_table(), shape, rows));
           // It counts as zero, which is outside of the range when all others are far from it: then
           // it becomes the end that is nearer.

@@ -164,8 +164,9 @@ TEST_P(KernelLinear, PanelsAgreeWithTheReference) {
 
 TEST_P(KernelLinear, ThreadsAndCompanyChangeNothingInPanels) {
   std::mt19937 rng(5);
-  // Enough rows of x and columns for every way through the loop: streams, chunks, long chunks.
-  constexpr std::uint32_t kIn = 4256, kOut = 35;
+  // Enough rows of x, columns and panels for every way through the loop: streams of two panels,
+  // from memory as AMX sees it, one left over and a cut one, chunks, long chunks.
+  constexpr std::uint32_t kIn = 4256, kOut = 290;
   constexpr std::size_t kX = 50;
   for (const DType dtype : kPackedTypes) {
     const Layer layer(rng, dtype, kOut, kIn, true);

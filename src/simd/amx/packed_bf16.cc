@@ -32,7 +32,6 @@ constexpr std::size_t kBlockRows = 256;  // of x
 constexpr std::size_t kPanels = 4;
 // Each panel asks for a part of the chunk of x that is used next.
 constexpr std::size_t kNextXBytes = kRowsAtOnce * kTileRowBytes / kPanels;
-constexpr std::size_t kAheadBytes = 4096;  // of panels that are read once, in order
 
 Chunks chunks_of(const Bf16Matrix& x) {
   const std::size_t n_blocks = (x.n_cols + kBlockCols - 1) / kBlockCols;
@@ -314,13 +313,17 @@ class StreamedRows {
   alignas(64) float sums_[kStreams][2][kTileRows][16];
 };
 
-/// Panels that were multiplied in streams: those that are left over are fewer than kStreams.
+// More than the second-level cache holds.
+constexpr std::size_t kStreamedBytes = 2 << 20;
+
+/// Panels that were multiplied in streams: none, or those that are left over are fewer than
+/// kStreams.
 std::size_t multiply_streams(const PackedRows& w, const Bf16Matrix& x, float* out,
                              std::size_t ld_out) {
   const std::size_t n_each = w.n_rows / kPanelRows / kStreams;
-  if (x.n_rows > kTileRows || n_each == 0) return 0;
-  StreamedRows rows(w, x);
   const std::size_t panel_bytes = (w.n_cols + 1) / 2 * kPairBytes;
+  if (x.n_rows > kTileRows || kStreams * n_each * panel_bytes <= kStreamedBytes) return 0;
+  StreamedRows rows(w, x);
   for (std::size_t p = 0; p < n_each; ++p) {
     rows.multiply(w.data + p * panel_bytes, n_each, out + p * kPanelRows, ld_out);
   }

@@ -34,6 +34,16 @@ inline __m512 magnitude(__m512 x) {
       _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff)));
 }
 
+// What the largest element of a row or channel becomes.
+inline float top_value(const CodeBook& book) {
+  if (codes_are_values(book)) return 255.0F;
+  const std::size_t last = book.bits == 8 ? 127 : (1U << book.bits) - 1;
+  const std::uint32_t bits = static_cast<std::uint32_t>(book.values[last]) << 16;
+  float top;
+  __builtin_memcpy(&top, &bits, sizeof(top));
+  return top;
+}
+
 // Finds the codes of a table of kBits bits.
 template <int kBits>
 class Coder {

@@ -29,11 +29,8 @@ struct RowFit {
       scales = _mm256_setzero_si256();
       return;
     }
-    const std::uint32_t bits =
-        static_cast<std::uint32_t>(book.values[book.bits == 8 ? 127 : (1U << book.bits) - 1]) << 16;
-    float top;
-    __builtin_memcpy(&top, &bits, sizeof(top));
-    const __m512 scale = to_half_and_back(_mm512_div_ps(measured, _mm512_set1_ps(top)), scales);
+    const __m512 top = _mm512_set1_ps(top_value(book));
+    const __m512 scale = to_half_and_back(_mm512_div_ps(measured, top), scales);
     const __mmask16 some = _mm512_cmp_ps_mask(scale, zero, _CMP_GT_OQ);
     factors = _mm512_maskz_div_ps(some, _mm512_set1_ps(1.0F), scale);
   }

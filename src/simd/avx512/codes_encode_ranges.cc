@@ -51,15 +51,6 @@ struct ByteCoder {
 template <int kBits>
 using RangeCoder = std::conditional_t<kBits == 8, ByteCoder, Coder<kBits>>;
 
-// What the largest element of a group becomes.
-inline float top_value(const CodeBook& book) {
-  if (codes_are_values(book)) return 255.0F;
-  const std::uint32_t bits = static_cast<std::uint32_t>(book.values[(1U << book.bits) - 1]) << 16;
-  float top;
-  __builtin_memcpy(&top, &bits, sizeof(top));
-  return top;
-}
-
 // What codes are made of the groups of a part with: channels of K, rows of V.
 template <std::size_t kMaxGroups>
 struct Ranges {

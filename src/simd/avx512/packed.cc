@@ -160,13 +160,19 @@ void stream_q8(const PackedStreams<Q8X>& streams) {
   Sums<kX> out[kStreams];
   const std::byte *group = streams.panel, *x = streams.x.group;
   for (std::size_t g = 0; g < streams.n_groups; ++g) {
-#pragma GCC unroll 4
-    for (std::size_t s = 0; s < kStreams; ++s) {
+    const auto add = [&](std::size_t s) __attribute__((always_inline)) {
       const std::byte* const now = group + s * streams.apart;
       const auto ask = [&](std::size_t i) __attribute__((always_inline)) {
         __builtin_prefetch(now + kStreamAheadBytes + i * 64, 0, kSecondLevel);
       };
       add_q8_group<Format>(now, x, ask, out[s]);
+    };
+    if constexpr (kX <= 4) {
+#pragma GCC unroll 4
+      for (std::size_t s = 0; s < kStreams; ++s) add(s);
+    } else {  // unrolled, the sums of all streams would compete for registers (up to 1.9x as long)
+#pragma GCC unroll 1
+      for (std::size_t s = 0; s < kStreams; ++s) add(s);
     }
     group += kGroupBytes;
     x += kX * kQ8GroupBytes;

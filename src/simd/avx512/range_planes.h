@@ -1,6 +1,6 @@
-// Planes of codes with CodeFit::range to bf16 pairs in registers (layout: simd/code_book.h), for
-// the files of this set that read codes. Everything is inlined; nothing here is compiled on its
-// own.
+// Planes of codes with CodeFit::range to bf16 pairs, in registers and whole parts (layout:
+// simd/code_book.h), for the files of this set that read codes. Everything is inlined; nothing here
+// is compiled on its own.
 #pragma once
 
 #include "simd/avx512/codes.h"
