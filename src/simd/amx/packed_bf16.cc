@@ -12,9 +12,9 @@
 // Two tiles of x with the two halves of a panel: eight tile registers, and each that is loaded is
 // multiplied twice. A sum stays in its register for the columns of a chunk and goes through memory
 // as the float that it is, so its bits do not depend on chunks, nor on other rows: one row, too, is
-// multiplied in tiles. Up to a tile of rows reads several panels side by side (packed_loop.h),
-// whose sums go through memory for each block: a few rows of tiles, which takes no time beside
-// reading.
+// multiplied in tiles. Up to a tile of rows reads several panels side by side (packed_loop.h)
+// where they come from memory. Their sums go there for each block, which takes no time beside that,
+// but up to 1.6 times as long where panels stand in the second-level cache.
 namespace larder::simd::amx {
 namespace {
 
@@ -32,6 +32,14 @@ constexpr std::size_t kBlockRows = 256;  // of x
 constexpr std::size_t kPanels = 4;
 // Each panel asks for a part of the chunk of x that is used next.
 constexpr std::size_t kNextXBytes = kRowsAtOnce * kTileRowBytes / kPanels;
+
+std::size_t bytes_of_panel(const PackedRows& w) { return (w.n_cols + 1) / 2 * kPairBytes; }
+
+/// Columns that fill no block are multiplied from a copy, filled up with zeros.
+void copy_last_block(const std::byte* from, std::size_t n_pairs, std::byte* to) {
+  std::memset(to, 0, kBlockBytes);
+  std::memcpy(to, from, n_pairs * kPairBytes);
+}
 
 Chunks chunks_of(const Bf16Matrix& x) {
   const std::size_t n_blocks = (x.n_cols + kBlockCols - 1) / kBlockCols;
@@ -146,15 +154,12 @@ class Block {
   void multiply_chunk(std::size_t panel, std::size_t chunk, std::byte* sums, float* out,
                       std::size_t ld_out) {
     const std::size_t first_block = chunks_.first(chunk), n_blocks = chunks_.size(chunk);
-    const std::size_t panel_bytes = (w_.n_cols + 1) / 2 * kPairBytes;
-    const std::byte* weights = w_.data + panel * panel_bytes + first_block * kBlockBytes;
-    // Columns that fill no block are multiplied from a copy, filled up with zeros.
+    const std::byte* weights = w_.data + panel * bytes_of_panel(w_) + first_block * kBlockBytes;
     const std::size_t cols_left = w_.n_cols - first_block * kBlockCols;
     const std::size_t n_whole = std::min(n_blocks, cols_left / kBlockCols);
     if (n_whole < n_blocks) {
-      const std::size_t n_bytes = (cols_left % kBlockCols + 1) / 2 * kPairBytes;
-      std::memset(last_block_, 0, kBlockBytes);
-      std::memcpy(last_block_, weights + n_whole * kBlockBytes, n_bytes);
+      copy_last_block(weights + n_whole * kBlockBytes, (cols_left % kBlockCols + 1) / 2,
+                      last_block_);
     }
     const std::size_t n_whole_pairs = n_x_ / kRowsAtOnce, n_rest = n_x_ % kRowsAtOnce;
     const std::size_t n_pairs = n_whole_pairs + (n_rest != 0 ? 1 : 0);
@@ -283,9 +288,8 @@ class StreamedRows {
     };
     alignas(64) std::byte last[kBlockBytes];
     const std::size_t n = n_pairs_ - i * kPairs;
-    if (n < kPairs) {  // columns that fill no block are multiplied with zeros behind them
-      std::memset(last, 0, kBlockBytes);
-      std::memcpy(last, block, n * kPairBytes);
+    if (n < kPairs) {
+      copy_last_block(block, n, last);
       block = last;
     }
     if (i == 0) {
@@ -321,7 +325,7 @@ constexpr std::size_t kStreamedBytes = 2 << 20;
 std::size_t multiply_streams(const PackedRows& w, const Bf16Matrix& x, float* out,
                              std::size_t ld_out) {
   const std::size_t n_each = w.n_rows / kPanelRows / kStreams;
-  const std::size_t panel_bytes = (w.n_cols + 1) / 2 * kPairBytes;
+  const std::size_t panel_bytes = bytes_of_panel(w);
   if (x.n_rows > kTileRows || kStreams * n_each * panel_bytes <= kStreamedBytes) return 0;
   StreamedRows rows(w, x);
   for (std::size_t p = 0; p < n_each; ++p) {
@@ -356,8 +360,7 @@ void tile_bf16_matrix(const float* x, std::size_t n_rows, const Bf16Matrix& matr
 
 void packed_bf16_matrix(const PackedRows& w, const Bf16Matrix& x, float* out, std::size_t ld_out) {
   const std::size_t n = multiply_streams(w, x, out, ld_out);
-  const PackedRows rest{w.data + n * ((w.n_cols + 1) / 2 * kPairBytes), w.n_rows - n * kPanelRows,
-                        w.n_cols};
+  const PackedRows rest{w.data + n * bytes_of_panel(w), w.n_rows - n * kPanelRows, w.n_cols};
   if (rest.n_rows == 0) return;
   for (std::size_t t = 0; t < x.n_rows; t += kBlockRows) {
     Block block(rest, x, t, std::min(kBlockRows, x.n_rows - t));
