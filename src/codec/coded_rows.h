@@ -64,6 +64,7 @@ struct CodedRows {
     codec.read_v = read_v;
     codec.codes = &kBook;
     if (kBook.fit != simd::CodeFit::range) {
+      codec.row_scales = [](BlockShape shape) { return simd::code_bytes(kBook, shape); };
       codec.move_k = move_k;
       codec.move_v = move_v;
     }

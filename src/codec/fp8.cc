@@ -14,7 +14,6 @@ constexpr simd::CodeBook make_e4m3_book() {
     magnitudes[i] = unit * static_cast<float>(i < 8 ? i : 8 + i % 8);
   }
   simd::CodeBook book = make_book(8, simd::CodeFit::largest, magnitudes);
-  book.search = simd::CodeSearch::e4m3;
   return book;
 }
 

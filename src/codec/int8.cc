@@ -1,13 +1,11 @@
 #include "codec/int8.h"
 
-#include "codec/coded_rows.h"
-#include "codec/integer_book.h"
+#include "codec/byte_rows.h"
 
 namespace larder {
 namespace {
 
-constexpr simd::CodeBook kBook = make_int8_book();
-constexpr KvCodec kCodec = CodedRows<kBook>::codec(KvFormat::int8, "int8", false);
+constexpr KvCodec kCodec = ByteRows::codec(KvFormat::int8, "int8", false);
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-// int8 with one scale per token and head: a sign and 7 bits of magnitude, 8 + 16 / head_dim bits
-// per element. 127 times the scale is the largest magnitude of the row.
+// int8 with one scale per token and head, -127 to 127 (simd/byte_rows.h): 8 + 16 / head_dim bits per
+// element.
 #pragma once
 
 #include "codec/kv_codec.h"

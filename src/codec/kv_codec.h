@@ -85,18 +85,21 @@ struct KvCodec {
   simd::ScoresFn (*scores)(const simd::Table& table) = nullptr;
   simd::AccumulateFn (*accumulate)(const simd::Table& table) = nullptr;
   simd::RowScoresFn (*row_scores)(const simd::Table& table) = nullptr;
-  /// And of one that unpacks, as they are; null in sets that only unpack.
+  /// And of a sealed one that is no codes, as it is; null in sets that only unpack.
   simd::RunScoresFn (*run_scores)(const simd::Table& table) = nullptr;
   simd::RunAccumulateFn (*run_accumulate)(const simd::Table& table) = nullptr;
   /// Sealed formats only: what their codes stand for, or
   const simd::CodeBook* codes = nullptr;
-  /// how a full block of format `raw` becomes a part, and a part a bf16 part, rounded.
+  /// how a full block of format `raw` becomes a part, and a part a bf16 part, rounded; where rows
+  /// have scales, not yet multiplied by them.
   simd::EncodeRowsFn (*encode_k)(const simd::Table& table) = nullptr;
   simd::EncodeRowsFn (*encode_v)(const simd::Table& table) = nullptr;
   simd::DecodeRowsFn (*decode_k)(const simd::Table& table) = nullptr;
   simd::DecodeRowsFn (*decode_v)(const simd::Table& table) = nullptr;
-  /// Of these, formats that attention multiplies by integers (simd/integer_rows.h): how a part
-  /// becomes an integer part.
+  /// Where the scales of rows, f16 [n], stand in a part. Null: they have none.
+  std::size_t (*row_scales)(BlockShape shape) = nullptr;
+  /// Of those that are no codes, formats that attention multiplies by integers
+  /// (simd/integer_rows.h): how a part becomes an integer part.
   simd::UnpackRowsFn (*unpack_k)(const simd::Table& table) = nullptr;
   simd::UnpackRowsFn (*unpack_v)(const simd::Table& table) = nullptr;
   /// Sealed formats whose rows stand on their own: copies row `from_row` of a part, codes and
@@ -110,9 +113,9 @@ struct KvCodec {
   const BeforeRope* before_rope = nullptr;
 
   bool is_raw() const noexcept { return raw == format; }
-  /// Decoded values of a row are yet to be multiplied by its scale.
-  bool has_row_scales() const noexcept {
-    return codes != nullptr && codes->fit != simd::CodeFit::range;
+  /// Attention in every set reads parts as they are, for any number of queries.
+  bool is_read_as_stored() const noexcept {
+    return codes == nullptr && unpack_k == nullptr && before_rope == nullptr;
   }
 };
 

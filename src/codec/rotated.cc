@@ -1,7 +1,8 @@
 #include "codec/rotated.h"
 
+#include "codec/byte_rows.h"
+#include "codec/code_books.h"
 #include "codec/coded_rows.h"
-#include "codec/integer_book.h"
 
 namespace larder {
 namespace {
@@ -14,9 +15,8 @@ constexpr simd::CodeBook kBook4 = make_normal_book<8>(
 constexpr simd::CodeBook kBook5 = make_normal_book<16>(
     5, {0.0659F, 0.1981F, 0.3314F, 0.4667F, 0.6049F, 0.7471F, 0.8946F, 1.0488F, 1.2118F, 1.3863F,
         1.5762F, 1.7872F, 2.0287F, 2.3177F, 2.6911F, 3.2607F});
-constexpr simd::CodeBook kBook8 = make_int8_book();
 
-constexpr KvCodec kRot8 = CodedRows<kBook8>::codec(KvFormat::rot8, "rot8", true);
+constexpr KvCodec kRot8 = ByteRows::codec(KvFormat::rot8, "rot8", true);
 constexpr KvCodec kRot5 = CodedRows<kBook5>::codec(KvFormat::rot5, "rot5", true);
 constexpr KvCodec kRot4 = CodedRows<kBook4>::codec(KvFormat::rot4, "rot4", true);
 constexpr KvCodec kRot3 = CodedRows<kBook3>::codec(KvFormat::rot3, "rot3", true);

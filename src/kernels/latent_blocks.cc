@@ -53,12 +53,11 @@ LatentBlockReader::Decoded LatentBlockReader::decode(const KvCodec& codec, const
   if (codec.codes == nullptr) {
     const auto rows = is_key ? codec.decode_k : codec.decode_v;
     rows(simd_)(part, shape, values);
-    return {values, bf16, true};
+  } else {
+    (is_key ? simd_.decode_codes_k : simd_.decode_codes_v)(*codec.codes, part, shape, values);
   }
-  const simd::CodeBook& book = *codec.codes;
-  (is_key ? simd_.decode_codes_k : simd_.decode_codes_v)(book, part, shape, values);
-  if (book.fit == simd::CodeFit::range) return {values, bf16, true};
-  simd_.read_halves(part + simd::code_bytes(book, shape), shape.block_tokens, scales_);
+  if (codec.row_scales == nullptr) return {values, bf16, true};
+  simd_.read_halves(part + codec.row_scales(shape), shape.block_tokens, scales_);
   return {values, bf16, true, true};
 }
 

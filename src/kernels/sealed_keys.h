@@ -35,7 +35,6 @@ class SealedKeys {
     return memory_ + block * block_floats() + shape_.block_tokens * (shape_.head_dim / 2);
   }
   std::size_t block_floats() const { return n_floats(shape_.block_tokens, shape_.head_dim); }
-  bool are_bytes() const { return becomes_bytes(*layout_.k, compute_.simd); }
   void decode(std::uint32_t block);
 
   const Compute& compute_;

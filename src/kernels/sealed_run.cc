@@ -20,13 +20,11 @@ SealedRun::SealedRun(const AttentionContext& context, const simd::KvRun& k, cons
   k_.n_bytes = k_.codec->k_bytes(block_);
   k_.decode_codes = simd.decode_codes_k;
   if (k_.unpacks) k_.unpack = k_.codec->unpack_k(simd);
-  if (k_.to_bytes) k_.unpack = simd.unpack_bytes_k;
   if (k_.codec->before_rope != nullptr) k_.decodes = true;
   set_side(v_, *context.layout.v, v, decoded + side_floats(block_.head_dim));
   v_.n_bytes = v_.codec->v_bytes(block_);
   v_.decode_codes = simd.decode_codes_v;
   if (v_.unpacks) v_.unpack = v_.codec->unpack_v(simd);
-  if (v_.to_bytes) v_.unpack = simd.unpack_bytes_v;
 }
 
 void SealedRun::set_side(Side& side, const KvCodec& codec, const simd::KvRun& run,
@@ -34,14 +32,11 @@ void SealedRun::set_side(Side& side, const KvCodec& codec, const simd::KvRun& ru
   side.codec = &codec;
   side.run = run;
   side.unpacks = codec.unpack_k != nullptr;
-  side.to_bytes = becomes_bytes(codec, context_.simd);
   const bool reads_codes = side.unpacks ? codec.run_scores(context_.simd) != nullptr
                                         : context_.simd.run_scores_codes != nullptr;
   side.decodes = (codec.codes != nullptr || side.unpacks) && !(are_few_ && reads_codes);
   const std::size_t n_elements = std::size_t{block_.block_tokens} * block_.head_dim;
-  side.decoded_bytes = side.unpacks    ? simd::integer_part_bytes(block_)
-                       : side.to_bytes ? n_elements
-                                       : 2 * n_elements;
+  side.decoded_bytes = side.unpacks ? simd::integer_part_bytes(block_) : 2 * n_elements;
   side.n_decoded = 0;
   side.scales = memory;
   side.rows = reinterpret_cast<std::byte*>(memory + kRunTokens);
@@ -66,13 +61,9 @@ void SealedRun::decode(Side& side, std::size_t n_blocks) const {
       continue;
     }
     const simd::CodeBook& codes = *side.codec->codes;
-    if (side.to_bytes) {
-      side.unpack(part, block_, to);
-    } else {
-      side.decode_codes(codes, part, block_, to);
-    }
-    if (!side.codec->has_row_scales()) continue;
-    context_.simd.read_halves(part + simd::code_bytes(codes, block_), block_.block_tokens,
+    side.decode_codes(codes, part, block_, to);
+    if (side.codec->row_scales == nullptr) continue;
+    context_.simd.read_halves(part + side.codec->row_scales(block_), block_.block_tokens,
                               side.scales + b * block_.block_tokens);
   }
 }
@@ -89,18 +80,23 @@ void SealedRun::scores(const float* q, std::size_t n_blocks, simd::ScoreTile sco
     return;
   }
   decode(k_, n_blocks);
-  if (k_.to_bytes) return simd.run_scores_bytes(q, byte_rows(k_, n_blocks), block_, scores);
   const auto run_scores = k_.unpacks ? simd.run_scores_integers : context_.scores;
   run_scores(q, {k_.parts.data(), n_blocks, 0}, block_, scores);
-  if (!k_.codec->has_row_scales()) return;
+  if (k_.codec->row_scales == nullptr) return;
   for (std::size_t i = 0; i < scores.n_q; ++i) {
     simd.multiply(k_.scales, scores.data + i * scores.stride, n_blocks * block_.block_tokens);
   }
 }
 
 void SealedRun::fetch_scales(std::size_t n_blocks) const {
-  if (v_.codec->codes == nullptr) return;
-  const std::size_t begin = simd::code_bytes(*v_.codec->codes, block_);
+  std::size_t begin;
+  if (v_.codec->codes != nullptr) {
+    begin = simd::code_bytes(*v_.codec->codes, block_);
+  } else if (v_.codec->row_scales != nullptr) {
+    begin = v_.codec->row_scales(block_);
+  } else {
+    return;
+  }
   for (std::size_t b = 0; b < n_blocks; ++b) {
     context_.simd.fetch(v_.run.parts[b] + begin, v_.n_bytes - begin);
   }
@@ -119,8 +115,7 @@ void SealedRun::accumulate(simd::ScoreTile weights, std::size_t n_blocks, float*
     return;
   }
   decode(v_, n_blocks);
-  if (v_.to_bytes) return simd.run_accumulate_bytes(weights, byte_rows(v_, n_blocks), block_, out);
-  for (std::size_t i = 0; v_.codec->has_row_scales() && i < weights.n_q; ++i) {
+  for (std::size_t i = 0; v_.codec->row_scales != nullptr && i < weights.n_q; ++i) {
     simd.multiply(v_.scales, weights.data + i * weights.stride, n_tokens);
   }
   const auto run_accumulate = v_.unpacks ? simd.run_accumulate_integers : context_.accumulate;

@@ -14,16 +14,10 @@ namespace larder {
 inline constexpr std::uint32_t kMinBlockTokens = 16;
 inline constexpr std::uint32_t kMaxRunBlocks = kRunTokens / kMinBlockTokens;
 
-/// Whether decoded parts are byte parts (simd/byte_rows.h).
-inline bool becomes_bytes(const KvCodec& codec, const simd::Table& simd) {
-  return simd.run_scores_bytes != nullptr && codec.codes != nullptr &&
-         simd::are_bytes(*codec.codes);
-}
-
 /// Multiplies queries and weights with sealed blocks. Parts that many queries read are decoded
-/// once, the first time they are asked for, to bf16, to integers (simd/integer_rows.h) or to bytes
-/// (simd/byte_rows.h); few queries go through the kernels that decode in registers, where format
-/// and instruction set have them. Both give the same bits.
+/// once, the first time they are asked for, to bf16 or to integers (simd/integer_rows.h); few
+/// queries go through the kernels that decode in registers, where format and instruction set have
+/// them. Both give the same bits.
 class SealedRun {
  public:
   /// Of one side, K or V, of a run, in floats: scales of rows, and decoded rows with perhaps a
@@ -51,8 +45,7 @@ class SealedRun {
     simd::KvRun run;
     simd::DecodeCodesFn decode_codes;
     simd::UnpackRowsFn unpack;
-    bool unpacks;   // parts, when they are decoded, become integers
-    bool to_bytes;  // or bytes
+    bool unpacks;  // parts, when they are decoded, become integers
     bool decodes;
     std::size_t n_bytes;        // of a part
     std::size_t decoded_bytes;  // of a decoded one
@@ -66,9 +59,6 @@ class SealedRun {
     return {side.run.parts, n_blocks, side.run.n_blocks - n_blocks + side.run.n_next};
   }
   void decode(Side& side, std::size_t n_blocks) const;
-  simd::ByteRows byte_rows(const Side& side, std::size_t n_blocks) const {
-    return {side.rows, side.scales, n_blocks * block_.block_tokens};
-  }
 
   const AttentionContext& context_;
   const simd::BlockShape block_;

@@ -11,21 +11,14 @@ namespace larder::simd {
 enum class CodeFit : std::uint8_t {
   largest,  // the largest magnitude of the row becomes the largest of the table
   range,    // the smallest and the largest element become the smallest and largest value, of V in
-          // each row, of K in each channel over the rows of the block (KIVI, arXiv:2402.02750)
+            // each row, of K in each channel over the rows of the block (KIVI, arXiv:2402.02750)
   norm,  // for tables made for N(0, 1): the row is divided by its root mean square, and the scale
          // makes the decoded row as long as the row was
 };
 
-/// What finds the code of a value without looking at the bounds; the result is the same.
-enum class CodeSearch : std::uint8_t {
-  table,    // nothing does, or there are none
-  integer,  // of 8 bits: the magnitudes are 0 to 127
-  e4m3,     // of 8 bits: the magnitudes are those of OCP e4m3
-};
-
-/// A table of values that are exact in bf16, and how rows become codes of it. Of 8 bits with
-/// CodeFit::range there is no table: a code is its own value, 0 to 255 (`codes_are_values`), that
-/// of x the nearest to it, the lower of two.
+/// A table of values that are exact in bf16, and how rows become codes of it. A table of 8 bits is
+/// that of OCP e4m3. Of 8 bits with CodeFit::range there is no table: a code is its own value, 0 to
+/// 255 (`codes_are_values`), that of x the nearest to it, the lower of two.
 ///
 /// Layout of a part. Codes stand in *planes*: 32 codes of the 16 tokens of a K tile and two
 /// channels, or of two tokens and 16 channels of V, in the order in which the bf16 layouts keep
@@ -43,7 +36,6 @@ enum class CodeSearch : std::uint8_t {
 struct CodeBook {
   std::uint32_t bits;  // 2, 3, 4, 5 or 8
   CodeFit fit;
-  CodeSearch search;  // not `table` of 8 bits with a table
   /// bf16 in ascending order: of codes 0 to 2^bits - 1, repeated to fill 32 entries; of 8 bits the
   /// magnitudes of codes 0 to 127, and bit 7 of a code is the sign.
   alignas(64) std::uint16_t values[128];
@@ -54,11 +46,6 @@ struct CodeBook {
 /// Codes without a table: `values` and `bounds` are not looked at.
 [[gnu::always_inline]] constexpr bool codes_are_values(const CodeBook& book) noexcept {
   return book.bits == 8 && book.fit == CodeFit::range;
-}
-
-/// Codes that sets with tiles of bytes multiply as integers (simd/byte_rows.h).
-[[gnu::always_inline]] constexpr bool are_bytes(const CodeBook& book) noexcept {
-  return book.search == CodeSearch::integer && book.fit != CodeFit::range;
 }
 
 constexpr std::size_t group_planes(std::uint32_t bits) {

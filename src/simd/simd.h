@@ -182,30 +182,12 @@ using DecodeCodesFn = void (*)(const CodeBook& book, const std::byte* part, Bloc
                                std::byte* bf16);
 /// RunScoresFn and RunAccumulateFn over parts of codes: to the bit what the bf16 primitives give
 /// for decoded parts, where rows have scales with the scores multiplied by them afterwards, the
-/// weights before; or, in sets that have them, what the primitives of byte parts give.
+/// weights before.
 /// REQUIRES: n_tokens is a whole number of blocks.
 using CodeScoresFn = void (*)(const CodeBook& book, const float* q, const KvRun& k,
                               BlockShape shape, ScoreTile scores);
 using CodeAccumulateFn = void (*)(const CodeBook& book, ScoreTile weights, const KvRun& v,
                                   BlockShape shape, std::uint32_t n_tokens, float* out);
-
-// Codes of 8-bit integers with a scale per row, as sets with tiles of bytes multiply them: see
-// simd/byte_rows.h.
-/// The codes of a part as a byte part [n, d].
-using UnpackBytesFn = void (*)(const std::byte* part, BlockShape shape, std::byte* bytes);
-/// The byte parts of consecutive blocks, one behind the other, and the scales of their rows. Of V,
-/// [n_rows rounded up to 64, d] bytes are read, whatever stands there.
-struct ByteRows {
-  const std::byte* bytes;
-  const float* scales;  // [n_rows]
-  std::size_t n_rows;   // a whole number of blocks
-};
-using ByteScoresFn = void (*)(const float* q, const ByteRows& k, BlockShape shape,
-                              ScoreTile scores);
-/// Weights are rounded together for as many whole blocks, from the first on, as 512 rows hold: in
-/// no more than these, zeros before, between and behind leave the result as it is to the bit.
-using ByteAccumulateFn = void (*)(ScoreTile weights, const ByteRows& v, BlockShape shape,
-                                  float* out);
 
 // Keys as they were before rope (simd/key_turn.h), in bf16 K parts. The same bits in all sets.
 /// Stored values y, finite, become keys, in place.
@@ -304,10 +286,16 @@ struct Table {
   void (*read_halves)(const std::byte* halves, std::size_t n, float* out);
   CodeScoresFn run_scores_codes;          // null in sets that only decode
   CodeAccumulateFn run_accumulate_codes;  // null where that is
-  /// Null in sets that do not multiply integer codes as bytes.
-  UnpackBytesFn unpack_bytes_k, unpack_bytes_v;
-  ByteScoresFn run_scores_bytes;
-  ByteAccumulateFn run_accumulate_bytes;
+  /// Byte parts (simd/byte_rows.h). REQUIRES: head_dim is a multiple of 16. Encoding: a full bf16
+  /// part, of which NaN counts as zero and what is beyond +-65504 as that; decoding: the bytes as
+  /// bf16 numbers, not yet scaled. All of this has the same bits in all sets. Weights are rounded
+  /// together for as many whole blocks, from the first on, as 512 rows hold: in no more than these,
+  /// zeros before, between and behind leave the result as it is to the bit. REQUIRES: n_tokens is a
+  /// whole number of blocks.
+  EncodeRowsFn encode_bytes_k, encode_bytes_v;
+  DecodeRowsFn decode_bytes_k, decode_bytes_v;
+  RunScoresFn run_scores_bytes;
+  RunAccumulateFn run_accumulate_bytes;
   /// Asks for the cache lines of [data, data + n) without waiting for them.
   void (*fetch)(const std::byte* data, std::size_t n);
   std::size_t run_queries;   // at most kMaxRunQueries

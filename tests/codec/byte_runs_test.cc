@@ -1,5 +1,5 @@
-// Codes of 8-bit integers in sets that multiply bytes (simd/byte_rows.h): to the bit what the
-// formulas there say, from codes and from byte parts, for any number of queries.
+// Rows of bytes with a scale each (simd/byte_rows.h): every set has the bits of the formulas there
+// for any number of queries, and those of the scalar set where it encodes and decodes.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -22,56 +22,46 @@ constexpr std::uint32_t kBlocks = 19;  // more than are rounded together where b
 const BlockShape kShapes[] = {{16, 16},   {16, 64}, {32, 32},  {32, 80},   {48, 64},  {80, 48},
                               {112, 112}, {32, 96}, {64, 256}, {128, 128}, {16, 576}, {32, 1024}};
 
-/// A run of sealed parts of one side, as byte parts, and what they hold.
-struct CodedRun {
-  std::vector<std::vector<std::byte>> parts;
+/// A run of sealed parts of one side, and what they hold.
+struct ByteRun {
+  std::vector<std::vector<std::byte>> open, parts;
   std::vector<const std::byte*> pointers;
-  std::vector<std::byte> bytes;                // and 64 rows that are not of the run
   std::vector<float> scales;                   // [rows]
   std::vector<std::vector<std::int8_t>> rows;  // [rows][head_dim]
-  std::size_t block_tokens;
 
-  simd::KvRun coded(std::size_t n_blocks) const {
+  simd::KvRun of(std::size_t n_blocks) const {
     return {pointers.data(), n_blocks, pointers.size() - n_blocks};
-  }
-  simd::ByteRows unpacked(std::size_t n_blocks) const {
-    return {bytes.data(), scales.data(), n_blocks * block_tokens};
   }
 };
 
-CodedRun make_run(const simd::Table& table, const simd::CodeBook& book, BlockShape shape,
-                  bool is_key, std::mt19937& rng) {
+ByteRun make_run(BlockShape shape, bool is_key, std::mt19937& rng) {
   const KvCodec& bf16 = kv_codec(KvFormat::bf16);
   const simd::Table& scalar = simd::scalar_table();
   std::normal_distribution<float> normal(0.3F, 1.0F);
-  const std::size_t n_elements = std::size_t{shape.block_tokens} * shape.head_dim;
-  CodedRun run;
-  run.block_tokens = shape.block_tokens;
-  run.bytes.resize(kBlocks * n_elements + std::size_t{64} * shape.head_dim, std::byte{0x55});
+  const std::size_t n_elements = simd::bytes_of_rows(shape);
+  ByteRun run;
   std::vector<float> row(shape.head_dim);
   for (std::uint32_t b = 0; b < kBlocks; ++b) {
-    std::vector<std::byte> open(n_elements * 2), decoded(open.size());
+    auto& open = run.open.emplace_back(n_elements * 2);
     for (std::uint32_t t = 0; t < shape.block_tokens; ++t) {
       const float size = std::exp(normal(rng));
       for (float& x : row) x = size * normal(rng);
       (is_key ? bf16.append_k : bf16.append_v)(row.data(), t, shape, open.data());
     }
-    auto& part = run.parts.emplace_back(is_key ? simd::k_part_bytes(book, shape)
-                                               : simd::v_part_bytes(book, shape));
-    (is_key ? scalar.encode_codes_k : scalar.encode_codes_v)(book, open.data(), shape, part.data());
-    part[b] = std::byte{0x80};  // minus zero
-    part[b + 1] = std::byte{0xff};
-    (is_key ? scalar.decode_codes_k : scalar.decode_codes_v)(book, part.data(), shape,
-                                                             decoded.data());
+    auto& part = run.parts.emplace_back(simd::byte_part_bytes(shape));
+    (is_key ? scalar.encode_bytes_k : scalar.encode_bytes_v)(open.data(), shape, part.data());
+    part[b] = std::byte{0x80};  // no encoder writes it
+    part[b + 1] = std::byte{0x81};
     for (std::uint32_t t = 0; t < shape.block_tokens; ++t) {
-      (is_key ? bf16.read_k : bf16.read_v)(decoded.data(), t, shape, row.data());
-      run.rows.emplace_back(row.begin(), row.end());
+      auto& bytes = run.rows.emplace_back(shape.head_dim);
+      for (std::uint32_t c = 0; c < shape.head_dim; ++c) {
+        bytes[c] = static_cast<std::int8_t>(
+            part[(is_key ? simd::byte_at_k : simd::byte_at_v)(t, c, shape)]);
+      }
     }
     run.scales.resize(run.scales.size() + shape.block_tokens);
-    scalar.read_halves(part.data() + simd::code_bytes(book, shape), shape.block_tokens,
+    scalar.read_halves(part.data() + n_elements, shape.block_tokens,
                        run.scales.data() + std::size_t{b} * shape.block_tokens);
-    (is_key ? table.unpack_bytes_k : table.unpack_bytes_v)(part.data(), shape,
-                                                           run.bytes.data() + b * n_elements);
   }
   for (const auto& part : run.parts) run.pointers.push_back(part.data());
   return run;
@@ -94,7 +84,7 @@ Rounded round(const std::vector<float>& x) {
   return rounded;
 }
 
-std::vector<float> scores_of(const CodedRun& run, const float* q, std::size_t head_dim,
+std::vector<float> scores_of(const ByteRun& run, const float* q, std::size_t head_dim,
                              std::size_t n) {
   const Rounded rounded = round({q, q + head_dim});
   std::vector<float> scores(n);
@@ -106,7 +96,7 @@ std::vector<float> scores_of(const CodedRun& run, const float* q, std::size_t he
   return scores;
 }
 
-void add_weighted(const CodedRun& run, const float* weights, BlockShape shape, std::size_t n,
+void add_weighted(const ByteRun& run, const float* weights, BlockShape shape, std::size_t n,
                   float* out) {
   const std::size_t chunk = simd::kByteRun / shape.block_tokens * shape.block_tokens;
   for (std::size_t first = 0; first < n; first += chunk) {
@@ -139,78 +129,87 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
 template <class F>
 void for_each_case(bool is_key, F&& f) {
   for (const simd::Table* table : simd::available()) {
-    if (table->run_scores_bytes == nullptr) continue;
-    for (const KvFormat format : {KvFormat::int8, KvFormat::rot8}) {
-      for (const BlockShape shape : kShapes) {
-        const KvCodec& codec = kv_codec(format);
-        ASSERT_TRUE((is_key ? codec.refusal_k : codec.refusal_v)(shape).empty());
-        SCOPED_TRACE(testing::Message() << table->name << ' ' << codec.name << ' '
-                                        << shape.block_tokens << " x " << shape.head_dim);
-        std::mt19937 rng(7);
-        f(*table, *codec.codes, shape, make_run(*table, *codec.codes, shape, is_key, rng), rng);
-        if (testing::Test::HasFatalFailure()) return;
-      }
+    for (const BlockShape shape : kShapes) {
+      SCOPED_TRACE(testing::Message()
+                   << table->name << ' ' << shape.block_tokens << " x " << shape.head_dim);
+      std::mt19937 rng(7);
+      f(*table, shape, make_run(shape, is_key, rng), rng);
+      if (testing::Test::HasFatalFailure()) return;
     }
   }
 }
 
+TEST(ByteRuns, PartsAndDecodedRowsAreTheScalarOnes) {
+  for (const bool is_key : {true, false}) {
+    for_each_case(
+        is_key, [&](const simd::Table& table, BlockShape shape, const ByteRun& run, std::mt19937&) {
+          const simd::Table& scalar = simd::scalar_table();
+          for (std::size_t b = 0; b < kBlocks; ++b) {
+            std::vector<std::byte> part(run.parts[b].size()), expected = part;
+            (is_key ? table.encode_bytes_k : table.encode_bytes_v)(run.open[b].data(), shape,
+                                                                   part.data());
+            (is_key ? scalar.encode_bytes_k : scalar.encode_bytes_v)(run.open[b].data(), shape,
+                                                                     expected.data());
+            ASSERT_EQ(part, expected) << "block " << b;
+            std::vector<std::byte> bf16(run.open[b].size()), of_scalar = bf16;
+            (is_key ? table.decode_bytes_k : table.decode_bytes_v)(run.parts[b].data(), shape,
+                                                                   bf16.data());
+            (is_key ? scalar.decode_bytes_k : scalar.decode_bytes_v)(run.parts[b].data(), shape,
+                                                                     of_scalar.data());
+            ASSERT_EQ(bf16, of_scalar) << "block " << b;
+          }
+        });
+  }
+}
+
 TEST(ByteRuns, ScoresHaveTheBitsOfTheFormula) {
-  for_each_case(true, [](const simd::Table& table, const simd::CodeBook& book, BlockShape shape,
-                         const CodedRun& run, std::mt19937& rng) {
+  for_each_case(true, [](const simd::Table& table, BlockShape shape, const ByteRun& run,
+                         std::mt19937& rng) {
     for (const std::size_t n_q : {1U, 2U, 3U, 4U, 7U, 8U, 9U, 16U, 17U, 35U}) {
       for (const std::size_t n_blocks : {std::size_t{1}, std::size_t{2}, std::size_t{kBlocks}}) {
         if (n_q > 4 && n_blocks == kBlocks && shape.head_dim > 128) continue;  // takes long
         const std::size_t n = n_blocks * shape.block_tokens, stride = n + 3;
         const std::vector<float> q = normals(n_q * shape.head_dim, rng);
-        std::vector<float> expected(n_q * stride, -7.0F), coded = expected, unpacked = expected;
+        std::vector<float> expected(n_q * stride, -7.0F), scores = expected;
         for (std::size_t i = 0; i < n_q; ++i) {
-          const auto scores = scores_of(run, q.data() + i * shape.head_dim, shape.head_dim, n);
-          std::copy(scores.begin(), scores.end(),
+          const auto row = scores_of(run, q.data() + i * shape.head_dim, shape.head_dim, n);
+          std::copy(row.begin(), row.end(),
                     expected.begin() + static_cast<std::ptrdiff_t>(i * stride));
         }
-        table.run_scores_codes(book, q.data(), run.coded(n_blocks), shape,
-                               {coded.data(), n_q, stride});
-        table.run_scores_bytes(q.data(), run.unpacked(n_blocks), shape,
-                               {unpacked.data(), n_q, stride});
-        ASSERT_TRUE(same_bits(coded, expected)) << n_q << " queries, " << n_blocks << " blocks";
-        ASSERT_TRUE(same_bits(unpacked, expected)) << n_q << " queries, " << n_blocks << " blocks";
+        table.run_scores_bytes(q.data(), run.of(n_blocks), shape, {scores.data(), n_q, stride});
+        ASSERT_TRUE(same_bits(scores, expected)) << n_q << " queries, " << n_blocks << " blocks";
       }
     }
   });
 }
 
 TEST(ByteRuns, WeightedSumsHaveTheBitsOfTheFormula) {
-  for_each_case(false, [](const simd::Table& table, const simd::CodeBook& book, BlockShape shape,
-                          const CodedRun& run, std::mt19937& rng) {
+  for_each_case(false, [](const simd::Table& table, BlockShape shape, const ByteRun& run,
+                          std::mt19937& rng) {
     for (const std::size_t n_q : {1U, 2U, 3U, 4U, 7U, 8U, 9U, 16U, 17U, 35U}) {
       for (const std::size_t n_blocks : {std::size_t{1}, std::size_t{3}, std::size_t{kBlocks}}) {
         if (n_q > 4 && n_blocks == kBlocks && shape.head_dim > 128) continue;  // takes long
         const std::size_t n = n_blocks * shape.block_tokens, stride = n + 5;
         const std::vector<float> weights = normals(n_q * stride, rng);
-        std::vector<float> expected = normals(n_q * shape.head_dim, rng), coded = expected;
-        std::vector<float> unpacked = expected, w = weights;
+        std::vector<float> expected = normals(n_q * shape.head_dim, rng), out = expected;
+        std::vector<float> w = weights;
         for (std::size_t i = 0; i < n_q; ++i) {
           add_weighted(run, weights.data() + i * stride, shape, n,
                        expected.data() + i * shape.head_dim);
         }
-        table.run_accumulate_codes(book, {w.data(), n_q, stride}, run.coded(n_blocks), shape,
-                                   static_cast<std::uint32_t>(n), coded.data());
-        w = weights;
-        table.run_accumulate_bytes({w.data(), n_q, stride}, run.unpacked(n_blocks), shape,
-                                   unpacked.data());
-        ASSERT_TRUE(same_bits(coded, expected)) << n_q << " queries, " << n_blocks << " blocks";
-        ASSERT_TRUE(same_bits(unpacked, expected)) << n_q << " queries, " << n_blocks << " blocks";
+        table.run_accumulate_bytes({w.data(), n_q, stride}, run.of(n_blocks), shape,
+                                   static_cast<std::uint32_t>(n), out.data());
+        ASSERT_TRUE(same_bits(out, expected)) << n_q << " queries, " << n_blocks << " blocks";
       }
     }
   });
 }
 
 TEST(ByteRuns, LargestNumbersDoNotOverflow) {
-  for_each_case(false, [](const simd::Table& table, const simd::CodeBook& book, BlockShape shape,
-                          CodedRun run, std::mt19937&) {
-    const std::size_t n_codes = simd::code_bytes(book, shape);
+  for_each_case(false, [](const simd::Table& table, BlockShape shape, ByteRun run, std::mt19937&) {
+    const std::size_t n_codes = simd::bytes_of_rows(shape);
     for (auto& part : run.parts) {
-      std::fill_n(part.begin(), n_codes, std::byte{0xff});
+      std::fill_n(part.begin(), n_codes, std::byte{0x81});
       const std::uint16_t one = 0x3c00;
       for (std::size_t t = 0; t < shape.block_tokens; ++t) {
         std::memcpy(part.data() + n_codes + 2 * t, &one, 2);
@@ -221,9 +220,8 @@ TEST(ByteRuns, LargestNumbersDoNotOverflow) {
     const std::size_t n_tokens = n_blocks * shape.block_tokens;
     std::vector<float> ones(std::max<std::size_t>(n_tokens, shape.head_dim), 1.0F);
     std::vector<float> scores(n_tokens), out(shape.head_dim);
-    table.run_scores_codes(book, ones.data(), run.coded(n_blocks), shape,
-                           {scores.data(), 1, n_tokens});
-    table.run_accumulate_codes(book, {ones.data(), 1, n_tokens}, run.coded(n_blocks), shape,
+    table.run_scores_bytes(ones.data(), run.of(n_blocks), shape, {scores.data(), 1, n_tokens});
+    table.run_accumulate_bytes({ones.data(), 1, n_tokens}, run.of(n_blocks), shape,
                                static_cast<std::uint32_t>(n_tokens), out.data());
     const auto d = static_cast<float>(shape.head_dim), t = static_cast<float>(n_tokens);
     for (const float score : scores) ASSERT_NEAR(score, -127 * d, 1e-4F * d);
@@ -234,8 +232,8 @@ TEST(ByteRuns, LargestNumbersDoNotOverflow) {
 // What integers of 16 bits lose is half a unit of each number; floats are rounded besides.
 TEST(ByteRuns, ErrorsAreThoseOfSixteenBits) {
   constexpr double kHalfUnit = 0.5 / double{simd::kTopBytes}, kFloat = 0x1p-22;
-  for_each_case(false, [](const simd::Table& table, const simd::CodeBook& book, BlockShape shape,
-                          const CodedRun& run, std::mt19937& rng) {
+  for_each_case(false, [](const simd::Table& table, BlockShape shape, const ByteRun& run,
+                          std::mt19937& rng) {
     const std::size_t n_blocks =
         std::min<std::size_t>(kBlocks, simd::kByteRun / shape.block_tokens);
     const std::size_t n = n_blocks * shape.block_tokens;
@@ -245,7 +243,7 @@ TEST(ByteRuns, ErrorsAreThoseOfSixteenBits) {
     for (std::size_t t = 0; t < n; ++t) {
       largest = std::max(largest, double{weights[t]} * double{run.scales[t]});
     }
-    table.run_accumulate_codes(book, {weights.data(), 1, n}, run.coded(n_blocks), shape,
+    table.run_accumulate_bytes({weights.data(), 1, n}, run.of(n_blocks), shape,
                                static_cast<std::uint32_t>(n), out.data());
     for (std::size_t c = 0; c < shape.head_dim; ++c) {
       double exact = 0, bound = 0;
@@ -260,68 +258,62 @@ TEST(ByteRuns, ErrorsAreThoseOfSixteenBits) {
 }
 
 TEST(ByteRuns, WeightsOfZeroChangeNothing) {
-  for_each_case(false, [](const simd::Table& table, const simd::CodeBook& book, BlockShape shape,
-                          const CodedRun& run, std::mt19937& rng) {
-    const std::size_t n_blocks =
-        std::min<std::size_t>(kBlocks, simd::kByteRun / shape.block_tokens);
-    const std::size_t n = n_blocks * shape.block_tokens;
-    // The weights of the second block alone, from that block on and with what is around it.
-    std::vector<float> weights = normals(n, rng);
-    std::fill_n(weights.begin(), shape.block_tokens, 0.0F);
-    std::fill(weights.begin() + 2 * shape.block_tokens, weights.end(), 0.0F);
-    const std::vector<float> before = normals(shape.head_dim, rng);
-    std::vector<float> some = before, all = before;
-    const simd::KvRun second{run.pointers.data() + 1, 1, 0};
-    table.run_accumulate_codes(book, {weights.data() + shape.block_tokens, 1, n}, second, shape,
-                               shape.block_tokens, some.data());
-    table.run_accumulate_codes(book, {weights.data(), 1, n}, run.coded(n_blocks), shape,
-                               static_cast<std::uint32_t>(n), all.data());
-    ASSERT_TRUE(same_bits(some, all));
-    std::fill(weights.begin(), weights.end(), 0.0F);
-    all = before;
-    table.run_accumulate_codes(book, {weights.data(), 1, n}, run.coded(n_blocks), shape,
-                               static_cast<std::uint32_t>(n), all.data());
-    ASSERT_TRUE(same_bits(before, all));
-  });
+  for_each_case(
+      false, [](const simd::Table& table, BlockShape shape, const ByteRun& run, std::mt19937& rng) {
+        const std::size_t n_blocks =
+            std::min<std::size_t>(kBlocks, simd::kByteRun / shape.block_tokens);
+        const std::size_t n = n_blocks * shape.block_tokens;
+        // The weights of the second block alone, from that block on and with what is around it.
+        std::vector<float> weights = normals(n, rng);
+        std::fill_n(weights.begin(), shape.block_tokens, 0.0F);
+        std::fill(weights.begin() + 2 * shape.block_tokens, weights.end(), 0.0F);
+        const std::vector<float> before = normals(shape.head_dim, rng);
+        std::vector<float> some = before, all = before;
+        const simd::KvRun second{run.pointers.data() + 1, 1, 0};
+        table.run_accumulate_bytes({weights.data() + shape.block_tokens, 1, n}, second, shape,
+                                   shape.block_tokens, some.data());
+        table.run_accumulate_bytes({weights.data(), 1, n}, run.of(n_blocks), shape,
+                                   static_cast<std::uint32_t>(n), all.data());
+        ASSERT_TRUE(same_bits(some, all));
+        std::fill(weights.begin(), weights.end(), 0.0F);
+        all = before;
+        table.run_accumulate_bytes({weights.data(), 1, n}, run.of(n_blocks), shape,
+                                   static_cast<std::uint32_t>(n), all.data());
+        ASSERT_TRUE(same_bits(before, all));
+      });
 }
 
 TEST(ByteRuns, NaNAndInfinityReachTheirResultAndTinyNumbersAreZero) {
   constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   const BlockShape shape{32, 64};
-  const simd::CodeBook& book = *kv_codec(KvFormat::int8).codes;
   const std::size_t n = shape.block_tokens, d = shape.head_dim;
   for (const simd::Table* table : simd::available()) {
-    if (table->run_scores_bytes == nullptr) continue;
     std::mt19937 rng(3);
-    CodedRun k = make_run(*table, book, shape, true, rng);
-    const CodedRun v = make_run(*table, book, shape, false, rng);
+    ByteRun k = make_run(shape, true, rng);
+    const ByteRun v = make_run(shape, false, rng);
     for (const float bad : {kNaN, -kNaN, kInfinity, -kInfinity}) {
-      std::vector<float> q(2 * d, 1.0F), scores(4 * n), weights(2 * n, 0.5F), out(4 * d);
+      std::vector<float> q(2 * d, 1.0F), scores(2 * n), weights(2 * n, 0.5F), out(2 * d);
       q[7] = bad;
       weights[5] = bad;
-      table->run_scores_codes(book, q.data(), k.coded(1), shape, {scores.data(), 2, n});
-      table->run_scores_bytes(q.data(), k.unpacked(1), shape, {scores.data() + 2 * n, 2, n});
-      table->run_accumulate_codes(book, {weights.data(), 2, n}, v.coded(1), shape, n, out.data());
-      table->run_accumulate_bytes({weights.data(), 2, n}, v.unpacked(1), shape, out.data() + 2 * d);
-      for (const std::size_t from : {0U, 2U}) {
-        for (std::size_t t = 0; t < n; ++t) {
-          EXPECT_FALSE(std::isfinite(scores[from * n + t])) << bad;
-          EXPECT_TRUE(std::isfinite(scores[(from + 1) * n + t])) << bad;
-        }
-        for (std::size_t c = 0; c < d; ++c) {
-          EXPECT_FALSE(std::isfinite(out[from * d + c])) << bad;
-          EXPECT_TRUE(std::isfinite(out[(from + 1) * d + c])) << bad;
-        }
+      table->run_scores_bytes(q.data(), k.of(1), shape, {scores.data(), 2, n});
+      table->run_accumulate_bytes({weights.data(), 2, n}, v.of(1), shape, n, out.data());
+      for (std::size_t t = 0; t < n; ++t) {
+        EXPECT_FALSE(std::isfinite(scores[t])) << bad;
+        EXPECT_TRUE(std::isfinite(scores[n + t])) << bad;
+      }
+      for (std::size_t c = 0; c < d; ++c) {
+        EXPECT_FALSE(std::isfinite(out[c])) << bad;
+        EXPECT_TRUE(std::isfinite(out[d + c])) << bad;
       }
     }
     const std::vector<float> tiny(d, 1e-40F), ones(d, 1.0F);
     std::vector<float> scores(n, 1.0F);
-    table->run_scores_codes(book, tiny.data(), k.coded(1), shape, {scores.data(), 1, n});
+    table->run_scores_bytes(tiny.data(), k.of(1), shape, {scores.data(), 1, n});
     for (const float score : scores) EXPECT_EQ(score, 0.0F);
     const std::uint16_t infinite = 0x7c00;  // the scale of row 3
-    std::memcpy(k.parts[0].data() + simd::code_bytes(book, shape) + 6, &infinite, 2);
-    table->run_scores_codes(book, ones.data(), k.coded(1), shape, {scores.data(), 1, n});
+    std::memcpy(k.parts[0].data() + simd::bytes_of_rows(shape) + 6, &infinite, 2);
+    table->run_scores_bytes(ones.data(), k.of(1), shape, {scores.data(), 1, n});
     for (std::size_t t = 0; t < n; ++t) EXPECT_EQ(std::isfinite(scores[t]), t != 3) << t;
   }
 }

@@ -17,7 +17,7 @@ constexpr std::uint32_t kBlocks = 19;  // more than one chunk of 512 rows where 
 void scramble(const simd::CodeBook& book, BlockShape shape, std::byte* part, std::mt19937& rng) {
   for (std::size_t i = 0; i < simd::code_bytes(book, shape); ++i) {
     const auto code = static_cast<std::uint8_t>(rng());
-    const bool is_nan = book.search == simd::CodeSearch::e4m3 && code % 128 == 127;
+    const bool is_nan = book.bits == 8 && !simd::codes_are_values(book) && code % 128 == 127;
     part[i] = std::byte{is_nan ? std::uint8_t{0} : code};
   }
 }
@@ -77,7 +77,6 @@ void for_each_case(bool is_key, F&& f) {
     if (table->run_scores_codes == nullptr) continue;
     for (const KvCodec* codec : kv_codecs()) {
       if (codec->codes == nullptr) continue;
-      if (table->run_scores_bytes != nullptr && simd::are_bytes(*codec->codes)) continue;
       for (const BlockShape shape :
            {BlockShape{16, 16}, BlockShape{16, 64}, BlockShape{32, 80}, BlockShape{32, 96},
             BlockShape{48, 64}, BlockShape{128, 128}, BlockShape{32, 256}}) {

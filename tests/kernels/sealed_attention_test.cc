@@ -56,7 +56,7 @@ std::string describe(const AttentionCase& c) {
 
 /// Whether elements are rounded to bf16 when parts are decoded.
 bool rounds_elements(const KvCodec& codec) {
-  return codec.decode_k != nullptr ||
+  return (codec.decode_k != nullptr && codec.row_scales == nullptr) ||
          (codec.codes != nullptr && codec.codes->fit == simd::CodeFit::range);
 }
 

@@ -224,7 +224,6 @@ void accumulate_all(const CodeBook& book, ScoreTile weights, const KvRun& v, Blo
 
 void run_scores_codes(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
                       ScoreTile scores) {
-  if (are_bytes(book)) return run_scores_byte_codes(book, q, k, shape, scores);
   if (book.fit == CodeFit::range) {
     return by_range_bits(book.bits,
                          [&](auto n) { score_all<RangeDecoder<n()>>(book, q, k, shape, scores); });
@@ -234,9 +233,6 @@ void run_scores_codes(const CodeBook& book, const float* q, const KvRun& k, Bloc
 
 void run_accumulate_codes(const CodeBook& book, ScoreTile weights, const KvRun& v, BlockShape shape,
                           std::uint32_t n_tokens, float* out) {
-  if (are_bytes(book)) {
-    return run_accumulate_byte_codes(book, weights, v, shape, n_tokens, out);
-  }
   if (book.fit == CodeFit::range) {
     return by_range_bits(book.bits, [&](auto n) {
       accumulate_all<RangeDecoder<n()>>(book, weights, v, shape, n_tokens, out);

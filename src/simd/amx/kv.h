@@ -17,15 +17,10 @@ void run_scores_codes(const CodeBook& book, const float* q, const KvRun& k, Bloc
 void run_accumulate_codes(const CodeBook& book, ScoreTile weights, const KvRun& v, BlockShape shape,
                           std::uint32_t n_tokens, float* out);
 
-// Of codes of 8-bit integers, see simd/byte_rows.h.
-void run_scores_byte_codes(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
-                           ScoreTile scores);
-void run_accumulate_byte_codes(const CodeBook& book, ScoreTile weights, const KvRun& v,
-                               BlockShape shape, std::uint32_t n_tokens, float* out);
-void unpack_bytes_k(const std::byte* part, BlockShape shape, std::byte* bytes);
-void unpack_bytes_v(const std::byte* part, BlockShape shape, std::byte* bytes);
-void run_scores_bytes(const float* q, const ByteRows& k, BlockShape shape, ScoreTile scores);
-void run_accumulate_bytes(ScoreTile weights, const ByteRows& v, BlockShape shape, float* out);
+// Of rows of bytes, see simd/byte_rows.h.
+void run_scores_bytes(const float* q, const KvRun& k, BlockShape shape, ScoreTile scores);
+void run_accumulate_bytes(ScoreTile weights, const KvRun& v, BlockShape shape,
+                          std::uint32_t n_tokens, float* out);
 
 // Of ggml blocks. Unpacked parts have bf16 numbers for the integers of integer parts.
 void unpack_q8_0_k(const std::byte* part, BlockShape shape, std::byte* to);

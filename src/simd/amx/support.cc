@@ -31,8 +31,6 @@ Table make_table(const Table& avx512) noexcept {
   table.run_accumulate_bf16 = run_accumulate_bf16;
   table.run_scores_codes = run_scores_codes;
   table.run_accumulate_codes = run_accumulate_codes;
-  table.unpack_bytes_k = unpack_bytes_k;
-  table.unpack_bytes_v = unpack_bytes_v;
   table.run_scores_bytes = run_scores_bytes;
   table.run_accumulate_bytes = run_accumulate_bytes;
   table.unpacks_bf16 = true;

@@ -37,8 +37,7 @@ class Coder {
   [[gnu::always_inline]] __m256i code(__m256 x) const {
     if constexpr (kBits == 8) {
       const __m256i sign = _mm256_srli_epi32(_mm256_castps_si256(x), 24);
-      const __m256i size = book_.search == CodeSearch::integer ? integer(x) : e4m3(x);
-      return _mm256_or_si256(size, _mm256_and_si256(sign, _mm256_set1_epi32(0x80)));
+      return _mm256_or_si256(e4m3(x), _mm256_and_si256(sign, _mm256_set1_epi32(0x80)));
     } else {
       __m256i code = _mm256_setzero_si256();
       for (int i = 0; i < (1 << kBits) - 1; ++i) {
@@ -57,9 +56,6 @@ class Coder {
   static __m256i steps(__m256 x) {  // how many of 0.5, 1.5 ... are below
     const __m256 up = _mm256_ceil_ps(_mm256_sub_ps(x, _mm256_set1_ps(0.5F)));
     return _mm256_cvttps_epi32(up);
-  }
-  static __m256i integer(__m256 x) {
-    return _mm256_min_epi32(steps(magnitude(x)), _mm256_set1_epi32(127));
   }
   // To three bits behind the leading one, halves towards zero; steps of 2^-9 below 2^-6.
   static __m256i e4m3(__m256 x) {

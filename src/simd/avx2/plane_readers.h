@@ -242,47 +242,6 @@ struct E4m3Reader : Groups<8>, ValueReader {
   };
 };
 
-/// Sign and magnitude of integers. A code of -0 counts as 0, which no sum of products can tell but
-/// one that begins as -0.
-struct IntegerReader : Groups<8> {
-  static constexpr float kUnit = 0x1p24F;  // a byte on top of a dword
-
-  explicit IntegerReader(const CodeBook&) {}
-
-  template <int i>
-  [[gnu::always_inline]] static __m256i load(const std::byte* half) {
-    return load_words(half);
-  }
-  template <int i>
-  [[gnu::always_inline]] static Pair pair(__m256i codes, const Ranges&) {
-    const __m256i magnitudes = _mm256_and_si256(codes, _mm256_set1_epi8(0x7f));
-    const __m256i integers = _mm256_sign_epi8(magnitudes, codes);
-    return {on_top(integers, 8 * i), on_top(integers, 8 * i + 1)};
-  }
-  /// -0 remains.
-  template <int i>
-  [[gnu::always_inline]] static __m256i bf16(__m256i codes, const Ranges&) {
-    const __m256i zero = _mm256_setzero_si256();
-    const __m256i words =
-        i == 0 ? _mm256_unpacklo_epi8(codes, zero) : _mm256_unpackhi_epi8(codes, zero);
-    const __m256i sizes = _mm256_and_si256(words, _mm256_set1_epi16(0x7f));
-    const Pair floats = {_mm256_cvtepi32_ps(_mm256_and_si256(sizes, _mm256_set1_epi32(0xffff))),
-                         _mm256_cvtepi32_ps(_mm256_srli_epi32(sizes, 16))};
-    const __m256i signs = _mm256_and_si256(_mm256_slli_epi16(words, 8), _mm256_set1_epi16(-0x8000));
-    return _mm256_or_si256(bf16_pairs(floats), signs);
-  }
-
- private:
-  // Bytes at, at + 2, at + 4 and at + 6 of each half, times 2^24.
-  [[gnu::always_inline]] static __m256 on_top(__m256i bytes, int at) {
-    const __m256i order =
-        _mm256_setr_epi32(0x00808080 + (at << 24), 0x02808080 + (at << 24), 0x04808080 + (at << 24),
-                          0x06808080 + (at << 24), 0x00808080 + (at << 24), 0x02808080 + (at << 24),
-                          0x04808080 + (at << 24), 0x06808080 + (at << 24));
-    return _mm256_cvtepi32_ps(_mm256_shuffle_epi8(bytes, order));
-  }
-};
-
 /// f(reader) for the codes of a book.
 template <class F>
 auto with_reader(const CodeBook& book, F&& f) {
@@ -298,7 +257,7 @@ auto with_reader(const CodeBook& book, F&& f) {
       return f(TableReader<5>(book));
     default:
       if (has_ranges) return f(ByteRangeReader(book));
-      return book.search == CodeSearch::integer ? f(IntegerReader(book)) : f(E4m3Reader(book));
+      return f(E4m3Reader(book));
   }
 }
 

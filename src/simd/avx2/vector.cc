@@ -131,8 +131,15 @@ void multiply(const float* x, float* y, std::size_t n) {
 float sum_squares(const float* x, std::size_t n) { return dot(x, x, n); }
 
 float max(const float* x, std::size_t n) {
-  __m256 m = _mm256_set1_ps(x[0]);
+  __m256 m = _mm256_set1_ps(x[0]), more[3] = {m, m, m};  // so that none waits for another
   std::size_t i = 0;
+  for (; i + 32 <= n; i += 32) {
+    m = _mm256_max_ps(m, _mm256_loadu_ps(x + i));
+    for (std::size_t j = 0; j < 3; ++j) {
+      more[j] = _mm256_max_ps(more[j], _mm256_loadu_ps(x + i + 8 * (j + 1)));
+    }
+  }
+  for (const __m256 other : more) m = _mm256_max_ps(m, other);
   for (; i + 8 <= n; i += 8) m = _mm256_max_ps(m, _mm256_loadu_ps(x + i));
   for (; i < n; ++i) m = _mm256_max_ps(m, _mm256_set1_ps(x[i]));
   __m128 four = _mm_max_ps(_mm256_castps256_ps128(m), _mm256_extractf128_ps(m, 1));

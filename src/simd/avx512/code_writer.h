@@ -48,7 +48,7 @@ inline float top_value(const CodeBook& book) {
 template <int kBits>
 class Coder {
  public:
-  explicit Coder(const CodeBook& book) : search_(book.search) {
+  explicit Coder(const CodeBook& book) {
     alignas(64) float bounds[32], values[32];
     for (int i = 0; i < 32; ++i) {
       bounds[i] = i < (1 << kBits) - 1 ? book.bounds[i] : __builtin_inff();
@@ -64,7 +64,7 @@ class Coder {
   // Codes in 32-bit lanes.
   [[gnu::always_inline]] __m512i code(__m512 x) const {
     if constexpr (kBits == 8) {
-      return search_ == CodeSearch::integer ? integer(x) : e4m3(x);
+      return e4m3(x);
     } else {
       __m512i code = _mm512_setzero_si512();
       for_each_of(std::make_integer_sequence<int, kBits>{}, [&](auto i) {
@@ -87,14 +87,6 @@ class Coder {
     const __m512i bits = _mm512_maskz_srli_epi32(kAll, _mm512_castps_si512(x), 24);
     return _mm512_and_si512(bits, _mm512_set1_epi32(0x80));
   }
-  // How many of 0.5, 1.5, ... 126.5 are below.
-  static __m512i integer(__m512 x) {
-    const __m512 at = _mm512_sub_ps(magnitude(x), _mm512_set1_ps(0.5F));
-    const __m512 up =
-        _mm512_maskz_roundscale_ps(kAll, at, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC);
-    const __m512i code = _mm512_maskz_cvttps_epi32(kAll, up);
-    return _mm512_or_si512(_mm512_min_epi32(code, _mm512_set1_epi32(127)), sign(x));
-  }
   // To three bits behind the leading one, halves towards zero; steps of 2^-9 below 2^-6.
   static __m512i e4m3(__m512 x) {
     const __m512 size = magnitude(x);
@@ -110,7 +102,6 @@ class Coder {
     return _mm512_or_si512(_mm512_min_epi32(code, _mm512_set1_epi32(126)), sign(x));
   }
 
-  CodeSearch search_;
   __m512 bounds_[2], values_[2];
 };
 

@@ -1,4 +1,5 @@
 #include "simd/avx512/bounds.h"
+#include "simd/avx512/byte_rows.h"
 #include "simd/avx512/codes.h"
 #include "simd/avx512/ggml_rows.h"
 #include "simd/avx512/hadamard.h"
@@ -89,10 +90,12 @@ constinit const Table kTable = {
     .read_halves = read_halves,
     .run_scores_codes = run_scores_codes,
     .run_accumulate_codes = run_accumulate_codes,
-    .unpack_bytes_k = nullptr,
-    .unpack_bytes_v = nullptr,
-    .run_scores_bytes = nullptr,
-    .run_accumulate_bytes = nullptr,
+    .encode_bytes_k = encode_bytes_k,
+    .encode_bytes_v = encode_bytes_v,
+    .decode_bytes_k = decode_bytes_k,
+    .decode_bytes_v = decode_bytes_v,
+    .run_scores_bytes = run_scores_bytes,
+    .run_accumulate_bytes = run_accumulate_bytes,
     .fetch = fetch_lines,
     .run_queries = 12,
     .half_queries = 12,

@@ -140,8 +140,15 @@ void multiply(const float* x, float* y, std::size_t n) {
 float sum_squares(const float* x, std::size_t n) { return dot(x, x, n); }
 
 float max(const float* x, std::size_t n) {
-  __m512 m = _mm512_set1_ps(x[0]);
+  __m512 m = _mm512_set1_ps(x[0]), more[3] = {m, m, m};  // so that none waits for another
   std::size_t i = 0;
+  for (; i + 64 <= n; i += 64) {
+    m = _mm512_max_ps(m, _mm512_loadu_ps(x + i));
+    for (std::size_t j = 0; j < 3; ++j) {
+      more[j] = _mm512_max_ps(more[j], _mm512_loadu_ps(x + i + 16 * (j + 1)));
+    }
+  }
+  for (const __m512 other : more) m = _mm512_max_ps(m, other);
   for (; i + 16 <= n; i += 16) m = _mm512_max_ps(m, _mm512_loadu_ps(x + i));
   if (i < n) {
     const __mmask16 tail = first_lanes(n - i);

@@ -1,5 +1,6 @@
 #include "simd/kv_run.h"
 #include "simd/scalar/bounds.h"
+#include "simd/scalar/byte_rows.h"
 #include "simd/scalar/codes.h"
 #include "simd/scalar/ggml_rows.h"
 #include "simd/scalar/hadamard.h"
@@ -89,10 +90,12 @@ constinit const Table kTable = {
     .read_halves = read_halves,
     .run_scores_codes = nullptr,
     .run_accumulate_codes = nullptr,
-    .unpack_bytes_k = nullptr,
-    .unpack_bytes_v = nullptr,
-    .run_scores_bytes = nullptr,
-    .run_accumulate_bytes = nullptr,
+    .encode_bytes_k = encode_bytes_k,
+    .encode_bytes_v = encode_bytes_v,
+    .decode_bytes_k = decode_bytes_k,
+    .decode_bytes_v = decode_bytes_v,
+    .run_scores_bytes = run_scores_bytes,
+    .run_accumulate_bytes = run_accumulate_bytes,
     .fetch = fetch_lines,
     .run_queries = 12,
     .half_queries = 12,
