@@ -4,6 +4,7 @@
 
 #include <immintrin.h>
 
+#include <array>
 #include <bit>
 
 #include "simd/byte_rows.h"
@@ -35,6 +36,19 @@ struct Rounding {
   }
 
  private:
+  /// Where the lower bytes of 64 words stand that came from packing four vectors by two.
+  [[gnu::always_inline]] static __m512i bytes_in_order() {
+    alignas(64) static constexpr auto kOrder = [] {
+      std::array<std::uint8_t, 64> order{};
+      for (std::size_t i = 0; i < 64; ++i) {
+        const std::size_t vector = i / 16, lane = i % 16;
+        order[i] = static_cast<std::uint8_t>(vector / 2 * 64 + lane / 4 * 16 + vector % 2 * 8 +
+                                             lane % 4 * 2);
+      }
+      return order;
+    }();
+    return _mm512_load_si512(kOrder.data());
+  }
   [[gnu::always_inline]] void split_step(const float* x, std::size_t n, std::int8_t* high,
                                          std::int8_t* low) const {
     __m512i all[4];
@@ -45,16 +59,14 @@ struct Rounding {
     }
     const __m512i words[2] = {_mm512_packs_epi32(all[0], all[1]),
                               _mm512_packs_epi32(all[2], all[3])};
-    const __m512i lows = _mm512_set1_epi16(0xff), half = _mm512_set1_epi16(128);
-    const __m512i low_bytes =
-        _mm512_packus_epi16(_mm512_and_si512(words[0], lows), _mm512_and_si512(words[1], lows));
-    const __m512i high_bytes =
-        _mm512_packs_epi16(_mm512_srai_epi16(_mm512_add_epi16(words[0], half), 8),
-                           _mm512_srai_epi16(_mm512_add_epi16(words[1], half), 8));
-    // Packing leaves four bytes of each of the four vectors side by side.
-    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    _mm512_storeu_si512(low, _mm512_permutexvar_epi32(order, low_bytes));
-    _mm512_storeu_si512(high, _mm512_permutexvar_epi32(order, high_bytes));
+    // Packing leaves eight bytes of each two vectors side by side, by 16 bytes those of the first
+    // two and of the last two.
+    const __m512i order = bytes_in_order();
+    const __m512i half = _mm512_set1_epi16(128);
+    const __m512i rounded[2] = {_mm512_add_epi16(words[0], half), _mm512_add_epi16(words[1], half)};
+    _mm512_storeu_si512(low, _mm512_permutex2var_epi8(words[0], order, words[1]));
+    _mm512_storeu_si512(high, _mm512_permutex2var_epi8(
+                                  rounded[0], _mm512_add_epi8(order, _mm512_set1_epi8(1)), rounded[1]));
   }
 };
 
