@@ -96,27 +96,27 @@ class Parts {
 };
 
 // Scores become weights; those of rows of the blocks that the query does not see become zero.
-void weigh(const AttentionContext& context, RowRange seen, RowRange scored, float* scores,
-           float& max, float& sum) {
+void weigh(const AttentionContext& context, RowRange seen, RowRange scored, simd::Upcoming next,
+           float* scores, float& max, float& sum) {
   const std::size_t n = seen.end - seen.begin;
   float* weights = scores + (seen.begin - scored.begin);
   if (context.shape.soft_cap != 0) context.simd.tanh_cap(weights, context.shape.soft_cap, n);
   max = context.simd.max(weights, n);
-  sum = context.simd.exp_shift_sum(weights, max, n);
+  sum = context.simd.exp_shift_sum(weights, max, n, next);
   std::fill(scores, weights, 0.0F);
   std::fill(weights + n, scores + (scored.end - scored.begin), 0.0F);
 }
 
-// Keeps the memory busy while the scores of query `i` become weights, for about as many bytes as
+// What keeps the memory busy while the scores of query `i` become weights, about as many bytes as
 // come in that time: V behind what was fetched together with the last K.
-void fetch_ahead(const AttentionContext& context, const simd::KvRun& v, simd::BlockShape block,
-                 std::size_t i) {
+simd::Upcoming next_values(const AttentionContext& context, const simd::KvRun& v,
+                           simd::BlockShape block, std::size_t i) {
   constexpr std::size_t kFetched = 8192, kBytes = 2048;
   const std::size_t part_bytes = context.layout.v->v_bytes(block);
   const std::size_t part = (kFetched + i * kBytes) / part_bytes;
   const std::size_t offset = (kFetched + i * kBytes) % part_bytes;
-  if (part >= v.n_blocks) return;
-  context.simd.fetch(v.parts[part] + offset, std::min(kBytes, part_bytes - offset));
+  if (part >= v.n_blocks) return {};
+  return {v.parts[part] + offset, std::min(kBytes, part_bytes - offset)};
 }
 
 // One tile of queries against a run: what the steps of `attend_together` share.
@@ -289,8 +289,9 @@ void TogetherRun::attend(std::size_t begin, std::size_t n, const StateTile& stat
   score(begin, n, rows);
   if (begin == queries_.begin && n_blocks_ > n_raw_) sealed_.fetch_scales(n_blocks_ - n_raw_);
   for (std::size_t i = begin; i < begin + n; ++i) {
-    if (begin == queries_.begin) fetch_ahead(context_, v, block_, i - begin);
+    const bool is_first = begin == queries_.begin;
     weigh(context_, seen_of_run(context_, tile_, i / tile_.group, run_), scored_,
+          is_first ? next_values(context_, v, block_, i - begin) : simd::Upcoming{},
           scores_ + (i - begin) * kRunTokens, states.max[i], states.sum[i]);
   }
   accumulate(begin, n, rows, states.out + begin * block_.head_dim);

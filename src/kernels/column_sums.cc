@@ -92,7 +92,7 @@ float count_of(const CreditRule& rule, const ObservedPlace& place, std::uint32_t
 
 /// Leaves the exponentials; returns their sum.
 float Columns::softmax(float* weights, std::uint32_t n_rows) const {
-  return compute.simd.exp_shift_sum(weights, compute.simd.max(weights, n_rows), n_rows);
+  return compute.simd.exp_shift_sum(weights, compute.simd.max(weights, n_rows), n_rows, {});
 }
 
 /// `weights` are the scores of the query; overwritten.

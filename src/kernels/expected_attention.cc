@@ -108,7 +108,7 @@ void expected_attention_scores(const Compute& compute, const KeyRows& keys,
     for (std::size_t g = 0; g < group; ++g) {
       float* of_query = of_queries.data() + g * n_rows;
       const float max = compute.simd.max(of_query, n_rows);
-      const float sum = compute.simd.exp_shift_sum(of_query, max, n_rows);
+      const float sum = compute.simd.exp_shift_sum(of_query, max, n_rows, {});
       compute.simd.axpy(1.0F / (sum * static_cast<float>(group)), of_query, scores, n_rows);
     }
     for (std::size_t i = 0; i < n_rows; ++i) {

@@ -34,7 +34,7 @@ inline Weighed weigh(const simd::Table& simd, float* scores, std::uint32_t n_see
                      std::uint32_t n_all) {
   Weighed state{};
   state.max = simd.max(scores, n_seen);
-  state.sum = simd.exp_shift_sum(scores, state.max, n_seen);
+  state.sum = simd.exp_shift_sum(scores, state.max, n_seen, {});
   std::fill(scores + n_seen, scores + n_all, 0.0F);
   return state;
 }

@@ -223,6 +223,13 @@ using PackCodesFn = EncodeCodesFn;
 using BoundScoresFn = void (*)(const float* q, std::size_t n_q, const KvRun& bounds, std::size_t n,
                                float* out);
 
+/// Bytes that will be read soon: they are fetched into the cache, a line at a time between other
+/// work, which goes on while they come. Never dereferenced.
+struct Upcoming {
+  const std::byte* data = nullptr;
+  std::size_t n_bytes = 0;
+};
+
 struct Table {
   std::string_view name;  // "scalar", "avx2", "avx512", "amx"
 
@@ -233,8 +240,8 @@ struct Table {
   void (*multiply)(const float* x, float* y, std::size_t n);       // y *= x, element by element
   float (*sum_squares)(const float* x, std::size_t n);
   float (*max)(const float* x, std::size_t n);  // n > 0
-  /// x[i] = exp(x[i] - shift); returns the sum. exp(-inf) is exactly 0.
-  float (*exp_shift_sum)(float* x, float shift, std::size_t n);
+  /// x[i] = exp(x[i] - shift); returns the sum. exp(-inf) is exactly 0. Asks for `next` meanwhile.
+  float (*exp_shift_sum)(float* x, float shift, std::size_t n, Upcoming next);
   void (*silu_mul)(const float* gate, const float* up, float* out, std::size_t n);
   void (*gelu_tanh_mul)(const float* gate, const float* up, float* out, std::size_t n);
   void (*tanh_cap)(float* x, float cap, std::size_t n);  // x = cap * tanh(x / cap)

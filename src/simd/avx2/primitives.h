@@ -12,7 +12,7 @@ void multiply(const float* x, float* y, std::size_t n);
 float sum_squares(const float* x, std::size_t n);
 float max(const float* x, std::size_t n);
 
-float exp_shift_sum(float* x, float shift, std::size_t n);
+float exp_shift_sum(float* x, float shift, std::size_t n, Upcoming next);
 void silu_mul(const float* gate, const float* up, float* out, std::size_t n);
 void gelu_tanh_mul(const float* gate, const float* up, float* out, std::size_t n);
 void tanh_cap(float* x, float cap, std::size_t n);

@@ -157,15 +157,22 @@ float max(const float* x, std::size_t n) {
   return _mm512_reduce_max_ps(m);
 }
 
-float exp_shift_sum(float* x, float shift, std::size_t n) {
+float exp_shift_sum(float* x, float shift, std::size_t n, Upcoming next) {
   const __m512 base = _mm512_set1_ps(shift);
   __m512 sum = _mm512_setzero_ps();
   std::size_t i = 0;
+  const char* line = reinterpret_cast<const char*>(next.data);
+  const char* const end = line + next.n_bytes;
   for (; i + 16 <= n; i += 16) {
+    if (line < end) {
+      _mm_prefetch(line, _MM_HINT_T1);
+      line += 64;
+    }
     const __m512 e = exp16(_mm512_sub_ps(_mm512_loadu_ps(x + i), base));
     _mm512_storeu_ps(x + i, e);
     sum = _mm512_add_ps(sum, e);
   }
+  for (; line < end; line += 64) _mm_prefetch(line, _MM_HINT_T1);
   if (i < n) {
     const __mmask16 tail = first_lanes(n - i);
     const __m512 e = exp16(_mm512_sub_ps(_mm512_maskz_loadu_ps(tail, x + i), base));
