@@ -15,6 +15,8 @@ template <const simd::CodeBook& kBook>
 struct CodedRows {
   static_assert(kBook.fit != simd::CodeFit::range || kBook.bits == 2 || kBook.bits == 4 ||
                 kBook.bits == 8);
+  // What sets take for e4m3 is: its largest value, 448.
+  static_assert(kBook.bits < 8 || simd::codes_are_values(kBook) || kBook.values[126] == 0x43e0);
 
   static std::size_t k_bytes(BlockShape shape) { return simd::k_part_bytes(kBook, shape); }
   static std::size_t v_bytes(BlockShape shape) { return simd::v_part_bytes(kBook, shape); }

@@ -13,8 +13,7 @@ constexpr simd::CodeBook make_e4m3_book() {
     if (i >= 16 && i % 8 == 0) unit *= 2;
     magnitudes[i] = unit * static_cast<float>(i < 8 ? i : 8 + i % 8);
   }
-  simd::CodeBook book = make_book(8, simd::CodeFit::largest, magnitudes);
-  return book;
+  return make_book(8, simd::CodeFit::largest, magnitudes);
 }
 
 constexpr simd::CodeBook kBook = make_e4m3_book();

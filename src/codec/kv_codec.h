@@ -61,7 +61,7 @@ struct BeforeRope {
 ///                and AMX instructions read them.
 ///  - V f32, f16: [n][d].
 ///  - V bf16:     [n / 2][d][2 tokens]: pairs of tokens interleaved.
-/// Those of the sealed formats: simd/code_book.h, tensor/quant_blocks.h.
+/// Those of the sealed formats: simd/code_book.h, simd/byte_rows.h, tensor/quant_blocks.h.
 struct KvCodec {
   KvFormat format;
   KvFormat raw;           // format of open blocks of this codec; its own of a raw one
@@ -113,7 +113,8 @@ struct KvCodec {
   const BeforeRope* before_rope = nullptr;
 
   bool is_raw() const noexcept { return raw == format; }
-  /// Attention in every set reads parts as they are, for any number of queries.
+  /// Attention, but for latent attention, reads parts as they are in every set and for any number
+  /// of queries.
   bool is_read_as_stored() const noexcept {
     return codes == nullptr && unpack_k == nullptr && before_rope == nullptr;
   }

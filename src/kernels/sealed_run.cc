@@ -34,7 +34,7 @@ void SealedRun::set_side(Side& side, const KvCodec& codec, const simd::KvRun& ru
   side.unpacks = codec.unpack_k != nullptr;
   const bool reads_codes = side.unpacks ? codec.run_scores(context_.simd) != nullptr
                                         : context_.simd.run_scores_codes != nullptr;
-  side.decodes = (codec.codes != nullptr || side.unpacks) && !(are_few_ && reads_codes);
+  side.decodes = !codec.is_read_as_stored() && !(are_few_ && reads_codes);
   const std::size_t n_elements = std::size_t{block_.block_tokens} * block_.head_dim;
   side.decoded_bytes = side.unpacks ? simd::integer_part_bytes(block_) : 2 * n_elements;
   side.n_decoded = 0;
@@ -89,14 +89,10 @@ void SealedRun::scores(const float* q, std::size_t n_blocks, simd::ScoreTile sco
 }
 
 void SealedRun::fetch_scales(std::size_t n_blocks) const {
-  std::size_t begin;
-  if (v_.codec->codes != nullptr) {
-    begin = simd::code_bytes(*v_.codec->codes, block_);
-  } else if (v_.codec->row_scales != nullptr) {
-    begin = v_.codec->row_scales(block_);
-  } else {
-    return;
-  }
+  if (v_.codec->row_scales == nullptr && v_.codec->codes == nullptr) return;
+  const std::size_t begin = v_.codec->row_scales != nullptr
+                                ? v_.codec->row_scales(block_)
+                                : simd::code_bytes(*v_.codec->codes, block_);
   for (std::size_t b = 0; b < n_blocks; ++b) {
     context_.simd.fetch(v_.run.parts[b] + begin, v_.n_bytes - begin);
   }

@@ -14,10 +14,10 @@ namespace larder {
 inline constexpr std::uint32_t kMinBlockTokens = 16;
 inline constexpr std::uint32_t kMaxRunBlocks = kRunTokens / kMinBlockTokens;
 
-/// Multiplies queries and weights with sealed blocks. Parts that many queries read are decoded
-/// once, the first time they are asked for, to bf16 or to integers (simd/integer_rows.h); few
-/// queries go through the kernels that decode in registers, where format and instruction set have
-/// them. Both give the same bits.
+/// Multiplies queries and weights with sealed blocks. Those that are read as they are stored take
+/// no decoding. Of others, parts that many queries read are decoded once, the first time they are
+/// asked for, to bf16 or to integers (simd/integer_rows.h); few queries go through the kernels that
+/// decode in registers, where format and instruction set have them. Both give the same bits.
 class SealedRun {
  public:
   /// Of one side, K or V, of a run, in floats: scales of rows, and decoded rows with perhaps a

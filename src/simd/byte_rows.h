@@ -4,7 +4,7 @@
 // A *byte part* has bytes with a sign, -127 to 127, in fours that stand together,
 //   K [n / 16][d / 4][16 tokens][4 channels], V [n / 4][d][4 tokens],
 // as instructions of VNNI and AMX read them; then [n] scales, f16. An element is scale * byte. The
-// largest magnitude of a row becomes 127.
+// largest magnitude of a row becomes 127, or less where its scale is denormal.
 //
 // A query's elements are rounded to integers x of 16 bits with one unit, the largest magnitude
 // being kTopBytes:
@@ -15,10 +15,10 @@
 // V the same way: a query's weights times the scales of their rows are rounded to integers x with
 // one unit for all of a run, or for as many of its blocks at a time as kByteRun tokens hold,
 //   out = fma(nearest float of <x, v>, unit, out).
-// So the results are the same to the bit for every set and any number of queries, and weights of
-// zero change nothing. Rounding errors: 2^-16 of the largest element for each of them, where bf16's
-// is 2^-9 of the element itself. NaN and infinity are in `largest`, found by comparing bits without
-// signs, thereby in the unit, and the result is not finite either.
+// So the results of finite numbers are the same to the bit for every set and any number of queries,
+// and weights of zero change nothing. Rounding errors: 2^-16 of the largest element for each of
+// them, where bf16's is 2^-9 of the element itself. NaN and infinity are in `largest`, found by
+// comparing bits without signs, thereby in the unit, and the result is not finite either.
 #pragma once
 
 #include <cstddef>

@@ -161,7 +161,7 @@ inline constexpr std::size_t kMaxRunQueries = 16;
 inline constexpr std::size_t kMaxHalfQueries = 48;
 
 /// Parts that are rows of ggml blocks, [n][d / 32] (tensor/quant_blocks.h), as bf16 parts; values
-/// are rounded to bf16. REQUIRES: head_dim a multiple of 32.
+/// are rounded to bf16. REQUIRES: head_dim a multiple of 32. (Byte parts: see the table.)
 using DecodeRowsFn = void (*)(const std::byte* part, BlockShape shape, std::byte* bf16);
 /// Such parts as integer parts (simd/integer_rows.h), the same bytes in all sets but those that say
 /// `unpacks_bf16`: there the integers are bf16 numbers.
@@ -223,8 +223,8 @@ using PackCodesFn = EncodeCodesFn;
 using BoundScoresFn = void (*)(const float* q, std::size_t n_q, const KvRun& bounds, std::size_t n,
                                float* out);
 
-/// Bytes that will be read soon: they are fetched into the cache, a line at a time between other
-/// work, which goes on while they come. Never dereferenced.
+/// Bytes that will be read soon: they are fetched into the cache, as far as it lasts a line at a
+/// time between other work, which goes on while they come. Never dereferenced.
 struct Upcoming {
   const std::byte* data = nullptr;
   std::size_t n_bytes = 0;
@@ -240,7 +240,8 @@ struct Table {
   void (*multiply)(const float* x, float* y, std::size_t n);       // y *= x, element by element
   float (*sum_squares)(const float* x, std::size_t n);
   float (*max)(const float* x, std::size_t n);  // n > 0
-  /// x[i] = exp(x[i] - shift); returns the sum. exp(-inf) is exactly 0. Asks for `next` meanwhile.
+  /// x[i] = exp(x[i] - shift); returns the sum. exp(-inf) is exactly 0. May ask for `next`
+  /// meanwhile.
   float (*exp_shift_sum)(float* x, float shift, std::size_t n, Upcoming next);
   void (*silu_mul)(const float* gate, const float* up, float* out, std::size_t n);
   void (*gelu_tanh_mul)(const float* gate, const float* up, float* out, std::size_t n);
@@ -295,7 +296,8 @@ struct Table {
   CodeAccumulateFn run_accumulate_codes;  // null where that is
   /// Byte parts (simd/byte_rows.h). REQUIRES: head_dim is a multiple of 16. Encoding: a full bf16
   /// part, of which NaN counts as zero and what is beyond +-65504 as that; decoding: the bytes as
-  /// bf16 numbers, not yet scaled. All of this has the same bits in all sets. Weights are rounded
+  /// bf16 numbers, exact, not yet scaled. All of this has the same bits in all sets for finite
+  /// queries and weights, and any number of them. Weights are rounded
   /// together for as many whole blocks, from the first on, as 512 rows hold: in no more than these,
   /// zeros before, between and behind leave the result as it is to the bit. REQUIRES: n_tokens is a
   /// whole number of blocks.

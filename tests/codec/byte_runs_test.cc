@@ -162,6 +162,28 @@ TEST(ByteRuns, PartsAndDecodedRowsAreTheScalarOnes) {
   }
 }
 
+// NaN, infinity, denormals and scales that are zero among them.
+TEST(ByteRuns, PartsOfAnyBitsAreTheScalarOnes) {
+  const simd::Table& scalar = simd::scalar_table();
+  for (const simd::Table* table : simd::available()) {
+    for (const BlockShape shape : kShapes) {
+      std::mt19937 rng(9);
+      std::vector<std::uint16_t> open(simd::bytes_of_rows(shape));
+      for (const unsigned mask : {0xffffU, 0xbfffU, 0x81ffU}) {  // all, below 2, denormals
+        for (auto& x : open) x = static_cast<std::uint16_t>(rng() & mask);
+        const auto* const bf16 = reinterpret_cast<const std::byte*>(open.data());
+        std::vector<std::byte> part(simd::byte_part_bytes(shape)), expected = part;
+        table->encode_bytes_k(bf16, shape, part.data());
+        scalar.encode_bytes_k(bf16, shape, expected.data());
+        ASSERT_EQ(part, expected) << table->name << " K, " << mask;
+        table->encode_bytes_v(bf16, shape, part.data());
+        scalar.encode_bytes_v(bf16, shape, expected.data());
+        ASSERT_EQ(part, expected) << table->name << " V, " << mask;
+      }
+    }
+  }
+}
+
 TEST(ByteRuns, ScoresHaveTheBitsOfTheFormula) {
   for_each_case(true, [](const simd::Table& table, BlockShape shape, const ByteRun& run,
                          std::mt19937& rng) {

@@ -2,6 +2,7 @@
 #include "simd/amx/byte_tiles.h"
 #include "simd/amx/kv.h"
 #include "simd/avx512/codes.h"
+#include "simd/byte_runs.h"
 #include "simd/run_distance.h"
 
 namespace larder::simd::amx {
@@ -81,23 +82,16 @@ void scores_of(const float* q, const KvRun& k, BlockShape shape, ScoreTile score
 template <int kA>
 void accumulate(ScoreTile weights, const KvRun& v, BlockShape shape, std::uint32_t n_tokens,
                 float* out) {
-  alignas(64) float scales[kByteRun];
-  const std::size_t n_blocks = n_tokens / shape.block_tokens;
-  const std::size_t n_of_chunk = kByteRun / shape.block_tokens;
-  for (std::size_t b = 0; b < n_blocks; b += n_of_chunk) {
-    const std::size_t n = n_blocks - b < n_of_chunk ? n_blocks - b : n_of_chunk;
-    for (std::size_t i = 0; i < n; ++i) {
-      avx512::read_halves(v.parts[b + i] + bytes_of_rows(shape), shape.block_tokens,
-                          scales + i * shape.block_tokens);
-    }
-    const KvRun rest{v.parts + b, v.n_blocks - b, v.n_next};
-    for_each_some<kA>(weights.n_q, [&](std::size_t n_q, std::size_t first) {
-      ByteWeights<kA> some(n_q, shape);
-      const std::size_t at = first * weights.stride + b * shape.block_tokens;
-      some.round({weights.data + at, n_q, weights.stride}, scales, n * shape.block_tokens);
-      add_blocks(some, rest, n, shape, out + first * shape.head_dim);
-    });
-  }
+  for_each_byte_run<avx512::read_halves>(
+      v, shape, n_tokens,
+      [&](const KvRun& run, std::size_t n, const float* scales, std::size_t first) {
+        for_each_some<kA>(weights.n_q, [&](std::size_t n_q, std::size_t first_q) {
+          ByteWeights<kA> some(n_q, shape);
+          some.round({weights.data + first_q * weights.stride + first, n_q, weights.stride}, scales,
+                     n * shape.block_tokens);
+          add_blocks(some, run, n, shape, out + first_q * shape.head_dim);
+        });
+      });
 }
 
 }  // namespace

@@ -58,7 +58,8 @@ struct ByteShapes {
   }
 };
 
-/// A K tile, the scales of its rows, f16, and how far from there what shall be fetched meanwhile.
+/// A K tile, the scales of its rows, f16, and how far from there what shall be fetched meanwhile;
+/// with zero the tile itself, which costs next to nothing.
 struct ByteKeys {
   const std::byte *rows, *scales;
   std::ptrdiff_t ahead;

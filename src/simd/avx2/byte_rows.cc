@@ -8,7 +8,7 @@
 
 #include "simd/avx2/codes.h"
 #include "simd/avx2/planes.h"
-#include "simd/byte_rows.h"
+#include "simd/byte_runs.h"
 #include "simd/integer_rows.h"
 #include "simd/run_distance.h"
 #include "simd/unroll.h"
@@ -175,17 +175,6 @@ void add_blocks(const Integers& weights, const KvRun& v, std::size_t n_blocks, B
   }
 }
 
-/// f(number of queries, the first of them): as even as it goes.
-template <class F>
-void for_each_part(std::size_t n_q, F&& f) {
-  const std::size_t n_parts = (n_q + kMostQueries - 1) / kMostQueries;
-  for (std::size_t i = 0, first = 0; i < n_parts; ++i) {
-    const std::size_t n = (n_q - first) / (n_parts - i);
-    f(n, first);
-    first += n;
-  }
-}
-
 using ScoreRun = void (*)(const Integers&, const KvRun&, BlockShape, ScoreTile);
 using AddBlocks = void (*)(const Integers&, const KvRun&, std::size_t, BlockShape, float*);
 using Queries = std::make_integer_sequence<int, static_cast<int>(kMostQueries)>;
@@ -203,7 +192,7 @@ constexpr std::array<AddBlocks, kMostQueries> add_runs(std::integer_sequence<int
 void run_scores_bytes(const float* q, const KvRun& k, BlockShape shape, ScoreTile scores) {
   static constexpr auto kRuns = score_runs(Queries{});
   Integers integers;
-  for_each_part(scores.n_q, [&](std::size_t n, std::size_t first) {
+  for_each_few<kMostQueries>(scores.n_q, [&](std::size_t n, std::size_t first) {
     for (std::size_t i = 0; i < n; ++i) {
       const float* const row = q + (first + i) * shape.head_dim;
       __m256i largest = _mm256_setzero_si256();
@@ -219,32 +208,26 @@ void run_scores_bytes(const float* q, const KvRun& k, BlockShape shape, ScoreTil
 void run_accumulate_bytes(ScoreTile weights, const KvRun& v, BlockShape shape,
                           std::uint32_t n_tokens, float* out) {
   static constexpr auto kRuns = add_runs(Queries{});
-  alignas(32) float scales[kByteRun], scaled[kByteRun];
-  const std::size_t n_blocks = n_tokens / shape.block_tokens;
-  const std::size_t n_of_chunk = kByteRun / shape.block_tokens;
+  alignas(32) float scaled[kByteRun];
   Integers integers;
-  for (std::size_t b = 0; b < n_blocks; b += n_of_chunk) {
-    const std::size_t n = n_blocks - b < n_of_chunk ? n_blocks - b : n_of_chunk;
-    const std::size_t n_rows = n * shape.block_tokens;
-    for (std::size_t i = 0; i < n; ++i) {
-      read_halves(v.parts[b + i] + bytes_of_rows(shape), shape.block_tokens,
-                  scales + i * shape.block_tokens);
-    }
-    const KvRun rest{v.parts + b, v.n_blocks - b, v.n_next};
-    for_each_part(weights.n_q, [&](std::size_t n_q, std::size_t first) {
-      for (std::size_t i = 0; i < n_q; ++i) {
-        const float* row = weights.data + (first + i) * weights.stride + b * shape.block_tokens;
-        __m256i largest = _mm256_setzero_si256();
-        for (std::size_t t = 0; t < n_rows; t += 8) {
-          const __m256 x = _mm256_mul_ps(_mm256_loadu_ps(row + t), _mm256_load_ps(scales + t));
-          largest = larger(largest, x);
-          _mm256_store_ps(scaled + t, x);
-        }
-        integers.set(i, scaled, n_rows, largest_of(largest));
-      }
-      kRuns[n_q - 1](integers, rest, n, shape, out + first * shape.head_dim);
-    });
-  }
+  for_each_byte_run<read_halves>(
+      v, shape, n_tokens,
+      [&](const KvRun& run, std::size_t n, const float* scales, std::size_t first) {
+        const std::size_t n_rows = n * shape.block_tokens;
+        for_each_few<kMostQueries>(weights.n_q, [&](std::size_t n_q, std::size_t first_q) {
+          for (std::size_t i = 0; i < n_q; ++i) {
+            const float* const row = weights.data + (first_q + i) * weights.stride + first;
+            __m256i largest = _mm256_setzero_si256();
+            for (std::size_t t = 0; t < n_rows; t += 8) {
+              const __m256 x = _mm256_mul_ps(_mm256_loadu_ps(row + t), _mm256_load_ps(scales + t));
+              largest = larger(largest, x);
+              _mm256_store_ps(scaled + t, x);
+            }
+            integers.set(i, scaled, n_rows, largest_of(largest));
+          }
+          kRuns[n_q - 1](integers, run, n, shape, out + first_q * shape.head_dim);
+        });
+      });
 }
 
 }  // namespace larder::simd::avx2

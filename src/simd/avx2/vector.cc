@@ -155,14 +155,14 @@ float exp_shift_sum(float* x, float shift, std::size_t n, Upcoming next) {
   const char* const end = line + next.n_bytes;
   for (; i + 8 <= n; i += 8) {
     if (line < end) {
-      _mm_prefetch(line, _MM_HINT_T1);
+      _mm_prefetch(line, _MM_HINT_T0);
       line += 64;
     }
     const __m256 e = exp8(_mm256_sub_ps(_mm256_loadu_ps(x + i), base));
     _mm256_storeu_ps(x + i, e);
     sum = _mm256_add_ps(sum, e);
   }
-  for (; line < end; line += 64) _mm_prefetch(line, _MM_HINT_T1);
+  for (; line < end; line += 64) _mm_prefetch(line, _MM_HINT_T0);
   if (i < n) {
     store_first(x + i, exp8(_mm256_sub_ps(load_first(x + i, n - i), base)), n - i);
     sum = _mm256_add_ps(sum, load_first(x + i, n - i));
