@@ -1,4 +1,6 @@
 // Runs of byte parts, straight from where they stand; arithmetic in simd/byte_rows.h.
+#include "simd/avx512/byte_rows.h"
+
 #include "simd/amx/byte_tiles.h"
 #include "simd/amx/kv.h"
 #include "simd/avx512/codes.h"
@@ -9,6 +11,9 @@ namespace larder::simd::amx {
 namespace {
 
 constexpr std::size_t kBytesAhead = 13000;
+/// Up to so many queries times channels vectors have so little to do that memory is what they wait
+/// for, and they wait less than tiles do, whose loads hold up what is behind them. The same bits.
+constexpr std::size_t kFewProducts = 256;
 
 template <int kA>
 void score_run(const ByteQueries<kA>& queries, const KvRun& k, BlockShape shape, ScoreTile scores) {
@@ -97,11 +102,17 @@ void accumulate(ScoreTile weights, const KvRun& v, BlockShape shape, std::uint32
 }  // namespace
 
 void run_scores_bytes(const float* q, const KvRun& k, BlockShape shape, ScoreTile scores) {
+  if (scores.n_q * shape.head_dim <= kFewProducts) {
+    return avx512::run_scores_bytes(q, k, shape, scores);
+  }
   (scores.n_q <= ByteShapes<1>::kMaxRows ? scores_of<1> : scores_of<2>)(q, k, shape, scores);
 }
 
 void run_accumulate_bytes(ScoreTile weights, const KvRun& v, BlockShape shape,
                           std::uint32_t n_tokens, float* out) {
+  if (weights.n_q * shape.head_dim <= kFewProducts) {
+    return avx512::run_accumulate_bytes(weights, v, shape, n_tokens, out);
+  }
   const bool are_few = weights.n_q <= ByteShapes<1>::kMaxRows;
   (are_few ? accumulate<1> : accumulate<2>)(weights, v, shape, n_tokens, out);
 }
