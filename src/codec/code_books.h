@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 
 #include "simd/code_book.h"
@@ -37,15 +38,19 @@ constexpr simd::CodeBook make_byte_range_book() {
   return book;
 }
 
-/// A table of N(0, 1) with the mirror image of `half`, its positive values ascending.
+/// A table of N(0, 1) with the mirror image of `half`, its positive values ascending, in units of
+/// `unit`.
 template <std::size_t n>
-constexpr simd::CodeBook make_normal_book(std::uint32_t bits, const std::array<float, n>& half) {
+constexpr simd::CodeBook make_normal_book(std::uint32_t bits, float unit,
+                                          const std::array<std::int8_t, n>& half) {
   std::array<float, 2 * n> values{};
   for (std::size_t i = 0; i < n; ++i) {
     values[n + i] = half[i];
-    values[n - 1 - i] = -half[i];
+    values[n - 1 - i] = -values[n + i];
   }
-  return make_book(bits, simd::CodeFit::norm, values);
+  simd::CodeBook book = make_book(bits, simd::CodeFit::norm, values);
+  for (float& bound : book.bounds) bound *= unit;
+  return book;
 }
 
 }  // namespace larder

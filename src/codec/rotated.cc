@@ -7,14 +7,15 @@
 namespace larder {
 namespace {
 
-// Lloyd-Max quantisers of N(0, 1), positive halves.
-constexpr simd::CodeBook kBook2 = make_normal_book<2>(2, {0.4528F, 1.5104F});
-constexpr simd::CodeBook kBook3 = make_normal_book<4>(3, {0.2451F, 0.7560F, 1.3439F, 2.1519F});
-constexpr simd::CodeBook kBook4 = make_normal_book<8>(
-    4, {0.1284F, 0.3880F, 0.6568F, 0.9423F, 1.2562F, 1.6180F, 2.0690F, 2.7326F});
+// Lloyd-Max quantisers of N(0, 1), positive halves, in units that make them nearly integers: their
+// mean square errors are 0.1175, 0.03455, 0.00951 and 0.00252, by 0.6 % more than of real numbers
+// at 5 bits, by less than 0.1 % at fewer.
+constexpr simd::CodeBook kBook2 = make_normal_book<2>(2, 0.015104F, {30, 100});
+constexpr simd::CodeBook kBook3 = make_normal_book<4>(3, 0.024453F, {10, 31, 55, 88});
+constexpr simd::CodeBook kBook4 =
+    make_normal_book<8>(4, 0.026225F, {5, 15, 25, 36, 48, 62, 79, 104});
 constexpr simd::CodeBook kBook5 = make_normal_book<16>(
-    5, {0.0659F, 0.1981F, 0.3314F, 0.4667F, 0.6049F, 0.7471F, 0.8946F, 1.0488F, 1.2118F, 1.3863F,
-        1.5762F, 1.7872F, 2.0287F, 2.3177F, 2.6911F, 3.2607F});
+    5, 0.033895F, {2, 6, 10, 14, 18, 22, 26, 31, 36, 41, 47, 53, 60, 68, 79, 96});
 
 constexpr KvCodec kRot8 = ByteRows::codec(KvFormat::rot8, "rot8", true);
 constexpr KvCodec kRot5 = CodedRows<kBook5>::codec(KvFormat::rot5, "rot5", true);

@@ -15,12 +15,10 @@ void SealedKeys::score(const float* q, std::uint32_t n_blocks, simd::ScoreTile s
       continue;
     }
     const std::byte* decoded = rows(b);
-    const bool unpacks = layout_.k->unpack_k != nullptr;
-    const simd::Table& simd = compute_.simd;
-    (unpacks ? simd.run_scores_integers : simd.run_scores_bf16)(q, {&decoded, 1, 0}, shape_, tile);
-    if (layout_.k->row_scales == nullptr) continue;
+    decoded_.run_scores()(q, {&decoded, 1, 0}, shape_, tile);
+    if (!decoded_.has_scales_apart()) continue;
     for (std::size_t i = 0; i < tile.n_q; ++i) {
-      simd.multiply(scales(b), tile.data + i * tile.stride, shape_.block_tokens);
+      compute_.simd.multiply(scales(b), tile.data + i * tile.stride, shape_.block_tokens);
     }
   }
 }
@@ -28,14 +26,7 @@ void SealedKeys::score(const float* q, std::uint32_t n_blocks, simd::ScoreTile s
 void SealedKeys::decode(std::uint32_t block) {
   if (layout_.is_raw(block) || layout_.k->is_read_as_stored()) return;
   const std::byte* part = layout_.pool + to_offset(blocks_[block]);
-  if (layout_.k->unpack_k != nullptr) {
-    layout_.k->unpack_k(compute_.simd)(part, shape_, rows(block));
-    return;
-  }
-  compute_.simd.decode_codes_k(*layout_.k->codes, part, shape_, rows(block));
-  if (layout_.k->row_scales == nullptr) return;
-  compute_.simd.read_halves(part + layout_.k->row_scales(shape_), shape_.block_tokens,
-                            scales(block));
+  decoded_.decode(part, rows(block), scales(block));
 }
 
 }  // namespace larder

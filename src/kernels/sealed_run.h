@@ -6,8 +6,8 @@
 #include <cstdint>
 
 #include "kernels/attention_run.h"
+#include "kernels/decoded_parts.h"
 #include "kernels/turned_keys.h"
-#include "simd/integer_rows.h"
 
 namespace larder {
 
@@ -16,14 +16,14 @@ inline constexpr std::uint32_t kMaxRunBlocks = kRunTokens / kMinBlockTokens;
 
 /// Multiplies queries and weights with sealed blocks. Those that are read as they are stored take
 /// no decoding. Of others, parts that many queries read are decoded once, the first time they are
-/// asked for, to bf16 or to integers (simd/integer_rows.h); few queries go through the kernels that
+/// asked for (kernels/decoded_parts.h); few queries go through the kernels that
 /// decode in registers, where format and instruction set have them. Both give the same bits.
 class SealedRun {
  public:
   /// Of one side, K or V, of a run, in floats: scales of rows, and decoded rows with perhaps a
   /// scale for each group of channels.
   static constexpr std::size_t side_floats(std::size_t head_dim) {
-    return kRunTokens * (1 + head_dim / 2 + head_dim / simd::kGroupChannels);
+    return DecodedParts::n_floats(kRunTokens, head_dim);
   }
   static constexpr std::size_t n_floats(std::size_t head_dim) { return 2 * side_floats(head_dim); }
 
@@ -41,23 +41,24 @@ class SealedRun {
 
  private:
   struct Side {
-    const KvCodec* codec;
-    simd::KvRun run;
-    simd::DecodeCodesFn decode_codes;
-    simd::UnpackRowsFn unpack;
-    bool unpacks;  // parts, when they are decoded, become integers
-    bool decodes;
-    std::size_t n_bytes;        // of a part
-    std::size_t decoded_bytes;  // of a decoded one
+    Side(const SealedRun& of, const KvCodec& its_codec, const simd::KvRun& its_run, bool is_key,
+         float* memory);
+
+    const KvCodec& codec;
+    const simd::KvRun run;
+    const DecodedParts decoded;
+    const bool decodes;
+    const std::size_t n_bytes;  // of a part
     std::size_t n_decoded = 0;  // blocks
-    std::byte* rows;
-    float* scales;  // [rows of the run]
+    float* const scales;        // [rows of the run]
+    std::byte* const rows;
     std::array<const std::byte*, kMaxRunBlocks> parts;
   };
-  void set_side(Side& side, const KvCodec& codec, const simd::KvRun& run, float* memory) const;
   simd::KvRun coded_parts(const Side& side, std::size_t n_blocks) const {
     return {side.run.parts, n_blocks, side.run.n_blocks - n_blocks + side.run.n_next};
   }
+  /// Kernels multiply parts of this format as they are.
+  bool multiplies(const KvCodec& codec) const;
   void decode(Side& side, std::size_t n_blocks) const;
 
   const AttentionContext& context_;

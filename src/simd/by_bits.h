@@ -24,6 +24,21 @@ template <class F>
   }
 }
 
+/// The same of codes that are bytes.
+template <class F>
+[[maybe_unused]] inline decltype(auto) by_byte_bits(std::uint32_t n, F&& f) {
+  switch (n) {
+    case 2:
+      return f(std::integral_constant<int, 2>{});
+    case 3:
+      return f(std::integral_constant<int, 3>{});
+    case 4:
+      return f(std::integral_constant<int, 4>{});
+    default:
+      return f(std::integral_constant<int, 5>{});
+  }
+}
+
 /// The same with CodeFit::range.
 template <class F>
 [[maybe_unused]] inline decltype(auto) by_range_bits(std::uint32_t n, F&& f) {

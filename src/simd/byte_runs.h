@@ -19,9 +19,11 @@ inline void for_each_few(std::size_t n_q, F&& f) {
   }
 }
 
-/// f(the run from some blocks on, their number, the scales of their rows, their first row).
+/// f(the run from some blocks on, their number, the scales of their rows, their first row). Scales
+/// stand `at_scales` behind the beginning of a part.
 template <void (*kReadHalves)(const std::byte*, std::size_t, float*), class F>
-inline void for_each_byte_run(const KvRun& v, BlockShape shape, std::size_t n_tokens, F&& f) {
+inline void for_each_byte_run(const KvRun& v, BlockShape shape, std::size_t at_scales,
+                              std::size_t n_tokens, F&& f) {
   alignas(64) float scales[kByteRun];
   const std::size_t n_tokens_of_block = shape.block_tokens;
   const std::size_t n_of_run = byte_run_tokens(shape) / n_tokens_of_block;
@@ -29,8 +31,7 @@ inline void for_each_byte_run(const KvRun& v, BlockShape shape, std::size_t n_to
   for (std::size_t b = 0; b < n_blocks; b += n_of_run) {
     const std::size_t n = n_blocks - b < n_of_run ? n_blocks - b : n_of_run;
     for (std::size_t i = 0; i < n; ++i) {
-      kReadHalves(v.parts[b + i] + bytes_of_rows(shape), n_tokens_of_block,
-                  scales + i * n_tokens_of_block);
+      kReadHalves(v.parts[b + i] + at_scales, n_tokens_of_block, scales + i * n_tokens_of_block);
     }
     f(KvRun{v.parts + b, v.n_blocks - b, v.n_next}, n, scales, b * n_tokens_of_block);
   }

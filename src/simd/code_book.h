@@ -18,7 +18,9 @@ enum class CodeFit : std::uint8_t {
 
 /// A table of values that are exact in bf16, and how rows become codes of it. A table of 8 bits is
 /// that of OCP e4m3. Of 8 bits with CodeFit::range there is no table: a code is its own value, 0 to
-/// 255 (`codes_are_values`), that of x the nearest to it, the lower of two.
+/// 255 (`codes_are_values`), that of x the nearest to it, the lower of two. A table of fewer bits
+/// whose rows have scales has integers of -127 to 127 (`codes_are_bytes`): attention multiplies
+/// them as the bytes of simd/byte_rows.h.
 ///
 /// Layout of a part. Codes stand in *planes*: 32 codes of the 16 tokens of a K tile and two
 /// channels, or of two tokens and 16 channels of V, in the order in which the bf16 layouts keep
@@ -39,13 +41,20 @@ struct CodeBook {
   /// bf16 in ascending order: of codes 0 to 2^bits - 1, repeated to fill 32 entries; of 8 bits the
   /// magnitudes of codes 0 to 127, and bit 7 of a code is the sign.
   alignas(64) std::uint16_t values[128];
-  /// Midpoints between neighbouring values (of 8 bits, magnitudes): code is how many are below x.
+  /// Midpoints between neighbouring values (of 8 bits, magnitudes): code is how many are below x,
+  /// with CodeFit::norm an element divided by the root mean square of its row.
   float bounds[127];
 };
 
 /// Codes without a table: `values` and `bounds` are not looked at.
 [[gnu::always_inline]] constexpr bool codes_are_values(const CodeBook& book) noexcept {
   return book.bits == 8 && book.fit == CodeFit::range;
+}
+
+/// Codes stand for bytes of a byte part: [n / 4] or [d / 4] *lines* of 16 lanes and four bytes, of
+/// which two neighbouring planes hold one.
+[[gnu::always_inline]] constexpr bool codes_are_bytes(const CodeBook& book) noexcept {
+  return book.bits < 8 && book.fit != CodeFit::range;
 }
 
 constexpr std::size_t group_planes(std::uint32_t bits) {

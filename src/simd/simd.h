@@ -180,9 +180,13 @@ using EncodeCodesFn = void (*)(const CodeBook& book, const std::byte* bf16, Bloc
 /// elements themselves, zero + scale * value, rounded to bf16.
 using DecodeCodesFn = void (*)(const CodeBook& book, const std::byte* part, BlockShape shape,
                                std::byte* bf16);
-/// RunScoresFn and RunAccumulateFn over parts of codes: to the bit what the bf16 primitives give
-/// for decoded parts, where rows have scales with the scores multiplied by them afterwards, the
-/// weights before.
+/// Codes that are bytes (`codes_are_bytes`) -> the byte part (simd/byte_rows.h) of their values,
+/// with the scales of its rows.
+using UnpackCodesFn = DecodeCodesFn;
+/// RunScoresFn and RunAccumulateFn over parts of codes. Of codes that are bytes: to the bit what
+/// Table::run_scores_bytes and its like give for unpacked parts. Of others: what the bf16
+/// primitives give for decoded parts, where rows have scales with the scores multiplied by them
+/// afterwards, the weights before.
 /// REQUIRES: n_tokens is a whole number of blocks.
 using CodeScoresFn = void (*)(const CodeBook& book, const float* q, const KvRun& k,
                               BlockShape shape, ScoreTile scores);
@@ -277,6 +281,7 @@ struct Table {
   RunAccumulateFn run_accumulate_f32, run_accumulate_f16, run_accumulate_bf16;
   EncodeCodesFn encode_codes_k, encode_codes_v;
   DecodeCodesFn decode_codes_k, decode_codes_v;
+  UnpackCodesFn unpack_codes_k, unpack_codes_v;
   EncodeRowsFn encode_q8_0_k, encode_q8_0_v, encode_q4_0_k, encode_q4_0_v;
   DecodeRowsFn decode_q8_0_k, decode_q8_0_v, decode_q4_0_k, decode_q4_0_v;
   UnpackRowsFn unpack_q8_0_k, unpack_q8_0_v, unpack_q4_0_k, unpack_q4_0_v;
@@ -292,7 +297,7 @@ struct Table {
   PackCodesFn pack_codes_k;
   /// f16 -> f32, as scales stand in parts; n a multiple of 16.
   void (*read_halves)(const std::byte* halves, std::size_t n, float* out);
-  CodeScoresFn run_scores_codes;          // null in sets that only decode
+  CodeScoresFn run_scores_codes;          // null in sets that only decode and unpack
   CodeAccumulateFn run_accumulate_codes;  // null where that is
   /// Byte parts (simd/byte_rows.h). REQUIRES: head_dim is a multiple of 16. Encoding: a full bf16
   /// part, of which NaN counts as zero and what is beyond +-65504 as that; decoding: the bytes as

@@ -1,12 +1,14 @@
-// Kernels that decode in registers against the primitives over decoded parts, bit by bit. Those
-// that multiply bytes instead: byte_runs_test.cc.
+// Kernels that decode in registers against the primitives over decoded parts, bit by bit. What
+// these give for byte parts: byte_runs_test.cc.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <random>
 #include <vector>
 
 #include "codec/kv_codec.h"
+#include "simd/byte_rows.h"
 
 namespace larder {
 namespace {
@@ -23,10 +25,10 @@ void scramble(const simd::CodeBook& book, BlockShape shape, std::byte* part, std
 }
 
 // A run of sealed parts of one side, every second one scrambled, and the same as bf16 parts with
-// the scales of their rows.
+// the scales of their rows, or as byte parts where codes are bytes.
 struct CodedRun {
-  std::vector<std::vector<std::byte>> sealed, decoded;
-  std::vector<const std::byte*> sealed_parts, decoded_parts;
+  std::vector<std::vector<std::byte>> sealed, decoded, unpacked;
+  std::vector<const std::byte*> sealed_parts, decoded_parts, unpacked_parts;
   std::vector<float> scales;  // [rows], 1 where rows have none
 
   simd::KvRun of(const std::vector<const std::byte*>& parts, std::size_t n) const {
@@ -53,6 +55,11 @@ CodedRun make_run(const simd::Table& table, const simd::CodeBook& book, BlockSha
     auto& decoded = run.decoded.emplace_back(open.size());
     (is_key ? table.decode_codes_k : table.decode_codes_v)(book, part.data(), shape,
                                                            decoded.data());
+    if (simd::codes_are_bytes(book)) {
+      auto& bytes = run.unpacked.emplace_back(simd::byte_part_bytes(shape));
+      (is_key ? table.unpack_codes_k : table.unpack_codes_v)(book, part.data(), shape,
+                                                             bytes.data());
+    }
     const std::size_t n = run.scales.size();
     run.scales.resize(n + shape.block_tokens, 1.0F);
     if (book.fit == simd::CodeFit::range) continue;
@@ -61,6 +68,7 @@ CodedRun make_run(const simd::Table& table, const simd::CodeBook& book, BlockSha
   }
   for (const auto& part : run.sealed) run.sealed_parts.push_back(part.data());
   for (const auto& part : run.decoded) run.decoded_parts.push_back(part.data());
+  for (const auto& part : run.unpacked) run.unpacked_parts.push_back(part.data());
   return run;
 }
 
@@ -74,12 +82,12 @@ std::vector<float> normals(std::size_t n, std::mt19937& rng) {
 template <class F>
 void for_each_case(bool is_key, F&& f) {
   for (const simd::Table* table : simd::available()) {
-    if (table->run_scores_codes == nullptr) continue;
     for (const KvCodec* codec : kv_codecs()) {
       if (codec->codes == nullptr) continue;
       for (const BlockShape shape :
            {BlockShape{16, 16}, BlockShape{16, 64}, BlockShape{32, 80}, BlockShape{32, 96},
-            BlockShape{48, 64}, BlockShape{128, 128}, BlockShape{32, 256}}) {
+            BlockShape{48, 64}, BlockShape{80, 48}, BlockShape{64, 112}, BlockShape{128, 128},
+            BlockShape{32, 256}, BlockShape{16, 1024}}) {
         if (!(is_key ? codec->refusal_k : codec->refusal_v)(shape).empty()) continue;
         SCOPED_TRACE(testing::Message() << table->name << ' ' << codec->name << ' '
                                         << shape.block_tokens << " x " << shape.head_dim);
@@ -106,18 +114,47 @@ TEST(CodeRuns, AnyCodeDecodesAsInTheScalarSet) {
   }
 }
 
+// Every element of a byte part is the value that a bf16 part has, and scales are copied.
+TEST(CodeRuns, AnyCodeUnpacksToTheByteOfItsValue) {
+  const simd::Table& scalar = simd::scalar_table();
+  for (const bool is_key : {true, false}) {
+    for_each_case(is_key, [&](const simd::Table&, const simd::CodeBook& book, BlockShape shape,
+                              const CodedRun& run, std::mt19937&) {
+      ASSERT_EQ(run.unpacked.empty(), !simd::codes_are_bytes(book));
+      for (std::size_t b = 0; b < run.unpacked.size(); ++b) {
+        std::vector<std::byte> bf16(run.decoded[b].size());
+        (is_key ? scalar.decode_bytes_k : scalar.decode_bytes_v)(run.unpacked_parts[b], shape,
+                                                                 bf16.data());
+        ASSERT_EQ(bf16, run.decoded[b]) << "block " << b;
+        const auto scales =
+            run.sealed[b].begin() + static_cast<std::ptrdiff_t>(simd::code_bytes(book, shape));
+        ASSERT_TRUE(std::equal(
+            scales, run.sealed[b].end(),
+            run.unpacked[b].begin() + static_cast<std::ptrdiff_t>(simd::bytes_of_rows(shape)),
+            run.unpacked[b].end()));
+      }
+    });
+  }
+}
+
 TEST(CodeRuns, ScoresAreThoseOfDecodedParts) {
   for_each_case(true, [](const simd::Table& table, const simd::CodeBook& book, BlockShape shape,
                          const CodedRun& run, std::mt19937& rng) {
+    if (table.run_scores_codes == nullptr) return;
     for (const std::size_t n_q : {1U, 2U, 3U, 4U, 7U, 17U, 35U}) {
       for (const std::size_t n_blocks : {std::size_t{1}, std::size_t{kBlocks}}) {
         const std::size_t n = n_blocks * shape.block_tokens, stride = n + 3;
         const std::vector<float> q = normals(n_q * shape.head_dim, rng);
         std::vector<float> expected(n_q * stride, -7.0F), out = expected;
-        table.run_scores_bf16(q.data(), run.of(run.decoded_parts, n_blocks), shape,
-                              {expected.data(), n_q, stride});
-        for (std::size_t i = 0; i < n_q; ++i) {
-          for (std::size_t t = 0; t < n; ++t) expected[i * stride + t] *= run.scales[t];
+        if (simd::codes_are_bytes(book)) {
+          table.run_scores_bytes(q.data(), run.of(run.unpacked_parts, n_blocks), shape,
+                                 {expected.data(), n_q, stride});
+        } else {
+          table.run_scores_bf16(q.data(), run.of(run.decoded_parts, n_blocks), shape,
+                                {expected.data(), n_q, stride});
+          for (std::size_t i = 0; i < n_q; ++i) {
+            for (std::size_t t = 0; t < n; ++t) expected[i * stride + t] *= run.scales[t];
+          }
         }
         table.run_scores_codes(book, q.data(), run.of(run.sealed_parts, n_blocks), shape,
                                {out.data(), n_q, stride});
@@ -131,20 +168,27 @@ TEST(CodeRuns, ScoresAreThoseOfDecodedParts) {
 TEST(CodeRuns, WeightedSumsAreThoseOfDecodedParts) {
   for_each_case(false, [](const simd::Table& table, const simd::CodeBook& book, BlockShape shape,
                           const CodedRun& run, std::mt19937& rng) {
+    if (table.run_scores_codes == nullptr) return;
     for (const std::size_t n_q : {1U, 2U, 3U, 4U, 7U, 17U, 35U}) {
-      for (const std::size_t n_blocks : {std::size_t{1}, std::size_t{kBlocks}}) {
+      for (const std::size_t n_blocks : {std::size_t{1}, std::size_t{2}, std::size_t{kBlocks}}) {
         const std::size_t n = n_blocks * shape.block_tokens, stride = n + 5;
         std::vector<float> weights = normals(n_q * stride, rng);
         std::vector<float> out = normals(n_q * shape.head_dim, rng), expected = out;
         table.run_accumulate_codes(book, {weights.data(), n_q, stride},
                                    run.of(run.sealed_parts, n_blocks), shape,
                                    static_cast<std::uint32_t>(n), out.data());
-        for (std::size_t i = 0; i < n_q; ++i) {
-          for (std::size_t t = 0; t < n; ++t) weights[i * stride + t] *= run.scales[t];
+        if (simd::codes_are_bytes(book)) {
+          table.run_accumulate_bytes({weights.data(), n_q, stride},
+                                     run.of(run.unpacked_parts, n_blocks), shape,
+                                     static_cast<std::uint32_t>(n), expected.data());
+        } else {
+          for (std::size_t i = 0; i < n_q; ++i) {
+            for (std::size_t t = 0; t < n; ++t) weights[i * stride + t] *= run.scales[t];
+          }
+          table.run_accumulate_bf16({weights.data(), n_q, stride},
+                                    run.of(run.decoded_parts, n_blocks), shape,
+                                    static_cast<std::uint32_t>(n), expected.data());
         }
-        table.run_accumulate_bf16({weights.data(), n_q, stride},
-                                  run.of(run.decoded_parts, n_blocks), shape,
-                                  static_cast<std::uint32_t>(n), expected.data());
         ASSERT_EQ(std::memcmp(out.data(), expected.data(), out.size() * sizeof(float)), 0)
             << n_q << " queries, " << n_blocks << " blocks";
       }

@@ -60,6 +60,12 @@ bool rounds_elements(const KvCodec& codec) {
          (codec.codes != nullptr && codec.codes->fit == simd::CodeFit::range);
 }
 
+/// Whether queries and weights are rounded to 16 bits (simd/byte_rows.h).
+bool multiplies_bytes(const KvCodec& codec) {
+  return codec.row_scales != nullptr &&
+         (codec.codes == nullptr || simd::codes_are_bytes(*codec.codes));
+}
+
 bool same_bits(const std::vector<std::vector<float>>& a, const std::vector<std::vector<float>>& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
     return x.size() == y.size() && std::memcmp(x.data(), y.data(), x.size() * sizeof(float)) == 0;
@@ -82,7 +88,9 @@ TEST(SealedAttention, AgreesWithTheReferenceOverRaggedBatches) {
       PagedCache cache(c, rng), expected(c, rng);
       const bool rounds =
           table->rounds_bf16 || rounds_elements(kv_codec(c.k)) || rounds_elements(kv_codec(c.v));
-      const double tolerance = rounds ? 1.5e-2 : 2e-5;
+      const bool rounds_a_little =
+          multiplies_bytes(kv_codec(c.k)) || multiplies_bytes(kv_codec(c.v));
+      const double tolerance = rounds ? 1.5e-2 : rounds_a_little ? 5e-4 : 2e-5;
       cache.run(schedule, {*table, pool}, attend);
       expected.run(schedule, {*table, pool}, reference_attend);
       for (std::size_t s = 0; s < c.lengths.size(); ++s) {

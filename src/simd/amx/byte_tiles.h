@@ -24,9 +24,10 @@ inline std::size_t step_of(std::size_t n) {
   return kLanes;
 }
 
-/// Asks for the lines of a B tile.
+/// Asks for the lines of a B tile, unless `ahead` is zero.
 [[gnu::always_inline]] inline void fetch_tile(const std::byte* rows, std::size_t row_bytes,
                                               std::size_t step, std::ptrdiff_t ahead) {
+  if (ahead == 0) return;
   if (step == kByteStep) {
 #pragma GCC unroll 16
     for (std::size_t r = 0; r < kByteStep / 4; ++r) {
@@ -59,7 +60,7 @@ struct ByteShapes {
 };
 
 /// A K tile, the scales of its rows, f16, and how far from there what shall be fetched meanwhile;
-/// with zero the tile itself, which costs next to nothing.
+/// with zero nothing is.
 struct ByteKeys {
   const std::byte *rows, *scales;
   std::ptrdiff_t ahead;
@@ -131,6 +132,13 @@ class ByteQueries {
   alignas(64) std::int8_t a_[2 * kMaxRows * kByteStride];
 };
 
+/// V tiles of 16 channels of some tokens, four in each row of 64 bytes. `ahead` as ByteKeys has it.
+struct ByteChannels {
+  const std::byte* data;
+  std::size_t tile, row;  // tiles and rows are so far apart
+  std::ptrdiff_t ahead;
+};
+
 /// At most 8 * kA rows of weights of at most kByteRun tokens, and their sums of a number of tiles
 /// of 16 channels.
 template <int kA>
@@ -142,11 +150,11 @@ class ByteWeights {
   static constexpr int kMaxSums = kA == 1 ? 6 : 2;  // tiles of channels at once
   static constexpr std::size_t kSumsOfTile = 2 * kMaxRows * kLanes;
 
-  ByteWeights(std::size_t n_q, BlockShape shape)
+  /// `n_together`: tokens of ByteChannels.
+  ByteWeights(std::size_t n_q, std::size_t n_together)
       : n_q_(n_q),
-        block_tokens_(shape.block_tokens),
-        row_bytes_(std::size_t{shape.head_dim} * 4),
-        step_(step_of(shape.block_tokens)),
+        n_together_(n_together),
+        step_(step_of(n_together)),
         tiles_(Shapes::of(n_q, step_)) {}
 
   /// Weights of n_tokens tokens, times the scales of their rows.
@@ -165,16 +173,17 @@ class ByteWeights {
   void begin() const {
     for_each_tile<kC * kA>([&](auto c) { zero_tile<c()>(); });
   }
-  /// The rows of a block whose weights begin at `first`; `ahead` of them stands what is fetched.
+  /// Rows whose weights begin at `first`.
   template <int kC>
-  void add(std::size_t first, const std::byte* rows, std::ptrdiff_t ahead) const {
-    for (std::size_t t = 0; t < block_tokens_; t += step_, rows += step_ / 4 * row_bytes_) {
+  void add(std::size_t first, const ByteChannels& v) const {
+    const std::byte* rows = v.data;
+    for (std::size_t t = 0; t < n_together_; t += step_, rows += step_ / 4 * v.row) {
       for_each_tile<kA>([&](auto a) {
         load_tile<Shapes::a(a())>(a_ + a() * n_q_ * kByteStride + first + t, kByteStride);
       });
       for_each_tile<kC>([&](auto c) {
-        load_tile<Shapes::kB>(rows + c() * kTileRowBytes, row_bytes_);
-        fetch_tile(rows + c() * kTileRowBytes, row_bytes_, step_, ahead);
+        load_tile<Shapes::kB>(rows + c() * v.tile, v.row);
+        fetch_tile(rows + c() * v.tile, v.row, step_, v.ahead);
         for_each_tile<kA>(
             [&](auto a) { multiply_bytes<c() * kA + a(), Shapes::a(a()), Shapes::kB>(); });
       });
@@ -199,7 +208,7 @@ class ByteWeights {
   }
 
  private:
-  const std::size_t n_q_, block_tokens_, row_bytes_, step_;
+  const std::size_t n_q_, n_together_, step_;
   const TileScope tiles_;
   float units_[kMaxRows];
   alignas(64) std::int8_t a_[2 * kMaxRows * kByteStride];

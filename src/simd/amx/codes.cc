@@ -16,9 +16,8 @@ namespace {
 
 /// Decodes parts one after the other, and asks for the bytes of later ones as it goes: asked for in
 /// one go they would fill the buffers of the cache and make the decoding wait.
-template <int kBits>
 class Decoder {
-  using Reader = avx512::PlaneReader<kBits>;
+  using Reader = avx512::PlaneReader<8>;
 
  public:
   Decoder(const CodeBook& book, BlockShape shape) : reader_(book), shape_(shape) {}
@@ -27,7 +26,7 @@ class Decoder {
     planes(part, ahead, shape_.block_tokens / kLanes * (shape_.head_dim / 2), to, 64);
   }
   void v(const std::byte* part, std::ptrdiff_t ahead, std::byte* to) const {
-    const std::size_t lane_bytes = shape_.block_tokens * kLanes * kBits / 8;
+    const std::size_t lane_bytes = shape_.block_tokens * kLanes;
     for (std::size_t c = 0; c < shape_.head_dim / kLanes; ++c) {
       planes(part + c * lane_bytes, ahead, shape_.block_tokens / 2, to + c * 64,
              std::size_t{shape_.head_dim} * 4);
@@ -226,22 +225,23 @@ void accumulate_all(const CodeBook& book, ScoreTile weights, const KvRun& v, Blo
 
 void run_scores_codes(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
                       ScoreTile scores) {
-  if (book.fit == CodeFit::range) {
-    return by_range_bits(book.bits,
-                         [&](auto n) { score_all<RangeDecoder<n()>>(book, q, k, shape, scores); });
-  }
-  by_bits(book.bits, [&](auto n) { score_all<Decoder<n()>>(book, q, k, shape, scores); });
+  if (codes_are_bytes(book)) return run_scores_code_bytes(book, q, k, shape, scores);
+  if (book.fit != CodeFit::range) return score_all<Decoder>(book, q, k, shape, scores);
+  by_range_bits(book.bits,
+                [&](auto n) { score_all<RangeDecoder<n()>>(book, q, k, shape, scores); });
 }
 
 void run_accumulate_codes(const CodeBook& book, ScoreTile weights, const KvRun& v, BlockShape shape,
                           std::uint32_t n_tokens, float* out) {
-  if (book.fit == CodeFit::range) {
-    return by_range_bits(book.bits, [&](auto n) {
-      accumulate_all<RangeDecoder<n()>>(book, weights, v, shape, n_tokens, out);
-    });
+  if (codes_are_bytes(book)) {
+    return run_accumulate_code_bytes(book, weights, v, shape, n_tokens, out);
   }
-  by_bits(book.bits,
-          [&](auto n) { accumulate_all<Decoder<n()>>(book, weights, v, shape, n_tokens, out); });
+  if (book.fit != CodeFit::range) {
+    return accumulate_all<Decoder>(book, weights, v, shape, n_tokens, out);
+  }
+  by_range_bits(book.bits, [&](auto n) {
+    accumulate_all<RangeDecoder<n()>>(book, weights, v, shape, n_tokens, out);
+  });
 }
 
 }  // namespace larder::simd::amx

@@ -16,6 +16,11 @@ void run_scores_codes(const CodeBook& book, const float* q, const KvRun& k, Bloc
                       ScoreTile scores);
 void run_accumulate_codes(const CodeBook& book, ScoreTile weights, const KvRun& v, BlockShape shape,
                           std::uint32_t n_tokens, float* out);
+/// Of codes that are bytes.
+void run_scores_code_bytes(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
+                           ScoreTile scores);
+void run_accumulate_code_bytes(const CodeBook& book, ScoreTile weights, const KvRun& v,
+                               BlockShape shape, std::uint32_t n_tokens, float* out);
 
 // Of rows of bytes, see simd/byte_rows.h.
 void run_scores_bytes(const float* q, const KvRun& k, BlockShape shape, ScoreTile scores);

@@ -1,5 +1,6 @@
-// Runs of blocks of codes: planes are decoded in registers and multiplied there, pairs in the order
-// of kv.cc, so that the sums are those of decoded blocks.
+// Runs of blocks of codes. Those that stand for bytes: code_bytes.cc; here are e4m3 and those with
+// CodeFit::range. Planes are decoded in registers and multiplied there, pairs in the order of
+// kv.cc, so that the sums are those of decoded blocks.
 #include "simd/avx2/codes.h"
 #include "simd/avx2/plane_readers.h"
 #include "simd/run_distance.h"
@@ -217,11 +218,19 @@ void with_count(std::size_t n, F&& f) {
   }
 }
 
+// f(reader) for the codes of a book that are multiplied here.
+template <class F>
+void with_run_reader(const CodeBook& book, F&& f) {
+  if (book.fit != CodeFit::range) return f(E4m3Reader(book));
+  with_range_reader(book, f);
+}
+
 }  // namespace
 
 void run_scores_codes(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
                       ScoreTile scores) {
-  with_reader(book, [&](const auto& reader) {
+  if (codes_are_bytes(book)) return run_scores_code_bytes(book, q, k, shape, scores);
+  with_run_reader(book, [&](const auto& reader) {
     while (scores.n_q > 0) {
       const std::size_t n = together(scores.n_q);
       with_count(
@@ -235,6 +244,9 @@ void run_scores_codes(const CodeBook& book, const float* q, const KvRun& k, Bloc
 
 void run_accumulate_codes(const CodeBook& book, ScoreTile weights, const KvRun& v, BlockShape shape,
                           std::uint32_t n_tokens, float* out) {
+  if (codes_are_bytes(book)) {
+    return run_accumulate_code_bytes(book, weights, v, shape, n_tokens, out);
+  }
   alignas(32) float scaled[kQueries * kMaxRunTokens];
   PartScales<kMaxRunTokens> of;
   const bool has_ranges = book.fit == CodeFit::range;
@@ -248,7 +260,7 @@ void run_accumulate_codes(const CodeBook& book, ScoreTile weights, const KvRun& 
       of.read(book, left.parts[b] + n_bytes, block_tokens, b * block_tokens);
     }
     const KvRun now{left.parts, n_now, left.n_blocks - n_now + left.n_next};
-    with_reader(book, [&](const auto& reader) {
+    with_run_reader(book, [&](const auto& reader) {
       for (std::size_t first = 0, n_q = 0; first < weights.n_q; first += n_q) {
         n_q = together(weights.n_q - first);
         const float* const some = weights.data + first * weights.stride;

@@ -242,21 +242,33 @@ struct E4m3Reader : Groups<8>, ValueReader {
   };
 };
 
-/// f(reader) for the codes of a book.
+/// f(reader) for the codes of a book with CodeFit::range.
 template <class F>
-auto with_reader(const CodeBook& book, F&& f) {
-  const bool has_ranges = book.fit == CodeFit::range;
+void with_range_reader(const CodeBook& book, F&& f) {
   switch (book.bits) {
     case 2:
-      return has_ranges ? f(FourReader<true>(book)) : f(FourReader<false>(book));
+      return f(FourReader<true>(book));
+    case 4:
+      return f(RangeReader(book));
+    default:
+      return f(ByteRangeReader(book));
+  }
+}
+
+/// f(reader) for the codes of a book.
+template <class F>
+void with_reader(const CodeBook& book, F&& f) {
+  if (book.fit == CodeFit::range) return with_range_reader(book, f);
+  switch (book.bits) {
+    case 2:
+      return f(FourReader<false>(book));
     case 3:
       return f(TableReader<3>(book));
     case 4:
-      return has_ranges ? f(RangeReader(book)) : f(TableReader<4>(book));
+      return f(TableReader<4>(book));
     case 5:
       return f(TableReader<5>(book));
     default:
-      if (has_ranges) return f(ByteRangeReader(book));
       return f(E4m3Reader(book));
   }
 }

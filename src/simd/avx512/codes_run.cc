@@ -1,26 +1,27 @@
-// Runs of blocks of codes: planes are decoded in registers and go to VDPBF16PS from there. A lane
-// adds its pairs in the order of kv_bf16.cc, so that the sums are those of decoded blocks.
+// Runs of blocks of codes. Those that stand for bytes: code_bytes.cc; with CodeFit::range:
+// codes_run_ranges.cc; what is here is e4m3. Planes are decoded in registers and go to VDPBF16PS
+// from there. A lane adds its pairs in the order of kv_bf16.cc, so that the sums are those of
+// decoded blocks.
 #include "simd/avx512/code_runs.h"
 #include "simd/avx512/codes.h"
 #include "simd/avx512/planes.h"
-#include "simd/by_bits.h"
 #include "simd/unroll.h"
 
 namespace larder::simd::avx512 {
 namespace {
+
+using Reader = PlaneReader<8>;
 
 inline __m512 load_scales(const std::byte* scales) {
   return _mm512_maskz_cvtph_ps(kAll, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(scales)));
 }
 
 // kQ queries against kT neighbouring K tiles of codes.
-template <int kBits, int kQ, int kT>
-[[gnu::always_inline]] inline void score_tiles(const PlaneReader<kBits>& reader,
-                                               const std::uint32_t* q, const std::byte* codes,
-                                               std::ptrdiff_t ahead, std::size_t head_dim,
-                                               __m512 (&sums)[kQ][kT]) {
-  using Reader = PlaneReader<kBits>;
-  const std::size_t tile_bytes = kLanes * head_dim * kBits / 8;
+template <int kQ, int kT>
+[[gnu::always_inline]] inline void score_tiles(const Reader& reader, const std::uint32_t* q,
+                                               const std::byte* codes, std::ptrdiff_t ahead,
+                                               std::size_t head_dim, __m512 (&sums)[kQ][kT]) {
+  const std::size_t tile_bytes = kLanes * head_dim;
   LARDER_UNROLL
   for (int i = 0; i < kQ; ++i) {
     LARDER_UNROLL
@@ -34,10 +35,10 @@ template <int kBits, int kQ, int kT>
       fetch_words<Reader::kWords>(codes + t * tile_bytes, ahead);
     }
     for_each_of(
-        typename Reader::Indices{}, [&](auto p) __attribute__((always_inline)) {
+        Reader::Indices{}, [&](auto p) __attribute__((always_inline)) {
           __m512bh rows[kT];
           LARDER_UNROLL
-          for (int t = 0; t < kT; ++t) rows[t] = as_bf16(reader.template plane<p()>(words[t]));
+          for (int t = 0; t < kT; ++t) rows[t] = as_bf16(reader.plane<p()>(words[t]));
           LARDER_UNROLL
           for (int i = 0; i < kQ; ++i) {
             const __m512bh x = broadcast(q + i * kQueryPairs + p());
@@ -50,12 +51,12 @@ template <int kBits, int kQ, int kT>
   }
 }
 
-template <int kBits, int kQ, int kT>
-void score_and_scale(const PlaneReader<kBits>& reader, const std::uint32_t* q,
-                     const std::byte* codes, const std::byte* scales, std::ptrdiff_t ahead,
-                     std::size_t head_dim, ScoreTile out) {
+template <int kQ, int kT>
+void score_and_scale(const Reader& reader, const std::uint32_t* q, const std::byte* codes,
+                     const std::byte* scales, std::ptrdiff_t ahead, std::size_t head_dim,
+                     ScoreTile out) {
   __m512 sums[kQ][kT];
-  score_tiles<kBits, kQ, kT>(reader, q, codes, ahead, head_dim, sums);
+  score_tiles<kQ, kT>(reader, q, codes, ahead, head_dim, sums);
   LARDER_UNROLL
   for (int t = 0; t < kT; ++t) {
     const __m512 scale = load_scales(scales + t * 2 * kLanes);
@@ -66,12 +67,12 @@ void score_and_scale(const PlaneReader<kBits>& reader, const std::uint32_t* q,
   }
 }
 
-template <int kBits, int kQ>
+template <int kQ>
 void score_run(const CodeBook& book, const std::uint32_t* q, const KvRun& k, BlockShape shape,
                ScoreTile out) {
-  const PlaneReader<kBits> reader(book);
+  const Reader reader(book);
   const std::size_t n_bytes = code_bytes(book, shape);
-  const std::size_t tile_bytes = kLanes * shape.head_dim * kBits / 8;
+  const std::size_t tile_bytes = kLanes * shape.head_dim;
   const std::size_t part_bytes = k_part_bytes(book, shape);
   for (std::size_t b = 0; b < k.n_blocks; ++b) {
     const std::byte* tile = k.parts[b];
@@ -80,11 +81,11 @@ void score_run(const CodeBook& book, const std::uint32_t* q, const KvRun& k, Blo
     fetch_scales(tile, ahead, n_bytes, part_bytes);
     std::size_t t = 0;
     for (; t + 2 * kLanes <= shape.block_tokens; t += 2 * kLanes, tile += 2 * tile_bytes) {
-      score_and_scale<kBits, kQ, 2>(reader, q, tile, scales + 2 * t, ahead, shape.head_dim, out);
+      score_and_scale<kQ, 2>(reader, q, tile, scales + 2 * t, ahead, shape.head_dim, out);
       out.data += 2 * kLanes;
     }
     if (t < shape.block_tokens) {
-      score_and_scale<kBits, kQ, 1>(reader, q, tile, scales + 2 * t, ahead, shape.head_dim, out);
+      score_and_scale<kQ, 1>(reader, q, tile, scales + 2 * t, ahead, shape.head_dim, out);
       out.data += kLanes;
     }
   }
@@ -92,13 +93,12 @@ void score_run(const CodeBook& book, const std::uint32_t* q, const KvRun& k, Blo
 
 // kQ rows of weights against kC vectors of channels of V from `first` on, all sums in registers
 // from the first block to the last.
-template <int kBits, int kQ, int kC>
+template <int kQ, int kC>
 void add_channels(const CodeBook& book, const std::uint32_t* weights, const KvRun& v,
                   BlockShape shape, std::size_t first, float* out) {
-  using Reader = PlaneReader<kBits>;
   const Reader reader(book);
   const std::size_t part_bytes = v_part_bytes(book, shape);
-  const std::size_t lane_bytes = shape.block_tokens * kLanes * kBits / 8;  // of 16 channels
+  const std::size_t lane_bytes = shape.block_tokens * kLanes;  // of 16 channels
   __m512 sums[kQ][kC];
   LARDER_UNROLL
   for (int i = 0; i < kQ; ++i) {
@@ -117,8 +117,8 @@ void add_channels(const CodeBook& book, const std::uint32_t* weights, const KvRu
         load_words(codes + c * lane_bytes, words);
         fetch_words<Reader::kWords>(codes + c * lane_bytes, ahead);
         for_each_of(
-            typename Reader::Indices{}, [&](auto p) __attribute__((always_inline)) {
-              const __m512bh rows = as_bf16(reader.template plane<p()>(words));
+            Reader::Indices{}, [&](auto p) __attribute__((always_inline)) {
+              const __m512bh rows = as_bf16(reader.plane<p()>(words));
               LARDER_UNROLL
               for (int i = 0; i < kQ; ++i) {
                 const __m512bh x = broadcast(weights + i * kWeightPairs + p());
@@ -139,15 +139,15 @@ void add_channels(const CodeBook& book, const std::uint32_t* weights, const KvRu
   }
 }
 
-template <int kBits, int kQ>
+template <int kQ>
 void add_run(const CodeBook& book, const std::uint32_t* weights, const KvRun& v, BlockShape shape,
              float* out) {
   std::size_t c = 0;
   for (; c + 4 * kLanes <= shape.head_dim; c += 4 * kLanes) {
-    add_channels<kBits, kQ, 4>(book, weights, v, shape, c, out);
+    add_channels<kQ, 4>(book, weights, v, shape, c, out);
   }
   for (; c < shape.head_dim; c += kLanes) {
-    add_channels<kBits, kQ, 1>(book, weights, v, shape, c, out);
+    add_channels<kQ, 1>(book, weights, v, shape, c, out);
   }
 }
 
@@ -167,31 +167,28 @@ struct Kernels {
   ScoreRun score[kQueries];
   AddRun add[kQueries];
 };
-template <int kBits>
-constexpr Kernels kKernels = {
-    {score_run<kBits, 1>, score_run<kBits, 2>, score_run<kBits, 3>, score_run<kBits, 4>},
-    {add_run<kBits, 1>, add_run<kBits, 2>, add_run<kBits, 3>, add_run<kBits, 4>}};
-
-const Kernels& kernels(std::uint32_t bits) {
-  return by_bits(bits, [](auto n) -> const Kernels& { return kKernels<n()>; });
-}
+constexpr Kernels kKernels = {{score_run<1>, score_run<2>, score_run<3>, score_run<4>},
+                              {add_run<1>, add_run<2>, add_run<3>, add_run<4>}};
 
 }  // namespace
 
 void run_scores_codes(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
                       ScoreTile scores) {
+  if (codes_are_bytes(book)) return run_scores_code_bytes(book, q, k, shape, scores);
   if (book.fit == CodeFit::range) return run_scores_ranges(book, q, k, shape, scores);
-  score_packed(kernels(book.bits).score, book, q, k, shape, scores);
+  score_packed(kKernels.score, book, q, k, shape, scores);
 }
 
 void run_accumulate_codes(const CodeBook& book, ScoreTile weights, const KvRun& v, BlockShape shape,
                           std::uint32_t n_tokens, float* out) {
+  if (codes_are_bytes(book)) {
+    return run_accumulate_code_bytes(book, weights, v, shape, n_tokens, out);
+  }
   if (book.fit == CodeFit::range) {
     return run_accumulate_ranges(book, weights, v, shape, n_tokens, out);
   }
   alignas(64) std::uint32_t packed[kQueries * kWeightPairs];
   alignas(64) float scales[kMaxRunTokens];
-  const Kernels& run = kernels(book.bits);
   const std::size_t n_bytes = code_bytes(book, shape);
   KvRun left = v;
   const std::size_t chunk_blocks = kMaxRunTokens / shape.block_tokens;
@@ -209,7 +206,7 @@ void run_accumulate_codes(const CodeBook& book, ScoreTile weights, const KvRun& 
         pack_scaled(weights.data + (first + i) * weights.stride, scales, n,
                     packed + i * kWeightPairs);
       }
-      run.add[n_q - 1](book, packed, now, shape, out + first * shape.head_dim);
+      kKernels.add[n_q - 1](book, packed, now, shape, out + first * shape.head_dim);
     }
     weights.data += n;
     left.parts += n_now;

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 
+#include "simd/byte_rows.h"
 #include "tensor/half.h"
 
 namespace larder::simd::scalar {
@@ -103,6 +104,7 @@ std::size_t at_v(std::size_t token, std::size_t channel, BlockShape shape) {
 struct Keys {
   static constexpr auto kPlace = place_k;
   static constexpr auto kAt = at_k;
+  static constexpr auto kByte = byte_at_k;
   static Groups groups(BlockShape shape) { return {shape.head_dim, shape.block_tokens}; }
   static Element element(std::size_t g, std::size_t i) { return {i, g}; }
   static std::size_t group_of(Element e) { return e.channel; }
@@ -116,6 +118,7 @@ struct Keys {
 struct Values {
   static constexpr auto kPlace = place_v;
   static constexpr auto kAt = at_v;
+  static constexpr auto kByte = byte_at_v;
   static Groups groups(BlockShape shape) { return {shape.block_tokens, shape.head_dim}; }
   static Element element(std::size_t g, std::size_t i) { return {g, i}; }
   static std::size_t group_of(Element e) { return e.token; }
@@ -274,6 +277,23 @@ void decode(const CodeBook& book, const std::byte* part, BlockShape shape, std::
 }
 
 template <class Side>
+void unpack(const CodeBook& book, const std::byte* part, BlockShape shape, std::byte* bytes) {
+  const Planes planes(book.bits, const_cast<std::byte*>(part));
+  const std::size_t n_planes = bytes_of_rows(shape) / kPlane;
+  for (std::size_t p = 0; p < n_planes; ++p) {
+    unsigned codes[kPlane];
+    planes.get(p, codes);
+    for (std::size_t j = 0; j < kPlane; ++j) {
+      const Element e = Side::element_of(p, j, shape);
+      bytes[Side::kByte(e.token, e.channel, shape)] =
+          static_cast<std::byte>(static_cast<std::int8_t>(value(book, codes[j])));
+    }
+  }
+  std::memcpy(bytes + bytes_of_rows(shape), part + code_bytes(book, shape),
+              2 * std::size_t{shape.block_tokens});
+}
+
+template <class Side>
 void read_row(const CodeBook& book, const std::byte* part, std::uint32_t row, BlockShape shape,
               float* out) {
   const Planes planes(book.bits, const_cast<std::byte*>(part));
@@ -310,6 +330,15 @@ void decode_codes_k(const CodeBook& book, const std::byte* part, BlockShape shap
 void decode_codes_v(const CodeBook& book, const std::byte* part, BlockShape shape,
                     std::byte* bf16) {
   decode<Values>(book, part, shape, bf16);
+}
+
+void unpack_codes_k(const CodeBook& book, const std::byte* part, BlockShape shape,
+                    std::byte* bytes) {
+  unpack<Keys>(book, part, shape, bytes);
+}
+void unpack_codes_v(const CodeBook& book, const std::byte* part, BlockShape shape,
+                    std::byte* bytes) {
+  unpack<Values>(book, part, shape, bytes);
 }
 
 void read_halves(const std::byte* halves, std::size_t n, float* out) {

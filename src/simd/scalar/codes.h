@@ -10,6 +10,10 @@ void encode_codes_k(const CodeBook& book, const std::byte* bf16, BlockShape shap
 void encode_codes_v(const CodeBook& book, const std::byte* bf16, BlockShape shape, std::byte* part);
 void decode_codes_k(const CodeBook& book, const std::byte* part, BlockShape shape, std::byte* bf16);
 void decode_codes_v(const CodeBook& book, const std::byte* part, BlockShape shape, std::byte* bf16);
+void unpack_codes_k(const CodeBook& book, const std::byte* part, BlockShape shape,
+                    std::byte* bytes);
+void unpack_codes_v(const CodeBook& book, const std::byte* part, BlockShape shape,
+                    std::byte* bytes);
 void read_halves(const std::byte* halves, std::size_t n, float* out);
 
 /// Row `row`, scaled, into `out` [head_dim].

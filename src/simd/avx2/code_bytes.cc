@@ -1,0 +1,89 @@
+// Parts of codes that stand for bytes: multiplied as they are, and unpacked to byte parts.
+#include "simd/avx2/byte_kernels.h"
+#include "simd/avx2/codes.h"
+#include "simd/by_bits.h"
+
+namespace larder::simd::avx2 {
+namespace {
+
+/// The bytes of a plane, of vector bytes as CodedLines has them, in the lower or the upper half of
+/// each dword; the other half is zero.
+template <class Reader, int p, bool is_upper>
+[[gnu::always_inline]] inline __m256i pair_bytes(const __m256i (&vectors)[Reader::kVectors]) {
+  constexpr int kFrom = Reader::is_second(p) ? 1 : 0;
+  constexpr long long kNone = 0x8080;
+  constexpr long long kPair = kFrom | (kFrom + 2) << 8;
+  constexpr long long kLane = is_upper ? kPair << 16 | kNone : kNone << 16 | kPair;
+  constexpr long long kTwo = kLane | (kLane + (is_upper ? 0x04040000LL : 0x0404LL)) << 32;
+  constexpr long long kNextTwo = is_upper ? 0x0808000008080000LL : 0x0000080800000808LL;
+  const __m256i order = _mm256_setr_epi64x(kTwo, kTwo + kNextTwo, kTwo, kTwo + kNextTwo);
+  return _mm256_shuffle_epi8(vectors[Reader::vector_of(p)], order);
+}
+
+/// The next `n` lines, to places `step` apart; returns where they end.
+template <class Reader>
+const std::byte* unpack_lines(const Reader& reader, const std::byte* codes, std::size_t n,
+                              std::byte* to, std::size_t step) {
+  using Lines = std::make_integer_sequence<int, Reader::kVectors>;
+  for (std::size_t i = 0; i < n; i += Reader::kVectors) {
+    for (int half = 0; half < 2; ++half) {
+      __m256i vectors[Reader::kVectors];
+      for_each_of(
+          Lines{}, [&](auto j) __attribute__((always_inline)) {
+            vectors[j()] = reader.template bytes<j()>(codes + 32 * half);
+          });
+      for_each_of(
+          Lines{}, [&](auto l) __attribute__((always_inline)) {
+            const __m256i line = _mm256_or_si256(pair_bytes<Reader, 2 * l(), false>(vectors),
+                                                 pair_bytes<Reader, 2 * l() + 1, true>(vectors));
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + l() * step + 32 * half), line);
+          });
+    }
+    codes += Reader::kBytes;
+    to += Reader::kVectors * step;
+  }
+  return codes;
+}
+
+template <class Reader>
+void unpack(const CodeBook& book, const std::byte* part, BlockShape shape, bool is_key,
+            std::byte* bytes) {
+  const Reader reader(book);
+  // Of one tile after the other: of K as byte parts have them, of V side by side there.
+  const std::size_t n_tiles = (is_key ? shape.block_tokens : shape.head_dim) / kLanes;
+  const std::size_t n_lines = (is_key ? shape.head_dim : shape.block_tokens) / 4;
+  const std::size_t tile = is_key ? n_lines * kLine : kLine;
+  const std::size_t step = is_key ? kLine : std::size_t{shape.head_dim} * 4;
+  const std::byte* codes = part;
+  for (std::size_t t = 0; t < n_tiles; ++t) {
+    codes = unpack_lines(reader, codes, n_lines, bytes + t * tile, step);
+  }
+  __builtin_memcpy(bytes + bytes_of_rows(shape), codes, 2 * std::size_t{shape.block_tokens});
+}
+
+}  // namespace
+
+void unpack_codes_k(const CodeBook& book, const std::byte* part, BlockShape shape,
+                    std::byte* bytes) {
+  by_byte_bits(book.bits, [&](auto n) { unpack<CodedLines<n()>>(book, part, shape, true, bytes); });
+}
+
+void unpack_codes_v(const CodeBook& book, const std::byte* part, BlockShape shape,
+                    std::byte* bytes) {
+  by_byte_bits(book.bits,
+               [&](auto n) { unpack<CodedLines<n()>>(book, part, shape, false, bytes); });
+}
+
+void run_scores_code_bytes(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
+                           ScoreTile scores) {
+  by_byte_bits(book.bits, [&](auto n) { run_scores(CodedLines<n()>(book), q, k, shape, scores); });
+}
+
+void run_accumulate_code_bytes(const CodeBook& book, ScoreTile weights, const KvRun& v,
+                               BlockShape shape, std::uint32_t n_tokens, float* out) {
+  by_byte_bits(book.bits, [&](auto n) {
+    run_accumulate(CodedLines<n()>(book), weights, v, shape, n_tokens, out);
+  });
+}
+
+}  // namespace larder::simd::avx2
