@@ -48,7 +48,7 @@ struct EngineOptions {
   std::uint32_t n_sequences = 1;  // sequences that may run at once
   std::uint32_t n_batch = 512;    // rows of one step: prefill chunks and decode tokens together
   std::uint32_t n_threads = 0;    // 0: one per core
-  std::string isa;  // "scalar", "avx2", "avx512", "amx"; empty: the best this machine has
+  std::string isa;  // "scalar", "avx2", "avxvnni", "avx512", "amx"; empty: the machine's best
   KvOptions kv;
   // Not a flag: q8_0 and q4_0 weights are read from the file at first and packed between the steps
   // that follow the first one. An earlier first token, some slower ones after it.
@@ -61,7 +61,7 @@ void for_each_field(EngineOptions& o, F&& f) {
   f("parallel", o.n_sequences, "sequences that may run at once");
   f("ubatch-size", o.n_batch, "rows of one step");
   f("threads", o.n_threads, "threads (0: one per core)");
-  f("isa", o.isa, "instruction set: scalar, avx2, avx512, amx (empty: the best)");
+  f("isa", o.isa, "instruction set: scalar, avx2, avxvnni, avx512, amx (empty: the best)");
   for_each_field(o.kv, f);
 }
 

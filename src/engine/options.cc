@@ -45,10 +45,10 @@ Result<void> validate(const EngineOptions& options) {
     return fail(Errc::invalid_argument, "block-size must be a power of two, not {}",
                 options.kv.block_tokens);
   }
-  constexpr std::string_view kSets[] = {"", "scalar", "avx2", "avx512", "amx"};
+  constexpr std::string_view kSets[] = {"", "scalar", "avx2", "avxvnni", "avx512", "amx"};
   if (std::find(std::begin(kSets), std::end(kSets), options.isa) == std::end(kSets)) {
-    return fail(Errc::invalid_argument, "isa must be one of scalar, avx2, avx512, amx, not '{}'",
-                options.isa);
+    return fail(Errc::invalid_argument,
+                "isa must be one of scalar, avx2, avxvnni, avx512, amx, not '{}'", options.isa);
   }
   return {};
 }

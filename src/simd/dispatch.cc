@@ -3,6 +3,7 @@
 #include "simd/amx/support.h"
 #include "simd/avx2/primitives.h"
 #include "simd/avx512/primitives.h"
+#include "simd/avxvnni/support.h"
 #include "simd/scalar/primitives.h"
 #include "simd/simd.h"
 
@@ -36,9 +37,10 @@ unsigned saved_state() noexcept {
 }
 
 struct Features {
-  bool avx2 = false;    // with FMA, F16C, BMI2
-  bool avx512 = false;  // F, BW, VL, DQ, VBMI, VNNI, BF16: what the files below avx512/ may use
-  bool amx = false;     // with all of these, tiles of int8 and of bf16
+  bool avx2 = false;     // with FMA, F16C, BMI2
+  bool avxvnni = false;  // with all of these
+  bool avx512 = false;   // F, BW, VL, DQ, VBMI, VNNI, BF16: what the files below avx512/ may use
+  bool amx = false;      // with all of these, tiles of int8 and of bf16
 };
 
 Features detect() noexcept {
@@ -54,13 +56,16 @@ Features detect() noexcept {
   const CpuidLeaf seven = cpuid(7, 0);
   constexpr unsigned kAvx2 = bit(5), kBmi2 = bit(8);
   f.avx2 = (seven.ebx & (kAvx2 | kBmi2)) == (kAvx2 | kBmi2);
-  if (!f.avx2 || (state & kZmm) != kZmm) return f;
+  if (!f.avx2) return f;
+  const CpuidLeaf more = seven.eax >= 1 ? cpuid(7, 1) : CpuidLeaf{};
+  constexpr unsigned kAvxVnni = bit(4), kBf16 = bit(5);  // of its eax
+  f.avxvnni = (more.eax & kAvxVnni) != 0;
+  if ((state & kZmm) != kZmm) return f;
 
   constexpr unsigned kFDqBwVl = bit(16) | bit(17) | bit(30) | bit(31);  // of ebx
   constexpr unsigned kVbmiVnni = bit(1) | bit(11);                      // of ecx
-  constexpr unsigned kBf16 = bit(5);                                    // of leaf 7.1 eax
   f.avx512 = (seven.ebx & kFDqBwVl) == kFDqBwVl && (seven.ecx & kVbmiVnni) == kVbmiVnni &&
-             seven.eax >= 1 && (cpuid(7, 1).eax & kBf16) != 0;
+             (more.eax & kBf16) != 0;
 
   constexpr unsigned kTiles = bit(17) | bit(18);          // of the saved state
   constexpr unsigned kAmx = bit(22) | bit(24) | bit(25);  // of edx: bf16, tiles, int8
@@ -71,7 +76,7 @@ Features detect() noexcept {
 #endif
 
 struct Available {
-  std::array<const Table*, 4> tables{};
+  std::array<const Table*, 5> tables{};
   std::size_t n = 0;
 };
 
@@ -81,6 +86,10 @@ Available find_available() noexcept {
 #if defined(__x86_64__)
   const Features f = detect();
   if (f.avx2) a.tables[a.n++] = &avx2::kTable;
+  if (f.avxvnni) {
+    static const Table with_vnni = avxvnni::make_table(avx2::kTable);
+    a.tables[a.n++] = &with_vnni;
+  }
   if (f.avx512) a.tables[a.n++] = &avx512::kTable;
   if (f.amx && amx::request_tiles()) {
     static const Table with_tiles = amx::make_table(avx512::kTable);

@@ -31,7 +31,7 @@ TEST(EngineOptions, RulesNameFieldAndValue) {
   EXPECT_EQ(refusal([](O& o) { o.n_batch = 0; }), "ubatch-size must be from 1 to 65536, not 0");
   EXPECT_EQ(refusal([](O& o) { o.n_threads = 5000; }), "threads must be from 0 to 1024, not 5000");
   EXPECT_EQ(refusal([](O& o) { o.isa = "sse9"; }),
-            "isa must be one of scalar, avx2, avx512, amx, not 'sse9'");
+            "isa must be one of scalar, avx2, avxvnni, avx512, amx, not 'sse9'");
   for (const char* name : {"f32", "f16", "bf16", "int8", "rot4"}) {
     EXPECT_EQ(refusal([&](O& o) { o.kv.type_k = o.kv.type_v = name; }), "accepted");
   }

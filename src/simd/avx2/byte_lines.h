@@ -2,13 +2,11 @@
 // for bytes (simd/code_book.h). Everything is inlined; nothing here is compiled on its own.
 //
 // Lines are read in groups, half of their lanes at a time, as vectors of 16-bit words: two words of
-// each of eight lanes, in whose lower and upper bytes are two pairs of elements. A reader has
-//   kBits, of an element; kVectors, of half a group: lines; kBytes, of a group where it is stored
-//   bytes<j>(half)        vector j
+// each of eight lanes, in whose lower and upper bytes are two pairs of elements. Beside what
+// simd/byte_kernels.h says, a reader has
+//   bytes<j>(half)        vector j, of kLines, of half a group
 //   first(j), second(j)   which pairs of the group it has, in the lower and in the upper bytes
-//   kIsNatural            pair p is elements 2 p and 2 p + 1 of the group, else of each four the
-//                         even and the odd ones
-//   tile_v, group_v       where tiles of 16 channels of V and their groups stand: so far apart
+//   kIsNatural            pair p is elements 2 p and 2 p + 1 of the group, else p and p + 2
 #pragma once
 
 #include "simd/avx2/planes.h"
@@ -19,7 +17,7 @@ namespace {
 
 /// Byte parts.
 struct StoredLines {
-  static constexpr int kBits = 8, kVectors = 1, kBytes = 64;
+  static constexpr int kBits = 8, kLines = 1, kBytes = 64;
   static constexpr bool kIsNatural = false;
 
   template <int j>
@@ -32,17 +30,19 @@ struct StoredLines {
   static std::size_t group_v(BlockShape shape) { return std::size_t{shape.head_dim} * 4; }
 };
 
-/// Codes of kBitsOfCode bits that are bytes. Pairs are planes.
+/// Codes of kBitsOfCode bits that are bytes, which have 128 added where that was asked for. Pairs
+/// are planes.
 template <int kBitsOfCode>
 class CodedLines {
  public:
   static constexpr int kBits = kBitsOfCode;
   static constexpr int kPlanes = static_cast<int>(group_planes(kBits));
-  static constexpr int kVectors = kPlanes / 2;
+  static constexpr int kLines = kPlanes / 2;
   static constexpr int kBytes = static_cast<int>(n_words(kBits)) * 64;
   static constexpr bool kIsNatural = true;
 
-  explicit CodedLines(const CodeBook& book) : low_(table(book, 0)), high_(table(book, 16)) {
+  CodedLines(const CodeBook& book, bool adds_128)
+      : low_(table(book, 0, adds_128)), high_(table(book, 16, adds_128)) {
     high_ = _mm256_xor_si256(high_, low_);
   }
 
@@ -56,10 +56,10 @@ class CodedLines {
     return _mm256_xor_si256(below_16, _mm256_shuffle_epi8(high_, above));
   }
   static constexpr int first(int j) { return kInOneByte ? j : 2 * j; }
-  static constexpr int second(int j) { return kInOneByte ? j + kVectors : 2 * j + 1; }
+  static constexpr int second(int j) { return kInOneByte ? j + kLines : 2 * j + 1; }
   /// And which vector has plane p, in which bytes.
-  static constexpr int vector_of(int p) { return kInOneByte ? p % kVectors : p / 2; }
-  static constexpr bool is_second(int p) { return kInOneByte ? p >= kVectors : p % 2 == 1; }
+  static constexpr int vector_of(int p) { return kInOneByte ? p % kLines : p / 2; }
+  static constexpr bool is_second(int p) { return kInOneByte ? p >= kLines : p % 2 == 1; }
 
   static std::size_t tile_v(BlockShape shape) {
     return std::size_t{shape.block_tokens} * 2 * kBits;
@@ -70,13 +70,13 @@ class CodedLines {
   static constexpr bool kInOneByte = 8 % kBits == 0;  // each code
   static constexpr int kOfWord = 16 / kBits;          // codes of a 16-bit word, but for plane 15
 
-  static __m256i table(const CodeBook& book, int from) {
+  static __m256i table(const CodeBook& book, int from, bool adds_128) {
     alignas(16) std::int8_t bytes[16];
     for (int i = 0; i < 16; ++i) {
       const std::uint32_t bits = static_cast<std::uint32_t>(book.values[from + i]) << 16;
       float value;
       __builtin_memcpy(&value, &bits, sizeof(value));
-      bytes[i] = static_cast<std::int8_t>(value);
+      bytes[i] = static_cast<std::int8_t>(static_cast<int>(value) ^ (adds_128 ? 128 : 0));
     }
     return _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(bytes)));
   }

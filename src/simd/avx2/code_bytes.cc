@@ -1,5 +1,5 @@
 // Parts of codes that stand for bytes: multiplied as they are, and unpacked to byte parts.
-#include "simd/avx2/byte_kernels.h"
+#include "simd/avx2/byte_arithmetic.h"
 #include "simd/avx2/codes.h"
 #include "simd/by_bits.h"
 
@@ -9,7 +9,7 @@ namespace {
 /// The bytes of a plane, of vector bytes as CodedLines has them, in the lower or the upper half of
 /// each dword; the other half is zero.
 template <class Reader, int p, bool is_upper>
-[[gnu::always_inline]] inline __m256i pair_bytes(const __m256i (&vectors)[Reader::kVectors]) {
+[[gnu::always_inline]] inline __m256i pair_bytes(const __m256i (&vectors)[Reader::kLines]) {
   constexpr int kFrom = Reader::is_second(p) ? 1 : 0;
   constexpr long long kNone = 0x8080;
   constexpr long long kPair = kFrom | (kFrom + 2) << 8;
@@ -24,10 +24,10 @@ template <class Reader, int p, bool is_upper>
 template <class Reader>
 const std::byte* unpack_lines(const Reader& reader, const std::byte* codes, std::size_t n,
                               std::byte* to, std::size_t step) {
-  using Lines = std::make_integer_sequence<int, Reader::kVectors>;
-  for (std::size_t i = 0; i < n; i += Reader::kVectors) {
+  using Lines = std::make_integer_sequence<int, Reader::kLines>;
+  for (std::size_t i = 0; i < n; i += Reader::kLines) {
     for (int half = 0; half < 2; ++half) {
-      __m256i vectors[Reader::kVectors];
+      __m256i vectors[Reader::kLines];
       for_each_of(
           Lines{}, [&](auto j) __attribute__((always_inline)) {
             vectors[j()] = reader.template bytes<j()>(codes + 32 * half);
@@ -40,7 +40,7 @@ const std::byte* unpack_lines(const Reader& reader, const std::byte* codes, std:
           });
     }
     codes += Reader::kBytes;
-    to += Reader::kVectors * step;
+    to += Reader::kLines * step;
   }
   return codes;
 }
@@ -48,17 +48,11 @@ const std::byte* unpack_lines(const Reader& reader, const std::byte* codes, std:
 template <class Reader>
 void unpack(const CodeBook& book, const std::byte* part, BlockShape shape, bool is_key,
             std::byte* bytes) {
-  const Reader reader(book);
-  // Of one tile after the other: of K as byte parts have them, of V side by side there.
-  const std::size_t n_tiles = (is_key ? shape.block_tokens : shape.head_dim) / kLanes;
-  const std::size_t n_lines = (is_key ? shape.head_dim : shape.block_tokens) / 4;
-  const std::size_t tile = is_key ? n_lines * kLine : kLine;
-  const std::size_t step = is_key ? kLine : std::size_t{shape.head_dim} * 4;
-  const std::byte* codes = part;
-  for (std::size_t t = 0; t < n_tiles; ++t) {
-    codes = unpack_lines(reader, codes, n_lines, bytes + t * tile, step);
-  }
-  __builtin_memcpy(bytes + bytes_of_rows(shape), codes, 2 * std::size_t{shape.block_tokens});
+  const Reader reader(book, false);
+  const auto lines = [&](const std::byte* codes, std::size_t n, std::byte* to, std::size_t step) {
+    return unpack_lines(reader, codes, n, to, step);
+  };
+  unpack_part(part, shape, is_key, bytes, lines);
 }
 
 }  // namespace
@@ -76,13 +70,14 @@ void unpack_codes_v(const CodeBook& book, const std::byte* part, BlockShape shap
 
 void run_scores_code_bytes(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
                            ScoreTile scores) {
-  by_byte_bits(book.bits, [&](auto n) { run_scores(CodedLines<n()>(book), q, k, shape, scores); });
+  by_byte_bits(book.bits,
+               [&](auto n) { run_scores<Arithmetic>(CodedLines<n()>(book, false), q, k, shape, scores); });
 }
 
 void run_accumulate_code_bytes(const CodeBook& book, ScoreTile weights, const KvRun& v,
                                BlockShape shape, std::uint32_t n_tokens, float* out) {
   by_byte_bits(book.bits, [&](auto n) {
-    run_accumulate(CodedLines<n()>(book), weights, v, shape, n_tokens, out);
+    run_accumulate<Arithmetic>(CodedLines<n()>(book, false), weights, v, shape, n_tokens, out);
   });
 }
 

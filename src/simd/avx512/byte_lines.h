@@ -2,10 +2,9 @@
 // or from codes that stand for bytes (simd/code_book.h). Everything is inlined; nothing here is
 // compiled on its own.
 //
-// A reader has
-//   kBits, of an element; kLines, kWords: a group of lines and the vectors that it is stored in
+// Beside what simd/byte_kernels.h says, a reader has
+//   kWords                vectors that a group is stored in
 //   line<i>(words)        line i of a group, its bytes with 128 added where that was asked for
-//   tile_v, group_v       where tiles of 16 channels of V and their groups stand: so far apart
 #pragma once
 
 #include <array>
@@ -24,7 +23,7 @@ inline __m512i without_signs(__m512i bytes) {
 
 /// Byte parts; what is read has 128 added.
 struct StoredLines {
-  static constexpr int kBits = 8, kLines = 1, kWords = 1;
+  static constexpr int kBits = 8, kLines = 1, kWords = 1, kBytes = 64;
 
   template <int i>
   [[gnu::always_inline]] static __m512i line(const __m512i (&words)[1]) {
@@ -41,6 +40,7 @@ class CodedLines {
   static constexpr int kBits = kBitsOfCode;
   static constexpr int kLines = static_cast<int>(group_planes(kBits)) / 2;
   static constexpr int kWords = static_cast<int>(n_words(kBits));
+  static constexpr int kBytes = kWords * 64;
 
   explicit CodedLines(const CodeBook& book, bool adds_128) {
     alignas(64) std::int8_t bytes[64];
@@ -61,7 +61,7 @@ class CodedLines {
   static std::size_t tile_v(BlockShape shape) {
     return std::size_t{shape.block_tokens} * 2 * kBits;
   }
-  static std::size_t group_v(BlockShape) { return std::size_t{kWords} * 64; }
+  static std::size_t group_v(BlockShape) { return kBytes; }
 
  private:
   static constexpr int kOfWord = 16 / kBits;  // codes of a 16-bit word, but for plane 15
@@ -128,7 +128,7 @@ template <class Reader>
           _mm512_storeu_si512(to, reader.template line<l()>(words));
           to += step;
         });
-    codes += std::size_t{Reader::kWords} * 64;
+    codes += Reader::kBytes;
   }
   return codes;
 }

@@ -65,8 +65,9 @@ struct Rounding {
     const __m512i half = _mm512_set1_epi16(128);
     const __m512i rounded[2] = {_mm512_add_epi16(words[0], half), _mm512_add_epi16(words[1], half)};
     _mm512_storeu_si512(low, _mm512_permutex2var_epi8(words[0], order, words[1]));
-    _mm512_storeu_si512(high, _mm512_permutex2var_epi8(
-                                  rounded[0], _mm512_add_epi8(order, _mm512_set1_epi8(1)), rounded[1]));
+    _mm512_storeu_si512(
+        high, _mm512_permutex2var_epi8(rounded[0], _mm512_add_epi8(order, _mm512_set1_epi8(1)),
+                                       rounded[1]));
   }
 };
 

@@ -1,5 +1,5 @@
 // Parts of codes that stand for bytes: multiplied as they are, and unpacked to byte parts.
-#include "simd/avx512/byte_kernels.h"
+#include "simd/avx512/byte_arithmetic.h"
 #include "simd/avx512/codes.h"
 #include "simd/by_bits.h"
 
@@ -10,16 +10,10 @@ template <class Reader>
 void unpack(const CodeBook& book, const std::byte* part, BlockShape shape, bool is_key,
             std::byte* bytes) {
   const Reader reader(book, false);
-  // Of one tile after the other: of K as byte parts have them, of V side by side there.
-  const std::size_t n_tiles = (is_key ? shape.block_tokens : shape.head_dim) / kLanes;
-  const std::size_t n_lines = (is_key ? shape.head_dim : shape.block_tokens) / 4;
-  const std::size_t tile = is_key ? n_lines * kLine : kLine;
-  const std::size_t step = is_key ? kLine : std::size_t{shape.head_dim} * 4;
-  const std::byte* codes = part;
-  for (std::size_t t = 0; t < n_tiles; ++t) {
-    codes = unpack_lines(reader, codes, n_lines, bytes + t * tile, step, 0);
-  }
-  __builtin_memcpy(bytes + bytes_of_rows(shape), codes, 2 * std::size_t{shape.block_tokens});
+  const auto lines = [&](const std::byte* codes, std::size_t n, std::byte* to, std::size_t step) {
+    return unpack_lines(reader, codes, n, to, step, 0);
+  };
+  unpack_part(part, shape, is_key, bytes, lines);
 }
 
 }  // namespace
@@ -37,14 +31,15 @@ void unpack_codes_v(const CodeBook& book, const std::byte* part, BlockShape shap
 
 void run_scores_code_bytes(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
                            ScoreTile scores) {
-  by_byte_bits(book.bits,
-               [&](auto n) { run_scores(CodedLines<n()>(book, true), q, k, shape, scores); });
+  by_byte_bits(book.bits, [&](auto n) {
+    run_scores<Arithmetic>(CodedLines<n()>(book, true), q, k, shape, scores);
+  });
 }
 
 void run_accumulate_code_bytes(const CodeBook& book, ScoreTile weights, const KvRun& v,
                                BlockShape shape, std::uint32_t n_tokens, float* out) {
   by_byte_bits(book.bits, [&](auto n) {
-    run_accumulate(CodedLines<n()>(book, true), weights, v, shape, n_tokens, out);
+    run_accumulate<Arithmetic>(CodedLines<n()>(book, true), weights, v, shape, n_tokens, out);
   });
 }
 
