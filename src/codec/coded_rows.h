@@ -8,11 +8,24 @@
 #include "codec/kv_codec.h"
 #include "codec/move_codes.h"
 #include "simd/scalar/codes.h"
+#include "tensor/half.h"
 
 namespace larder {
 
+/// What codes_are_bytes says of a table's values.
+constexpr bool has_integers(const simd::CodeBook& book) {
+  for (std::uint32_t code = 0; code < 1U << book.bits; ++code) {
+    const float value = bf16_to_f32(book.values[code]);
+    if (value < -127 || value > 127 || value != static_cast<float>(static_cast<int>(value))) {
+      return false;
+    }
+  }
+  return true;
+}
+
 template <const simd::CodeBook& kBook>
 struct CodedRows {
+  static_assert(!simd::codes_are_bytes(kBook) || has_integers(kBook));
   static_assert(kBook.fit != simd::CodeFit::range || kBook.bits == 2 || kBook.bits == 4 ||
                 kBook.bits == 8);
   // What sets take for e4m3 is: its largest value, 448.

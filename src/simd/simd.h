@@ -235,7 +235,7 @@ struct Upcoming {
 };
 
 struct Table {
-  std::string_view name;  // "scalar", "avx2", "avx512", "amx"
+  std::string_view name;  // "scalar", "avx2", "avxvnni", "avx512", "amx"
 
   // --- vectors of floats ---------------------------------------------------------------------
   float (*dot)(const float* a, const float* b, std::size_t n);
