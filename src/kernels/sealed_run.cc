@@ -3,7 +3,7 @@
 namespace larder {
 namespace {
 
-// Decoding a part once and reading it again as bf16 pays from about this many queries on.
+// Decoding a part once and reading that again pays from about this many queries on.
 constexpr std::size_t kFewQueries = 8;
 constexpr std::size_t kFetchedAhead = 4;  // parts
 

@@ -16,8 +16,8 @@ inline constexpr std::uint32_t kMaxRunBlocks = kRunTokens / kMinBlockTokens;
 
 /// Multiplies queries and weights with sealed blocks. Those that are read as they are stored take
 /// no decoding. Of others, parts that many queries read are decoded once, the first time they are
-/// asked for (kernels/decoded_parts.h); few queries go through the kernels that
-/// decode in registers, where format and instruction set have them. Both give the same bits.
+/// asked for (kernels/decoded_parts.h); few queries go through the kernels that decode in
+/// registers, where format and instruction set have them. Both give the same bits.
 class SealedRun {
  public:
   /// Of one side, K or V, of a run, in floats: scales of rows, and decoded rows with perhaps a

@@ -9,10 +9,10 @@
 //   kTogether<kQ>         vectors of lanes that are worked on at once with kQ of them
 //   kMostProducts         of a sum, at least kByteRun
 //   Rows<Reader>          rows of integers: set(i, x, n) rounds x, set_products(i, x, y, n) their
-//                         products; units[i]; start<part>(i) is where sums begin
+//                         products; units[i]; start(i, part) is where sums begin
 //   add_group(reader, rows, s, groups, sums)   adds products of a group, lines s and following
-//   total(sum, are_few)   sum to floats, times 1; of up to kByteRun products where they are few
-//   total(sum, rest)      of two sums, where they are of more than kMostProducts together
+//   total(sum, are_few)   the floats next to a sum, of at most kByteRun products where they are few
+//   total(sum, rest)      those next to two, of more than kMostProducts together
 //   scales(halves)        of kLanes rows; load, store, splat, fma of floats
 //   fetch(address)        asks for a line
 // and a reader of lines

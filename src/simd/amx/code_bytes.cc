@@ -3,7 +3,7 @@
 #include "simd/amx/byte_kernels.h"
 #include "simd/amx/kv.h"
 #include "simd/avx512/byte_lines.h"
-#include "simd/by_bits.h"
+#include "simd/by_number.h"
 
 namespace larder::simd::amx {
 namespace {

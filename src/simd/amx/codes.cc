@@ -8,7 +8,7 @@
 #include "simd/avx512/planes.h"
 #include "simd/avx512/primitives.h"
 #include "simd/avx512/range_planes.h"
-#include "simd/by_bits.h"
+#include "simd/by_number.h"
 #include "simd/run_distance.h"
 
 namespace larder::simd::amx {

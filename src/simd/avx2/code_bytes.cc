@@ -1,7 +1,7 @@
 // Parts of codes that stand for bytes: multiplied as they are, and unpacked to byte parts.
 #include "simd/avx2/byte_arithmetic.h"
 #include "simd/avx2/codes.h"
-#include "simd/by_bits.h"
+#include "simd/by_number.h"
 
 namespace larder::simd::avx2 {
 namespace {
@@ -70,8 +70,9 @@ void unpack_codes_v(const CodeBook& book, const std::byte* part, BlockShape shap
 
 void run_scores_code_bytes(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
                            ScoreTile scores) {
-  by_byte_bits(book.bits,
-               [&](auto n) { run_scores<Arithmetic>(CodedLines<n()>(book, false), q, k, shape, scores); });
+  by_byte_bits(book.bits, [&](auto n) {
+    run_scores<Arithmetic>(CodedLines<n()>(book, false), q, k, shape, scores);
+  });
 }
 
 void run_accumulate_code_bytes(const CodeBook& book, ScoreTile weights, const KvRun& v,

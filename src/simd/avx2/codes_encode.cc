@@ -2,7 +2,7 @@
 // of values, as in the blocks themselves, so that codes need no shuffling either.
 #include "simd/avx2/code_writer.h"
 #include "simd/avx2/codes.h"
-#include "simd/by_bits.h"
+#include "simd/by_number.h"
 
 namespace larder::simd::avx2 {
 namespace {

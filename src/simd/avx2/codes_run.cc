@@ -3,6 +3,7 @@
 // kv.cc, so that the sums are those of decoded blocks.
 #include "simd/avx2/codes.h"
 #include "simd/avx2/plane_readers.h"
+#include "simd/by_number.h"
 #include "simd/run_distance.h"
 #include "simd/unroll.h"
 
@@ -208,14 +209,7 @@ std::size_t together(std::size_t n) { return n >= kQueries ? kQueries : n >= 2 ?
 // f(integral_constant n) for such a number.
 template <class F>
 void with_count(std::size_t n, F&& f) {
-  switch (n) {
-    case 1:
-      return f(std::integral_constant<int, 1>{});
-    case 2:
-      return f(std::integral_constant<int, 2>{});
-    default:
-      return f(std::integral_constant<int, 4>{});
-  }
+  by_number<1, 2, kQueries>(n, f);
 }
 
 // f(reader) for the codes of a book that are multiplied here.

@@ -2,6 +2,8 @@
 
 #include <immintrin.h>
 
+#include "simd/by_number.h"
+
 namespace larder::simd::avx2 {
 namespace {
 
@@ -147,16 +149,9 @@ void scores(const float* q, KvPart k, BlockShape shape, ScoreTile out) {
   }
   q += i * shape.head_dim;
   float* data = out.data + i * out.stride;
-  switch (out.n_q - i) {
-    case 1:
-      return score_block<Format, 1>(q, k, shape, data, out.stride);
-    case 2:
-      return score_block<Format, 2>(q, k, shape, data, out.stride);
-    case 3:
-      return score_block<Format, 3>(q, k, shape, data, out.stride);
-    default:
-      return;
-  }
+  if (i == out.n_q) return;
+  by_number<1, 2, 3>(out.n_q - i,
+                     [&](auto n) { score_block<Format, n()>(q, k, shape, data, out.stride); });
 }
 
 // kQ rows of weights against the 8 * kC channels of V from `first` on, all sums in registers. A
@@ -239,16 +234,9 @@ void accumulate(ScoreTile weights, KvPart part, BlockShape shape, std::uint32_t 
     weights.data += 4 * weights.stride;
     out += 4 * v.head_dim;
   }
-  switch (weights.n_q) {
-    case 1:
-      return add_block<Format, 1>(weights, v, n_tokens, out);
-    case 2:
-      return add_block<Format, 2>(weights, v, n_tokens, out);
-    case 3:
-      return add_block<Format, 3>(weights, v, n_tokens, out);
-    default:
-      return;
-  }
+  if (weights.n_q == 0) return;
+  by_number<1, 2, 3>(weights.n_q,
+                     [&](auto n) { add_block<Format, n()>(weights, v, n_tokens, out); });
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // Parts of codes that stand for bytes: multiplied as they are, and unpacked to byte parts.
 #include "simd/avx512/byte_arithmetic.h"
 #include "simd/avx512/codes.h"
-#include "simd/by_bits.h"
+#include "simd/by_number.h"
 
 namespace larder::simd::avx512 {
 namespace {

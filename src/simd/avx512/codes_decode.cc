@@ -2,7 +2,7 @@
 #include "simd/avx512/codes.h"
 #include "simd/avx512/planes.h"
 #include "simd/avx512/range_planes.h"
-#include "simd/by_bits.h"
+#include "simd/by_number.h"
 
 namespace larder::simd::avx512 {
 namespace {

@@ -3,7 +3,7 @@
 
 #include "simd/avx512/code_writer.h"
 #include "simd/avx512/codes.h"
-#include "simd/by_bits.h"
+#include "simd/by_number.h"
 
 namespace larder::simd::avx512 {
 namespace {

@@ -4,7 +4,7 @@
 #include "simd/avx512/code_runs.h"
 #include "simd/avx512/codes.h"
 #include "simd/avx512/range_planes.h"
-#include "simd/by_bits.h"
+#include "simd/by_number.h"
 #include "simd/unroll.h"
 
 namespace larder::simd::avx512 {

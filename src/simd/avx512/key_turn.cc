@@ -2,6 +2,7 @@
 #include "simd/avx512/key_turn.h"
 
 #include "simd/avx512/code_writer.h"
+#include "simd/by_number.h"
 #include "simd/scalar/key_turn.h"
 
 namespace larder::simd::avx512 {
@@ -150,16 +151,7 @@ void turn_back_keys(const KeyTurn& turn, const std::byte* bf16, BlockShape shape
 
 void pack_codes_k(const CodeBook& book, const std::byte* bf16, BlockShape shape, std::byte* part) {
   const std::size_t n_planes = shape.block_tokens / kLanes * (shape.head_dim / 2);
-  switch (book.bits) {
-    case 2:
-      return pack<2>(book, bf16, n_planes, part);
-    case 3:
-      return pack<3>(book, bf16, n_planes, part);
-    case 4:
-      return pack<4>(book, bf16, n_planes, part);
-    default:
-      return pack<5>(book, bf16, n_planes, part);
-  }
+  by_byte_bits(book.bits, [&](auto n) { pack<n()>(book, bf16, n_planes, part); });
 }
 
 }  // namespace larder::simd::avx512

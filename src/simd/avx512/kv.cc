@@ -2,6 +2,8 @@
 
 #include <immintrin.h>
 
+#include "simd/by_number.h"
+
 namespace larder::simd::avx512 {
 namespace {
 
@@ -146,24 +148,9 @@ void scores(const float* q, KvPart k, BlockShape shape, ScoreTile out) {
   }
   q += i * shape.head_dim;
   float* data = out.data + i * out.stride;
-  switch (out.n_q - i) {
-    case 1:
-      return score_block<Format, 1>(q, k, shape, data, out.stride);
-    case 2:
-      return score_block<Format, 2>(q, k, shape, data, out.stride);
-    case 3:
-      return score_block<Format, 3>(q, k, shape, data, out.stride);
-    case 4:
-      return score_block<Format, 4>(q, k, shape, data, out.stride);
-    case 5:
-      return score_block<Format, 5>(q, k, shape, data, out.stride);
-    case 6:
-      return score_block<Format, 6>(q, k, shape, data, out.stride);
-    case 7:
-      return score_block<Format, 7>(q, k, shape, data, out.stride);
-    default:
-      return;
-  }
+  if (i == out.n_q) return;
+  by_number<1, 2, 3, 4, 5, 6, 7>(
+      out.n_q - i, [&](auto n) { score_block<Format, n()>(q, k, shape, data, out.stride); });
 }
 
 // Some of the channels of V: those of `first` and the vectors after it; `mask` is for the last.
@@ -240,16 +227,9 @@ void accumulate(ScoreTile weights, KvPart part, BlockShape shape, std::uint32_t 
     weights.data += 4 * weights.stride;
     out += 4 * v.head_dim;
   }
-  switch (weights.n_q) {
-    case 1:
-      return add_block<Format, 1>(weights, v, n_tokens, out);
-    case 2:
-      return add_block<Format, 2>(weights, v, n_tokens, out);
-    case 3:
-      return add_block<Format, 3>(weights, v, n_tokens, out);
-    default:
-      return;
-  }
+  if (weights.n_q == 0) return;
+  by_number<1, 2, 3>(weights.n_q,
+                     [&](auto n) { add_block<Format, n()>(weights, v, n_tokens, out); });
 }
 
 }  // namespace

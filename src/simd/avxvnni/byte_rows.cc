@@ -2,7 +2,7 @@
 #include "simd/avx2/codes.h"
 #include "simd/avxvnni/byte_arithmetic.h"
 #include "simd/avxvnni/support.h"
-#include "simd/by_bits.h"
+#include "simd/by_number.h"
 
 namespace larder::simd::avxvnni {
 
