@@ -23,7 +23,8 @@ SealedRun::Side::Side(const SealedRun& of, const KvCodec& its_codec, const simd:
     : codec(its_codec),
       run(its_run),
       decoded(of.context_.simd, codec, of.block_, is_key),
-      decodes(!codec.is_read_as_stored() && !(of.are_few_ && of.multiplies(codec))),
+      is_joined(!of.are_few_ && decoded.are_joined()),
+      decodes(is_joined || (!codec.is_read_as_stored() && !(of.are_few_ && of.multiplies(codec)))),
       n_bytes((is_key ? codec.k_bytes : codec.v_bytes)(of.block_)),
       scales(memory),
       rows(reinterpret_cast<std::byte*>(memory + kRunTokens)) {}
@@ -40,6 +41,10 @@ void SealedRun::decode(Side& side, std::size_t n_blocks) const {
     const std::byte* const part = side.run.parts[b];
     if (b + kFetchedAhead < side.run.n_blocks + side.run.n_next) {
       context_.simd.fetch(side.run.parts[b + kFetchedAhead], side.n_bytes);
+    }
+    if (side.is_joined) {
+      side.decoded.join(part, b * block_.block_tokens, kRunTokens, side.rows);
+      continue;
     }
     std::byte* const to = side.rows + b * decoded_bytes;
     side.parts[b] = to;
@@ -95,6 +100,11 @@ void SealedRun::accumulate(simd::ScoreTile weights, std::size_t n_blocks, float*
     return;
   }
   decode(v_, n_blocks);
+  if (v_.is_joined) {
+    const std::byte* const part = v_.rows;
+    return v_.decoded.run_accumulate()(weights, {&part, 1, 0}, {kRunTokens, block_.head_dim},
+                                       n_tokens, out);
+  }
   for (std::size_t i = 0; v_.decoded.has_scales_apart() && i < weights.n_q; ++i) {
     simd.multiply(v_.scales, weights.data + i * weights.stride, n_tokens);
   }

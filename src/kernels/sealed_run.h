@@ -17,7 +17,8 @@ inline constexpr std::uint32_t kMaxRunBlocks = kRunTokens / kMinBlockTokens;
 /// Multiplies queries and weights with sealed blocks. Those that are read as they are stored take
 /// no decoding. Of others, parts that many queries read are decoded once, the first time they are
 /// asked for (kernels/decoded_parts.h); few queries go through the kernels that decode in
-/// registers, where format and instruction set have them. Both give the same bits.
+/// registers, where format and instruction set have them. V in byte parts that are too short for
+/// the instruction set is joined for many queries. All ways give the same bits.
 class SealedRun {
  public:
   /// Of one side, K or V, of a run, in floats: scales of rows, and decoded rows with perhaps a
@@ -47,7 +48,7 @@ class SealedRun {
     const KvCodec& codec;
     const simd::KvRun run;
     const DecodedParts decoded;
-    const bool decodes;
+    const bool is_joined, decodes;
     const std::size_t n_bytes;  // of a part
     std::size_t n_decoded = 0;  // blocks
     float* const scales;        // [rows of the run]

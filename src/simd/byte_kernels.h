@@ -1,6 +1,5 @@
 // Runs of lines of bytes times rows of integers (simd/byte_rows.h), for sets that read them in
-// registers. Templates over functions of one set, so that nothing is shared between sets;
-// everything is inlined.
+// registers. Templates over functions of one set, so that nothing is shared between sets.
 //
 // A set's arithmetic has
 //   kLanes, Vector        lanes of 32 bits of a vector, 16 or 8: a tile has 16
@@ -14,6 +13,7 @@
 //   total(sum, are_few)   the floats next to a sum, of at most kByteRun products where they are few
 //   total(sum, rest)      those next to two, of more than kMostProducts together
 //   scales(halves)        of kLanes rows; load, store, splat, fma of floats
+//   read_halves           the set's, of any number of rows
 //   fetch(address)        asks for a line
 // and a reader of lines
 //   kBits, kLines, kBytes of an element; lines of a group; of a group where it is stored
@@ -33,10 +33,6 @@ namespace {  // not shared between instruction sets
 constexpr std::size_t kTileLanes = 16;
 constexpr std::size_t kLine = 64;
 static_assert(kByteRun <= kMaxHeadDim);
-
-[[gnu::always_inline]] constexpr std::size_t least(std::size_t a, std::size_t b) {
-  return a < b ? a : b;
-}
 
 /// Of a part; where its scales begin.
 template <class Reader>
@@ -92,15 +88,20 @@ template <class A>
   return all;
 }
 
-/// Scores of kT vectors of tokens from vector `v` on of a part whose tiles `k` are.
+/// Keys of a part.
+struct KeyPart {
+  LaneGroups groups;  // of its tiles
+  const std::byte* scales;
+  std::size_t head_dim;
+};
+
+/// Scores of kT vectors of tokens from vector `v` on.
 template <class A, int kQ, int kT, class Reader>
 [[gnu::always_inline]] inline void score_vectors(const Reader& reader,
                                                  const typename A::template Rows<Reader>& q,
-                                                 const LaneGroups& k, const std::byte* scales,
-                                                 std::size_t v, std::size_t head_dim, float* out,
-                                                 std::size_t stride) {
-  const std::size_t n_lines = head_dim / 4, n_first = least(n_lines, A::kMostProducts / 4);
-  LaneGroups groups = groups_from<A>(k, v);
+                                                 const KeyPart& k, std::size_t v, ScoreTile out) {
+  const std::size_t n_lines = k.head_dim / 4, n_first = least(n_lines, A::kMostProducts / 4);
+  LaneGroups groups = groups_from<A>(k.groups, v);
   Sums<A, kQ, kT> sums;
   constexpr int kP = A::kParts;
   LARDER_UNROLL
@@ -112,10 +113,10 @@ template <class A, int kQ, int kT, class Reader>
     LARDER_UNROLL
     for (int t = 0; t < kT; ++t) {
       const std::size_t row = (v + t) * A::kLanes;
-      const auto of_rows = A::scales(scales + 2 * row);
+      const auto of_rows = A::scales(k.scales + 2 * row);
       LARDER_UNROLL
       for (int i = 0; i < kQ; ++i) {
-        A::store(out + i * stride + row, total(i, t) * A::splat(q.units[i]) * of_rows);
+        A::store(out.data + i * out.stride + row, total(i, t) * A::splat(q.units[i]) * of_rows);
       }
     }
   };
@@ -127,7 +128,7 @@ template <class A, int kQ, int kT, class Reader>
       return put([&](int i, int t) { return A::total(sums[i][t], rest[i][t]); });
     }
   }
-  put([&](int i, int t) { return A::total(sums[i][t], head_dim <= kByteRun); });
+  put([&](int i, int t) { return A::total(sums[i][t], k.head_dim <= kByteRun); });
 }
 
 template <class A, class Reader, int kQ>
@@ -136,22 +137,17 @@ void score_run(const Reader& reader, const typename A::template Rows<Reader>& q,
   constexpr int kT = A::template kTogether<kQ>;
   const std::size_t n_vectors = shape.block_tokens / A::kLanes;
   const std::size_t tile = row_bytes<Reader>({kTileLanes, shape.head_dim});
-  float* out = scores.data;
-  for (std::size_t b = 0; b < k.n_blocks; ++b, out += shape.block_tokens) {
+  for (std::size_t b = 0; b < k.n_blocks; ++b, scores.data += shape.block_tokens) {
     const std::byte* const part = k.parts[b];
     const std::ptrdiff_t ahead = distance_ahead(k, b, part_bytes<Reader>(shape));
     const std::byte* const scales = part + row_bytes<Reader>(shape);
     for (std::size_t i = 0; i < 2 * std::size_t{shape.block_tokens}; i += kLine) {
       A::fetch(scales + i + ahead);
     }
-    const LaneGroups groups{part, tile, Reader::kBytes, ahead};
+    const KeyPart keys{{part, tile, Reader::kBytes, ahead}, scales, shape.head_dim};
     std::size_t v = 0;
-    for (; v + kT <= n_vectors; v += kT) {
-      score_vectors<A, kQ, kT>(reader, q, groups, scales, v, shape.head_dim, out, scores.stride);
-    }
-    if (v < n_vectors) {
-      score_vectors<A, kQ, 1>(reader, q, groups, scales, v, shape.head_dim, out, scores.stride);
-    }
+    for (; v + kT <= n_vectors; v += kT) score_vectors<A, kQ, kT>(reader, q, keys, v, scores);
+    if (v < n_vectors) score_vectors<A, kQ, 1>(reader, q, keys, v, scores);
   }
 }
 
@@ -172,27 +168,28 @@ template <class A, int kQ, int kT, class Reader>
   for (int i = 0; i < kQ * kT * kP; ++i) totals[i] = sums[i / kP % kQ][i / kP / kQ][i % kP];
 }
 
-/// Blocks of at most kByteRun tokens, and their rounded weights.
+/// At most kByteRun tokens, and their rounded weights.
 template <class A, class Reader, int kQ>
 void add_blocks(const Reader& reader, const typename A::template Rows<Reader>& weights,
-                const KvRun& v, std::size_t n_blocks, BlockShape shape, float* out) {
+                const KvRun& v, std::size_t n_tokens, BlockShape shape, float* out) {
   constexpr int kT = A::template kTogether<kQ>, kSums = kQ * A::kParts;
-  const std::size_t n_vectors = shape.head_dim / A::kLanes, n_lines = shape.block_tokens / 4;
+  const std::size_t n_vectors = shape.head_dim / A::kLanes, n_of_block = shape.block_tokens / 4;
   typename A::Vector totals[kMaxHeadDim / A::kLanes * kSums];
   for (std::size_t i = 0; i < n_vectors * kSums; ++i) {
     totals[i] =
         weights.start(static_cast<int>(i / A::kParts % kQ), static_cast<int>(i % A::kParts));
   }
-  for (std::size_t b = 0; b < n_blocks; ++b) {
+  for (std::size_t b = 0, first = 0; first < n_tokens / 4; ++b, first += n_of_block) {
+    const std::size_t n_lines = least(n_of_block, n_tokens / 4 - first);
     const std::ptrdiff_t ahead = distance_ahead(v, b, part_bytes<Reader>(shape));
     const LaneGroups groups{v.parts[b], Reader::tile_v(shape), Reader::group_v(shape), ahead};
     std::size_t c = 0;
     for (; c + kT <= n_vectors; c += kT) {
-      add_vectors<A, kQ, kT>(reader, weights, b * n_lines, n_lines, groups_from<A>(groups, c),
+      add_vectors<A, kQ, kT>(reader, weights, first, n_lines, groups_from<A>(groups, c),
                              totals + c * kSums);
     }
     if (c < n_vectors) {
-      add_vectors<A, kQ, 1>(reader, weights, b * n_lines, n_lines, groups_from<A>(groups, c),
+      add_vectors<A, kQ, 1>(reader, weights, first, n_lines, groups_from<A>(groups, c),
                             totals + c * kSums);
     }
   }
@@ -249,15 +246,15 @@ void run_accumulate(const Reader& reader, ScoreTile weights, const KvRun& v, Blo
         for_each_few<A::kMostQueries>(weights.n_q, [&](std::size_t n_q, std::size_t first_q) {
           for (std::size_t i = 0; i < n_q; ++i) {
             const float* const row = weights.data + (first_q + i) * weights.stride + first;
-            rows.set_products(i, row, scales, n * shape.block_tokens);
+            rows.set_products(i, row, scales, n);
           }
           kRuns[n_q - 1](reader, rows, run, n, shape, out + first_q * shape.head_dim);
         });
       });
 }
 
-/// Makes byte parts of codes that are bytes, tile by tile: unpack_lines(codes, n, to, step) unpacks
-/// the next n lines of a tile to places `step` apart, and returns where they end.
+/// Makes rows of byte parts of codes that are bytes, tile by tile: unpack_lines(codes, n, to, step)
+/// unpacks the next n lines of a tile to places `step` apart, and returns where they end.
 template <class F>
 void unpack_part(const std::byte* codes, BlockShape shape, bool is_key, std::byte* bytes,
                  F&& unpack_lines) {
@@ -268,7 +265,6 @@ void unpack_part(const std::byte* codes, BlockShape shape, bool is_key, std::byt
   for (std::size_t t = 0; t < n_tiles; ++t) {
     codes = unpack_lines(codes, n_lines, bytes + t * tile, step);
   }
-  __builtin_memcpy(bytes + bytes_of_rows(shape), codes, 2 * std::size_t{shape.block_tokens});
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // row has a scale.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -38,7 +39,7 @@ enum class CodeFit : std::uint8_t {
 struct CodeBook {
   std::uint32_t bits;  // 2, 3, 4, 5 or 8
   CodeFit fit;
-  /// bf16 in ascending order: of codes 0 to 2^bits - 1, repeated to fill 32 entries; of 8 bits the
+  /// bf16 in ascending order: of codes 0 to 2^bits - 1, repeated to fill 128 entries; of 8 bits the
   /// magnitudes of codes 0 to 127, and bit 7 of a code is the sign.
   alignas(64) std::uint16_t values[128];
   /// Midpoints between neighbouring values (of 8 bits, magnitudes): code is how many are below x,
@@ -55,6 +56,11 @@ struct CodeBook {
 /// which two neighbouring planes hold one.
 [[gnu::always_inline]] constexpr bool codes_are_bytes(const CodeBook& book) noexcept {
   return book.bits < 8 && book.fit != CodeFit::range;
+}
+
+/// What code i of such a table stands for; of any i below 128, whose bits above are ignored.
+[[gnu::always_inline]] constexpr std::int8_t byte_of(const CodeBook& book, std::size_t i) noexcept {
+  return static_cast<std::int8_t>(std::bit_cast<float>(std::uint32_t{book.values[i]} << 16));
 }
 
 constexpr std::size_t group_planes(std::uint32_t bits) {

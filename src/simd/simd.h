@@ -180,8 +180,8 @@ using EncodeCodesFn = void (*)(const CodeBook& book, const std::byte* bf16, Bloc
 /// elements themselves, zero + scale * value, rounded to bf16.
 using DecodeCodesFn = void (*)(const CodeBook& book, const std::byte* part, BlockShape shape,
                                std::byte* bf16);
-/// Codes that are bytes (`codes_are_bytes`) -> the byte part (simd/byte_rows.h) of their values,
-/// with the scales of its rows.
+/// Codes that are bytes (`codes_are_bytes`) -> the rows of the byte part (simd/byte_rows.h) of
+/// their values; its scales are those of the codes.
 using UnpackCodesFn = DecodeCodesFn;
 /// RunScoresFn and RunAccumulateFn over parts of codes. Of codes that are bytes: to the bit what
 /// Table::run_scores_bytes and its like give for unpacked parts. Of others: what the bf16
@@ -309,11 +309,13 @@ struct Table {
   EncodeRowsFn encode_bytes_k, encode_bytes_v;
   DecodeRowsFn decode_bytes_k, decode_bytes_v;
   RunScoresFn run_scores_bytes;
+  /// `n_tokens` a multiple of 16; the last block may have more. Parts of any number of tokens.
   RunAccumulateFn run_accumulate_bytes;
   /// Asks for the cache lines of [data, data + n) without waiting for them.
   void (*fetch)(const std::byte* data, std::size_t n);
   std::size_t run_queries;   // at most kMaxRunQueries
   std::size_t half_queries;  // over f16 parts, at most kMaxHalfQueries
+  std::size_t byte_tokens;   // of V in byte parts that an instruction multiplies
   /// run_scores_bf16 rounds queries, and run_accumulate_bf16 weights, to bf16 as the rows are.
   bool rounds_bf16;
   /// What `unpack_...` makes are bf16 numbers; run_scores_integers and its like round queries, and

@@ -227,6 +227,61 @@ TEST(ByteRuns, WeightedSumsHaveTheBitsOfTheFormula) {
   });
 }
 
+// The last block may have more tokens than weights, whatever its scales are.
+TEST(ByteRuns, WeightsMayEndWithinABlock) {
+  for_each_case(false, [](const simd::Table& table, BlockShape shape, ByteRun run,
+                          std::mt19937& rng) {
+    for (std::uint32_t n = 16; n < 3 * shape.block_tokens; n += 16) {
+      const std::size_t n_blocks = (n + shape.block_tokens - 1) / shape.block_tokens;
+      auto& last = run.parts[n_blocks - 1];
+      const std::vector<std::byte> before = last;
+      const std::size_t seen = n - (n_blocks - 1) * shape.block_tokens;
+      std::fill(last.begin() + static_cast<std::ptrdiff_t>(simd::bytes_of_rows(shape) + 2 * seen),
+                last.end(), std::byte{0xff});  // NaN
+      for (const std::size_t n_q : {1U, 9U, 17U}) {
+        std::vector<float> weights = normals(n_q * n, rng);
+        std::vector<float> expected = normals(n_q * shape.head_dim, rng), out = expected;
+        for (std::size_t i = 0; i < n_q; ++i) {
+          add_weighted(run, weights.data() + i * n, shape, n, expected.data() + i * shape.head_dim);
+        }
+        table.run_accumulate_bytes({weights.data(), n_q, n}, run.of(n_blocks), shape, n,
+                                   out.data());
+        ASSERT_TRUE(same_bits(out, expected)) << n_q << " queries, " << n << " tokens";
+      }
+      last = before;
+    }
+  });
+}
+
+// V of byte parts is in fours of tokens: rows of blocks side by side are those of one.
+TEST(ByteRuns, JoinedBlocksGiveTheSameBits) {
+  for (const simd::Table* table : simd::available()) {
+    for (const BlockShape shape : {BlockShape{16, 64}, BlockShape{32, 80}, BlockShape{32, 128}}) {
+      std::mt19937 rng(8);
+      const ByteRun run = make_run(shape, false, rng);
+      const std::uint32_t n_rows = simd::kByteRun, n_blocks = 5, n = n_blocks * shape.block_tokens;
+      const std::size_t row_bytes = shape.head_dim, n_scales = 2 * shape.block_tokens;
+      const BlockShape all{n_rows, shape.head_dim};
+      std::vector<std::byte> joined(simd::byte_part_bytes(all), std::byte{0xff});
+      for (std::uint32_t b = 0; b < n_blocks; ++b) {
+        const std::size_t first = std::size_t{b} * shape.block_tokens;
+        std::memcpy(joined.data() + first * row_bytes, run.pointers[b], simd::bytes_of_rows(shape));
+        std::memcpy(joined.data() + simd::bytes_of_rows(all) + 2 * first,
+                    run.pointers[b] + simd::bytes_of_rows(shape), n_scales);
+      }
+      const std::byte* const part = joined.data();
+      for (const std::size_t n_q : {1U, 3U, 9U, 20U}) {
+        std::vector<float> weights = normals(n_q * n, rng);
+        std::vector<float> expected = normals(n_q * shape.head_dim, rng), out = expected;
+        table->run_accumulate_bytes({weights.data(), n_q, n}, run.of(n_blocks), shape, n,
+                                    expected.data());
+        table->run_accumulate_bytes({weights.data(), n_q, n}, {&part, 1, 0}, all, n, out.data());
+        ASSERT_TRUE(same_bits(out, expected)) << table->name << ", " << n_q << " queries";
+      }
+    }
+  }
+}
+
 TEST(ByteRuns, LargestNumbersDoNotOverflow) {
   for_each_case(false, [](const simd::Table& table, BlockShape shape, ByteRun run, std::mt19937&) {
     const std::size_t n_codes = simd::bytes_of_rows(shape);

@@ -59,6 +59,9 @@ CodedRun make_run(const simd::Table& table, const simd::CodeBook& book, BlockSha
       auto& bytes = run.unpacked.emplace_back(simd::byte_part_bytes(shape));
       (is_key ? table.unpack_codes_k : table.unpack_codes_v)(book, part.data(), shape,
                                                              bytes.data());
+      std::copy_n(part.begin() + static_cast<std::ptrdiff_t>(simd::code_bytes(book, shape)),
+                  2 * shape.block_tokens,
+                  bytes.begin() + static_cast<std::ptrdiff_t>(simd::bytes_of_rows(shape)));
     }
     const std::size_t n = run.scales.size();
     run.scales.resize(n + shape.block_tokens, 1.0F);

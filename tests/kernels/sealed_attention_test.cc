@@ -129,6 +129,29 @@ TEST(SealedAttention, BitsDependOnPositionAlone) {
   }
 }
 
+// Many queries may meet blocks that were joined, few meet them as they are.
+TEST(SealedAttention, BitsOfBytesDependOnPositionAloneWhateverTheBlocks) {
+  ThreadPool one(1);
+  for (const KvFormat format : {KvFormat::int8, KvFormat::rot4, KvFormat::rot3}) {
+    for (const std::uint32_t block_tokens : {16U, 32U, 64U}) {
+      const KvCodec& codec = kv_codec(format);
+      if (codec.refusal_v != nullptr && !codec.refusal_v({block_tokens, 64}).empty()) continue;
+      std::mt19937 rng(block_tokens);
+      const AttentionShape shape{4, 2, 64, block_tokens, block_tokens == 32 ? 300U : 0U, 0.125F, 0};
+      AttentionCase c = make_case(shape, format, format, {590, 90}, rng);
+      c.raw_blocks = block_tokens == 16 ? 1 : 0;
+      const Schedule whole = {{{0, c.lengths[0]}}, {{1, c.lengths[1]}}};
+      for (const simd::Table* table : simd::available()) {
+        PagedCache expected(c, rng), cache(c, rng);
+        expected.run(whole, {*table, one}, attend);
+        cache.run(random_schedule(c, 4, rng), {*table, one}, attend);
+        ASSERT_TRUE(same_bits(cache.out(), expected.out()))
+            << table->name << ", " << codec.name << ", blocks of " << block_tokens;
+      }
+    }
+  }
+}
+
 TEST(SealedAttention, SharedBlocksChangeNothing) {
   for (std::uint32_t seed = 200; seed < 205; ++seed) {
     std::mt19937 rng(seed);

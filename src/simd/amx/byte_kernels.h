@@ -59,15 +59,17 @@ void score_run(Source& source, const ByteQueries<kA>& queries, const KvRun& k, B
   work();
 }
 
-/// Blocks of at most kByteRun tokens, and their rounded weights.
+/// At most kByteRun tokens, and their rounded weights.
 template <int kA, class Source>
 void add_blocks(Source& source, const ByteWeights<kA>& weights, const KvRun& v,
-                std::size_t n_blocks, BlockShape shape, float* out) {
+                std::size_t n_tokens, BlockShape shape, float* out) {
+  const std::size_t n_blocks = (n_tokens + shape.block_tokens - 1) / shape.block_tokens;
   const std::size_t n_tiles = shape.head_dim / kLanes;
   for_each_pass<ByteWeights<kA>::kMaxSums>(n_tiles, [&](auto n_now, std::size_t tile) {
     weights.template begin<n_now()>();
     for (std::size_t b = 0; b < n_blocks; b += source.together()) {
-      weights.template add<n_now()>(b * shape.block_tokens,
+      const std::size_t first = b * shape.block_tokens;
+      weights.template add<n_now()>(first, n_tokens - first,
                                     source.template channels<n_now()>(v, b, n_blocks, tile));
     }
     weights.template end<n_now()>(out + tile * kLanes, shape.head_dim);
@@ -99,7 +101,7 @@ void accumulate(Source& source, ScoreTile weights, const KvRun& v, BlockShape sh
         for_each_some<kA>(weights.n_q, [&](std::size_t n_q, std::size_t first_q) {
           ByteWeights<kA> some(n_q, source.together() * shape.block_tokens);
           some.round({weights.data + first_q * weights.stride + first, n_q, weights.stride}, scales,
-                     n * shape.block_tokens);
+                     n);
           add_blocks(source, some, run, n, shape, out + first_q * shape.head_dim);
         });
       });

@@ -166,6 +166,10 @@ class ByteWeights {
       std::int8_t *high = a_ + i * kByteStride, *low = high + n_q_ * kByteStride;
       rounding.split(scaled, n_tokens, high, low);
       units_[i] = rounding.unit;
+      if (n_tokens % n_together_ == 0) continue;
+      const std::size_t end = avx512::whole_steps(n_tokens);  // tiles may end behind it
+      _mm512_storeu_si512(high + end, _mm512_setzero_si512());
+      _mm512_storeu_si512(low + end, _mm512_setzero_si512());
     }
   }
 
@@ -173,11 +177,12 @@ class ByteWeights {
   void begin() const {
     for_each_tile<kC * kA>([&](auto c) { zero_tile<c()>(); });
   }
-  /// Rows whose weights begin at `first`.
+  /// Rows whose weights begin at `first`, of which `n_left` tokens are left.
   template <int kC>
-  void add(std::size_t first, const ByteChannels& v) const {
+  void add(std::size_t first, std::size_t n_left, const ByteChannels& v) const {
     const std::byte* rows = v.data;
-    for (std::size_t t = 0; t < n_together_; t += step_, rows += step_ / 4 * v.row) {
+    const std::size_t n = n_left < n_together_ ? n_left : n_together_;
+    for (std::size_t t = 0; t < n; t += step_, rows += step_ / 4 * v.row) {
       for_each_tile<kA>([&](auto a) {
         load_tile<Shapes::a(a())>(a_ + a() * n_q_ * kByteStride + first + t, kByteStride);
       });

@@ -24,6 +24,7 @@ Table make_table(const Table& avx512) noexcept {
   Table table = avx512;
   table.name = "amx";
   table.run_queries = kTileRows;
+  table.byte_tokens = kTileRowBytes;
   table.half_queries = kMaxHalfQueries;
   table.run_scores_f16 = run_scores_f16;
   table.run_accumulate_f16 = run_accumulate_f16;

@@ -70,15 +70,12 @@ class CodedLines {
   static constexpr bool kInOneByte = 8 % kBits == 0;  // each code
   static constexpr int kOfWord = 16 / kBits;          // codes of a 16-bit word, but for plane 15
 
-  static __m256i table(const CodeBook& book, int from, bool adds_128) {
+  static __m256i table(const CodeBook& book, std::size_t from, bool adds_128) {
     alignas(16) std::int8_t bytes[16];
-    for (int i = 0; i < 16; ++i) {
-      const std::uint32_t bits = static_cast<std::uint32_t>(book.values[from + i]) << 16;
-      float value;
-      __builtin_memcpy(&value, &bits, sizeof(value));
-      bytes[i] = static_cast<std::int8_t>(static_cast<int>(value) ^ (adds_128 ? 128 : 0));
-    }
-    return _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(bytes)));
+    for (std::size_t i = 0; i < 16; ++i) bytes[i] = byte_of(book, from + i);
+    const __m128i table = _mm_load_si128(reinterpret_cast<const __m128i*>(bytes));
+    const __m128i added = _mm_set1_epi8(adds_128 ? -128 : 0);  // of a sign only that bit is another
+    return _mm256_broadcastsi128_si256(_mm_xor_si128(table, added));
   }
 
   template <int j>

@@ -7,8 +7,6 @@
 //   line<i>(words)        line i of a group, its bytes with 128 added where that was asked for
 #pragma once
 
-#include <array>
-
 #include "simd/avx512/planes.h"
 #include "simd/simd.h"
 #include "simd/unroll.h"
@@ -44,12 +42,7 @@ class CodedLines {
 
   explicit CodedLines(const CodeBook& book, bool adds_128) {
     alignas(64) std::int8_t bytes[64];
-    for (std::uint32_t i = 0; i < 64; ++i) {  // bits above the code's are ignored
-      const std::uint32_t bits = static_cast<std::uint32_t>(book.values[i % (1U << kBits)]) << 16;
-      float value;
-      __builtin_memcpy(&value, &bits, sizeof(value));
-      bytes[i] = static_cast<std::int8_t>(value);
-    }
+    for (std::size_t i = 0; i < 64; ++i) bytes[i] = byte_of(book, i);
     table_ = _mm512_load_si512(bytes);
     if (adds_128) table_ = without_signs(table_);
   }

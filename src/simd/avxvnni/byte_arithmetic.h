@@ -2,6 +2,8 @@
 // eight lanes. Everything is inlined; nothing here is compiled on its own.
 #pragma once
 
+#include <array>
+
 #include "simd/avx2/byte_floats.h"
 #include "simd/avx2/byte_lines.h"
 #include "simd/avx2/byte_rounding.h"

@@ -289,8 +289,6 @@ void unpack(const CodeBook& book, const std::byte* part, BlockShape shape, std::
           static_cast<std::byte>(static_cast<std::int8_t>(value(book, codes[j])));
     }
   }
-  std::memcpy(bytes + bytes_of_rows(shape), part + code_bytes(book, shape),
-              2 * std::size_t{shape.block_tokens});
 }
 
 template <class Side>

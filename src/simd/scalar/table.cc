@@ -101,6 +101,7 @@ constinit const Table kTable = {
     .fetch = fetch_lines,
     .run_queries = 12,
     .half_queries = 12,
+    .byte_tokens = 1,
     .rounds_bf16 = false,
     .unpacks_bf16 = false,
     .bound_scores = bound_scores,
