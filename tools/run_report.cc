@@ -109,6 +109,9 @@ std::string run_summary(const Engine& engine, const RunTotals& totals) {
   if (totals.n_reused_tokens > 0) {
     prompt += fmt::format(", {} of them from the kept cache", totals.n_reused_tokens);
   }
+  const KvOptions& kv = engine.options().kv;
+  std::string formats;  // with others by layer, "engine" says them
+  if (kv.layers.empty()) formats = fmt::format(" (K {}, V {})", kv.type_k, kv.type_v);
   std::string in_use;  // a completion has ended by now and holds nothing
   if (stats.kv_bytes > 0) in_use = bytes(stats.kv_bytes) + " in use, ";
   return fact_list({
@@ -120,8 +123,7 @@ std::string run_summary(const Engine& engine, const RunTotals& totals) {
       {"first token", "after " + format_seconds(totals.first_token_seconds)},
       {"KV cache", in_use + fmt::format("{} at most, budget {}", bytes(stats.kv_peak_bytes),
                                         bytes(stats.kv_budget_bytes))},
-      {"KV per token", fmt::format("{} bytes (K {}, V {})", engine.kv_bytes_per_token(),
-                                   engine.options().kv.type_k, engine.options().kv.type_v)},
+      {"KV per token", fmt::format("{} bytes", engine.kv_bytes_per_token()) + formats},
       {"engine", engine.description()},
   });
 }

@@ -31,6 +31,13 @@ TEST(Run, CompletesAPromptOnStandardOutput) {
   EXPECT_THAT(run.err, Not(HasSubstr("\x1b")));
 }
 
+TEST(Run, NamesFormatsByLayerWhereTheyDiffer) {
+  const Outcome run = run_larder(story({"-p", "Once", "-n", "2", "--kv-layers", "0-1:f32,2-:f16"}));
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.err, Not(HasSubstr("bf16")));
+  EXPECT_THAT(run.err, HasSubstr("0-1: K f32, V f32; 2-4: K f16, V f16"));
+}
+
 TEST(Run, TakesThePromptFromAPipeOrAFile) {
   const std::string prompt = "Once upon a time";
   const std::string file = temporary_file("prompt.txt", prompt + "\n");

@@ -35,7 +35,7 @@ class Decoder {
 
  private:
   // Planes of consecutive groups; plane p goes to `to` + p * stride. Not inlined: what stands
-  // around it decided how well 5 bits kept in registers, a fifth of their time.
+  // around it decides how well it keeps in registers.
   [[gnu::noinline]] void planes(const std::byte* codes, std::ptrdiff_t ahead, std::size_t n,
                                 std::byte* to, std::size_t stride) const {
     const Reader reader = reader_;

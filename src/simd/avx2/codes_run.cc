@@ -97,7 +97,7 @@ template <int kQ, class Reader>
       });
 }
 
-// total += what the planes give, times Reader::kUnit. A function of its own, for K and V, of each
+// total += what the planes give. A function of its own, for K and V, of each
 // reader and count: they take long to compile.
 template <int kQ, class Reader>
 [[gnu::noinline]] void add_planes(const Reader& reader, const Strip& strip, const float* x,
@@ -138,8 +138,7 @@ void score_tile(const Reader& reader, const float* q, const Strip& tile, const f
   for (int i = 0; i < kQ; ++i) sums[i][0] = sums[i][1] = _mm256_setzero_ps();
   add_planes<kQ>(reader, tile, q, sums);
   for (int h = 0; h < 2; ++h) {
-    __m256 scale = _mm256_set1_ps(1 / Reader::kUnit);  // a power of two: exact
-    if (scales != nullptr) scale = _mm256_mul_ps(scale, _mm256_loadu_ps(scales + 8 * h));
+    const __m256 scale = scales != nullptr ? _mm256_loadu_ps(scales + 8 * h) : _mm256_set1_ps(1);
     LARDER_UNROLL
     for (int i = 0; i < kQ; ++i) {
       _mm256_storeu_ps(out.data + i * out.stride + 8 * h, _mm256_mul_ps(sums[i][h], scale));
@@ -184,22 +183,21 @@ void add_run(const CodeBook& book, const Reader& reader, const Weighted& v, Bloc
              float* out) {
   const std::size_t n = shape.block_tokens, part_bytes = v_part_bytes(book, shape);
   const std::size_t lane_bytes = n * kLanes * book.bits / 8;  // of 16 channels
-  const __m256 unit = _mm256_set1_ps(Reader::kUnit), per_unit = _mm256_set1_ps(1 / Reader::kUnit);
   for (std::size_t c = 0; c < shape.head_dim; c += kLanes) {
     __m256 sums[kQ][2];
     LARDER_UNROLL
     for (int i = 0; i < kQ; ++i) {
       const float* const from = out + i * shape.head_dim + c;
-      sums[i][0] = _mm256_mul_ps(_mm256_loadu_ps(from), unit);
-      sums[i][1] = _mm256_mul_ps(_mm256_loadu_ps(from + 8), unit);
+      sums[i][0] = _mm256_loadu_ps(from);
+      sums[i][1] = _mm256_loadu_ps(from + 8);
     }
     const Strip channels{v.run, part_bytes, c / kLanes * lane_bytes, n / 2, v.ranges};
     add_planes<kQ>(reader, channels, v.weights, sums);
     LARDER_UNROLL
     for (int i = 0; i < kQ; ++i) {
       float* const to = out + i * shape.head_dim + c;
-      _mm256_storeu_ps(to, _mm256_mul_ps(sums[i][0], per_unit));
-      _mm256_storeu_ps(to + 8, _mm256_mul_ps(sums[i][1], per_unit));
+      _mm256_storeu_ps(to, sums[i][0]);
+      _mm256_storeu_ps(to + 8, sums[i][1]);
     }
   }
 }

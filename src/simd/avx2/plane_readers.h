@@ -5,7 +5,7 @@
 //
 // A reader has
 //   load<i>(half)                planes 2 i and 2 i + 1 of half a group, in one register or two
-//   pair<i>(loaded, ranges)      of these, plane i: elements times kUnit, a power of two
+//   pair<i>(loaded, ranges)      of these, plane i: elements, as floats
 //   bf16<i>(loaded, ranges)      the same as bf16 pairs, as they are
 #pragma once
 
@@ -36,8 +36,6 @@ struct ByteTables {
 
 /// What has values looked up from bytes.
 struct ValueReader {
-  static constexpr float kUnit = 1;
-
   template <int i>
   [[gnu::always_inline]] static __m256i bf16(const Values& loaded, const Ranges&) {
     return loaded.planes[i % 2];
@@ -141,8 +139,6 @@ struct RangeReader : TableReader<4> {
 
 /// Codes of 8 bits with CodeFit::range: they are the values.
 struct ByteRangeReader : Groups<8> {
-  static constexpr float kUnit = 1;
-
   explicit ByteRangeReader(const CodeBook&) {}
 
   template <int i>
@@ -173,8 +169,6 @@ struct ByteRangeReader : Groups<8> {
 /// Codes of 2 bits, with CodeFit::range or without: they select one of four floats.
 template <bool kHasRanges>
 struct FourReader : Groups<2> {
-  static constexpr float kUnit = 1;
-
   __m256 values;
 
   explicit FourReader(const CodeBook& book) : values(four_values(book)) {}
