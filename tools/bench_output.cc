@@ -13,14 +13,19 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+/// The format of a side, "by layer" where layers have their own.
+std::string shown(const KvOptions& kv, const std::string& type) {
+  return kv.layers.empty() ? type : "by layer";
+}
+
 std::string as_table(std::span<const BenchResult> results) {
   Table table;
   table.header = {"test", "threads", "K", "V", "tokens/s", "least .. most", "KV peak"};
   for (const BenchResult& r : results) {
     const auto rates = r.sorted_rates();
-    table.rows.push_back({r.measured.name(), fmt::format("{}", r.n_threads),
-                          r.measured.engine.kv.type_k, r.measured.engine.kv.type_v,
-                          fmt::format("{:.2f}", r.median_rate()),
+    const KvOptions& kv = r.measured.engine.kv;
+    table.rows.push_back({r.measured.name(), fmt::format("{}", r.n_threads), shown(kv, kv.type_k),
+                          shown(kv, kv.type_v), fmt::format("{:.2f}", r.median_rate()),
                           fmt::format("{:.2f} .. {:.2f}", rates.front(), rates.back()),
                           show_bytes(static_cast<double>(r.kv_peak_bytes))});
   }
@@ -43,6 +48,7 @@ Json as_object(const BenchResult& r) {
   json["n_threads"] = r.n_threads;
   json["type_k"] = r.measured.engine.kv.type_k;
   json["type_v"] = r.measured.engine.kv.type_v;
+  json["kv_layers"] = r.measured.engine.kv.layers;
   json["median_ts"] = r.median_rate();
   json["min_ts"] = rates.front();
   json["max_ts"] = rates.back();

@@ -101,6 +101,8 @@ void add_engine_flags(CLI::App& app, EngineOptions& options,
   };
   app.add_option_function<std::string>("--kv-cache-dtype", both,
                                        "storage format of keys and values")
+      ->excludes(app.get_option("--cache-type-k"))
+      ->excludes(app.get_option("--cache-type-v"))
       ->group("Engine");
 }
 

@@ -205,8 +205,10 @@ void add_eval_sensitivity_command(CLI::App& eval, int& exit_code) {
       [flags](std::vector<std::string> names) { flags->formats = std::move(names); },
       "storage formats to choose from")
       ->type_name("NAME,...");
-  add_bytes(*command, "--budget", flags->budget_bytes, "bytes per token of the table");
-  add_number(*command, "--bits", flags->bits, "instead of --budget: bits per element");
+  CLI::Option* budget =
+      add_bytes(*command, "--budget", flags->budget_bytes, "bytes per token of the table");
+  add_number(*command, "--bits", flags->bits, "instead of --budget: bits per element")
+      ->excludes(budget);
   add_number(*command, "--context", flags->n_context,
              "tokens that are cached before KL is measured");
   add_number(*command, "--continuation", flags->plan.continuation.n_continuation,

@@ -105,13 +105,16 @@ std::string report_text(const SweepFlags& flags, const std::string& model,
                         row.flags.empty() ? "no flags" : fmt::format("`{}`", row.flags),
                         row.refusal.empty() ? "" : "; not measured: " + row.refusal);
   }
+  const KvOptions& kv = flags.plan.reference.kv;
+  const std::string formats = kv.layers.empty()
+                                  ? fmt::format("keys in {} and values in {}", kv.type_k, kv.type_v)
+                                  : fmt::format("`--kv-layers {}`", kv.layers);
   text += fmt::format(
-      "\nKL in nats against the same model with keys in {} and values in {}, over {} tokens in at "
+      "\nKL in nats against the same model with {}, over {} tokens in at "
       "most {} places behind each context; bytes are those of the cached context, from the "
       "allocator; speeds are tokens per second of one sequence: 512 tokens of a prompt, and "
       "decoding, behind each depth.\n",
-      flags.plan.reference.kv.type_k, flags.plan.reference.kv.type_v,
-      flags.plan.continuation.n_continuation, flags.plan.continuation.n_windows);
+      formats, flags.plan.continuation.n_continuation, flags.plan.continuation.n_windows);
   return text;
 }
 

@@ -81,6 +81,7 @@ Json kv_json(const Engine& engine) {
   Json json;
   json["type_k"] = engine.options().kv.type_k;
   json["type_v"] = engine.options().kv.type_v;
+  json["layers"] = engine.options().kv.layers;
   json["block_tokens"] = engine.options().kv.block_tokens;
   json["bytes"] = stats.kv_bytes;
   json["peak_bytes"] = stats.kv_peak_bytes;

@@ -33,8 +33,12 @@ std::string key_of(const Json& cell) {
 Result<SweepStore> SweepStore::open(std::string path) {
   SweepStore store;
   store.path_ = std::move(path);
-  std::error_code error;
-  if (store.path_.empty() || !std::filesystem::exists(store.path_, error)) return store;
+  if (store.path_.empty()) return store;
+  std::FILE* const file = std::fopen(store.path_.c_str(), "ab");  // before anything is measured
+  if (file == nullptr) {
+    return fail(Errc::invalid_argument, "{}: {}", store.path_, std::strerror(errno));
+  }
+  std::fclose(file);
   LARDER_ASSIGN(const std::string text, read_text_file(store.path_, kMaxBytes));
   LARDER_TRY(store.read(text));
   return store;

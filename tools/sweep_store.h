@@ -15,8 +15,8 @@ namespace larder {
 /// is dropped. Not thread-safe, one process at a time.
 class SweepStore {
  public:
-  /// An empty path keeps everything in memory. A file that is not there yet is made by the first
-  /// `add`. Errors: io; invalid_argument (no file, more than 256 MiB, a line within that is no
+  /// An empty path keeps everything in memory. A file that is not there yet is made. Errors: io;
+  /// invalid_argument (a file that cannot be written, more than 256 MiB, a line within that is no
   /// cell).
   static Result<SweepStore> open(std::string path);
 

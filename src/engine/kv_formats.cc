@@ -58,10 +58,11 @@ Result<LayerEntry> parse_entry(std::string_view entry) {
                 entry);
   }
   const std::string_view names = entry.substr(colon + 1);
+  const std::string field = fmt::format("kv-layers: the format in '{}'", entry);
   const std::size_t slash = names.find('/');
   const std::string_view v_name = slash == std::string_view::npos ? names : names.substr(slash + 1);
-  LARDER_ASSIGN(const KvCodec* k, find_format("kv-layers", names.substr(0, slash)));
-  LARDER_ASSIGN(const KvCodec* v, find_format("kv-layers", v_name));
+  LARDER_ASSIGN(const KvCodec* k, find_format(field, names.substr(0, slash)));
+  LARDER_ASSIGN(const KvCodec* v, find_format(field, v_name));
   return LayerEntry{*range, {k, v}};
 }
 

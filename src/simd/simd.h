@@ -309,7 +309,7 @@ struct Table {
   EncodeRowsFn encode_bytes_k, encode_bytes_v;
   DecodeRowsFn decode_bytes_k, decode_bytes_v;
   RunScoresFn run_scores_bytes;
-  /// `n_tokens` a multiple of 16; the last block may have more. Parts of any number of tokens.
+  /// `n_tokens` a multiple of 16; the last block may have more. Parts of at most kByteRun tokens.
   RunAccumulateFn run_accumulate_bytes;
   /// Asks for the cache lines of [data, data + n) without waiting for them.
   void (*fetch)(const std::byte* data, std::size_t n);

@@ -147,6 +147,12 @@ TEST(SealedAttention, BitsOfBytesDependOnPositionAloneWhateverTheBlocks) {
         cache.run(random_schedule(c, 4, rng), {*table, one}, attend);
         ASSERT_TRUE(same_bits(cache.out(), expected.out()))
             << table->name << ", " << codec.name << ", blocks of " << block_tokens;
+        simd::Table joins = *table;  // whatever the set's instructions take
+        joins.byte_tokens = 64;
+        PagedCache joined(c, rng);
+        joined.run(whole, {joins, one}, attend);
+        ASSERT_TRUE(same_bits(joined.out(), expected.out()))
+            << table->name << ", " << codec.name << ", blocks of " << block_tokens;
       }
     }
   }

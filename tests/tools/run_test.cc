@@ -36,6 +36,15 @@ TEST(Run, NamesFormatsByLayerWhereTheyDiffer) {
   EXPECT_EQ(run.exit_code, 0) << run.err;
   EXPECT_THAT(run.err, Not(HasSubstr("bf16")));
   EXPECT_THAT(run.err, HasSubstr("0-1: K f32, V f32; 2-4: K f16, V f16"));
+  const Outcome wrong = run_larder(story({"-p", "Once", "--kv-layers", "0-1:,2-:f16"}));
+  EXPECT_EQ(wrong.exit_code, 2);
+  EXPECT_THAT(wrong.err, HasSubstr("the format in '0-1:' must be one of"));
+}
+
+TEST(Run, RefusesFormatsThatAreGivenTwice) {
+  const Outcome run = run_larder(story({"-p", "Once", "--kv-cache-dtype", "f16", "-ctk", "f32"}));
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, HasSubstr("--kv-cache-dtype"));
 }
 
 TEST(Run, TakesThePromptFromAPipeOrAFile) {
