@@ -15,9 +15,7 @@ void DecodedParts::decode(const std::byte* part, std::byte* to, float* scales) c
   if (are_integers()) {
     (is_key_ ? codec_.unpack_k : codec_.unpack_v)(simd_)(part, shape_, to);
   } else if (are_bytes()) {
-    unpack_bytes(part, to);
-    std::memcpy(to + simd::bytes_of_rows(shape_), part + codec_.row_scales(shape_),
-                2 * std::size_t{shape_.block_tokens});
+    join(part, 0, shape_.block_tokens, to);
   } else {
     (is_key_ ? simd_.decode_codes_k : simd_.decode_codes_v)(*codec_.codes, part, shape_, to);
   }
@@ -26,23 +24,20 @@ void DecodedParts::decode(const std::byte* part, std::byte* to, float* scales) c
   }
 }
 
-void DecodedParts::unpack_bytes(const std::byte* part, std::byte* to) const {
-  if (codec_.codes == nullptr) {
-    std::memcpy(to, part, simd::bytes_of_rows(shape_));
-  } else {
-    (is_key_ ? simd_.unpack_codes_k : simd_.unpack_codes_v)(*codec_.codes, part, shape_, to);
-  }
-}
-
 bool DecodedParts::are_joined() const noexcept {
   return !is_key_ && are_bytes() && shape_.block_tokens < simd_.byte_tokens;
 }
 
-// Tokens of V stand in fours, one behind the other: rows of parts do too.
+// Tokens of V stand in fours, those of K in sixteens, one behind the other: rows of parts do too.
 void DecodedParts::join(const std::byte* part, std::size_t first, std::uint32_t n_rows,
                         std::byte* to) const {
   const BlockShape all{n_rows, shape_.head_dim};
-  unpack_bytes(part, to + first * shape_.head_dim);
+  std::byte* const rows = to + first * shape_.head_dim;
+  if (codec_.codes == nullptr) {
+    std::memcpy(rows, part, simd::bytes_of_rows(shape_));
+  } else {
+    (is_key_ ? simd_.unpack_codes_k : simd_.unpack_codes_v)(*codec_.codes, part, shape_, rows);
+  }
   std::memcpy(to + simd::bytes_of_rows(all) + 2 * first, part + codec_.row_scales(shape_),
               2 * std::size_t{shape_.block_tokens});
 }

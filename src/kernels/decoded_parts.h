@@ -28,7 +28,7 @@ class DecodedParts {
   void decode(const std::byte* part, std::byte* to, float* scales) const;
   /// Blocks of V have fewer tokens than an instruction multiplies: better that they are joined.
   bool are_joined() const noexcept;
-  /// A part to where its rows, `first` and following, stand in a byte part of V of `n_rows` rows.
+  /// A part to where its rows, `first` and following, stand in a byte part of `n_rows` rows.
   void join(const std::byte* part, std::size_t first, std::uint32_t n_rows, std::byte* to) const;
   simd::RunScoresFn run_scores() const noexcept;
   simd::RunAccumulateFn run_accumulate() const noexcept;
@@ -38,7 +38,6 @@ class DecodedParts {
     if (codec_.codes != nullptr) return simd::codes_are_bytes(*codec_.codes);
     return codec_.is_read_as_stored() && codec_.row_scales != nullptr;
   }
-  void unpack_bytes(const std::byte* part, std::byte* to) const;  // rows alone
   bool are_integers() const noexcept { return codec_.unpack_k != nullptr; }
 
   const simd::Table& simd_;

@@ -15,6 +15,7 @@
 //   scales(halves)        of kLanes rows; load, store, splat, fma of floats
 //   read_halves           the set's, of any number of rows
 //   fetch(address)        asks for a line
+//   Codes<n>, kAdds128    reader of codes of n bits that are bytes; whether with 128 added
 // and a reader of lines
 //   kBits, kLines, kBytes of an element; lines of a group; of a group where it is stored
 //   tile_v, group_v       where tiles of 16 channels of V and their groups stand: so far apart
@@ -23,6 +24,7 @@
 #include <array>
 #include <utility>
 
+#include "simd/by_number.h"
 #include "simd/byte_runs.h"
 #include "simd/run_distance.h"
 #include "simd/unroll.h"
@@ -253,18 +255,40 @@ void run_accumulate(const Reader& reader, ScoreTile weights, const KvRun& v, Blo
       });
 }
 
-/// Makes rows of byte parts of codes that are bytes, tile by tile: unpack_lines(codes, n, to, step)
-/// unpacks the next n lines of a tile to places `step` apart, and returns where they end.
-template <class F>
-void unpack_part(const std::byte* codes, BlockShape shape, bool is_key, std::byte* bytes,
-                 F&& unpack_lines) {
+// The same of codes that are bytes.
+
+template <class A>
+void score_codes(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
+                 ScoreTile scores) {
+  by_byte_bits(book.bits, [&](auto n) {
+    run_scores<A>(typename A::template Codes<n()>(book, A::kAdds128), q, k, shape, scores);
+  });
+}
+
+template <class A>
+void accumulate_codes(const CodeBook& book, ScoreTile weights, const KvRun& v, BlockShape shape,
+                      std::uint32_t n_tokens, float* out) {
+  by_byte_bits(book.bits, [&](auto n) {
+    const typename A::template Codes<n()> reader(book, A::kAdds128);
+    run_accumulate<A>(reader, weights, v, shape, n_tokens, out);
+  });
+}
+
+/// Table::unpack_codes_k and its like, tile by tile: unpack_lines(reader, codes, n, to, step) of a
+/// set unpacks the next n lines to places `step` apart, and returns where they end.
+template <class A>
+void unpack_codes(const CodeBook& book, const std::byte* codes, BlockShape shape, bool is_key,
+                  std::byte* bytes) {
   const std::size_t n_tiles = (is_key ? shape.block_tokens : shape.head_dim) / kTileLanes;
   const std::size_t n_lines = (is_key ? shape.head_dim : shape.block_tokens) / 4;
   const std::size_t tile = is_key ? n_lines * kLine : kLine;  // of V they stand side by side
   const std::size_t step = is_key ? kLine : std::size_t{shape.head_dim} * 4;
-  for (std::size_t t = 0; t < n_tiles; ++t) {
-    codes = unpack_lines(codes, n_lines, bytes + t * tile, step);
-  }
+  by_byte_bits(book.bits, [&](auto n) {
+    const typename A::template Codes<n()> reader(book, false);
+    for (std::size_t t = 0; t < n_tiles; ++t) {
+      codes = unpack_lines(reader, codes, n_lines, bytes + t * tile, step);
+    }
+  });
 }
 
 }  // namespace

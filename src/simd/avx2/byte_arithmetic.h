@@ -60,6 +60,9 @@ struct Arithmetic : ByteFloats {
   static constexpr int kTogether = 2;  // a tile
   template <class Reader>
   using Rows = Integers<Reader>;
+  template <int kBits>
+  using Codes = CodedLines<kBits>;
+  static constexpr bool kAdds128 = false;
 
   template <int kQ, int kT, class Reader>
   [[gnu::always_inline]] static void add_group(const Reader& reader, const Integers<Reader>& x,

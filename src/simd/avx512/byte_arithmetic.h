@@ -54,6 +54,9 @@ struct Arithmetic {
   static constexpr int kTogether = kQ <= 4 ? 2 : 1;
   template <class Reader>
   using Rows = Integers;
+  template <int kBits>
+  using Codes = CodedLines<kBits>;
+  static constexpr bool kAdds128 = true;
   static constexpr auto read_halves = avx512::read_halves;
 
   template <int kQ, int kT, class Reader>

@@ -107,7 +107,7 @@ template <class Reader>
 [[gnu::always_inline]] inline const std::byte* unpack_lines(const Reader& reader,
                                                             const std::byte* codes, std::size_t n,
                                                             std::byte* to, std::size_t step,
-                                                            std::ptrdiff_t ahead) {
+                                                            std::ptrdiff_t ahead = 0) {
   for (std::size_t i = 0; i < n; i += Reader::kLines) {
     __m512i words[Reader::kWords];
     load_words(codes, words);

@@ -92,6 +92,9 @@ struct Arithmetic : avx2::ByteFloats {
   static constexpr int kTogether = kQ <= 2 ? 2 : 1;
   template <class Reader>
   using Rows = Integers<Reader>;
+  template <int kBits>
+  using Codes = avx2::CodedLines<kBits>;
+  static constexpr bool kAdds128 = true;
 
   template <int kQ, int kT, class Reader>
   [[gnu::always_inline]] static void add_group(const Reader& reader, const Integers<Reader>& x,

@@ -2,7 +2,6 @@
 #include "simd/avx2/codes.h"
 #include "simd/avxvnni/byte_arithmetic.h"
 #include "simd/avxvnni/support.h"
-#include "simd/by_number.h"
 
 namespace larder::simd::avxvnni {
 
@@ -18,9 +17,7 @@ void run_accumulate_bytes(ScoreTile weights, const KvRun& v, BlockShape shape,
 void run_scores_codes(const CodeBook& book, const float* q, const KvRun& k, BlockShape shape,
                       ScoreTile scores) {
   if (!codes_are_bytes(book)) return avx2::run_scores_codes(book, q, k, shape, scores);
-  by_byte_bits(book.bits, [&](auto n) {
-    run_scores<Arithmetic>(avx2::CodedLines<n()>(book, true), q, k, shape, scores);
-  });
+  score_codes<Arithmetic>(book, q, k, shape, scores);
 }
 
 void run_accumulate_codes(const CodeBook& book, ScoreTile weights, const KvRun& v, BlockShape shape,
@@ -28,9 +25,7 @@ void run_accumulate_codes(const CodeBook& book, ScoreTile weights, const KvRun& 
   if (!codes_are_bytes(book)) {
     return avx2::run_accumulate_codes(book, weights, v, shape, n_tokens, out);
   }
-  by_byte_bits(book.bits, [&](auto n) {
-    run_accumulate<Arithmetic>(avx2::CodedLines<n()>(book, true), weights, v, shape, n_tokens, out);
-  });
+  accumulate_codes<Arithmetic>(book, weights, v, shape, n_tokens, out);
 }
 
 }  // namespace larder::simd::avxvnni
